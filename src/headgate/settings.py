@@ -65,101 +65,124 @@ def _from_zero(reason: str) -> Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the settings of one process. Units are in the names."""
 
-    host: Annotated[str, _text("Address to listen on; only this machine unless changed.")] = (
-        "127.0.0.1"
+    host: Annotated[
+        str, _text("Address to listen on; by default only this machine can connect.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    ] = 4600
+    data: Annotated[Path, _text("Directory of the database, the master key and other files.")] = (
+        Path("data")
     )
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks one.")] = 4600
-    data: Annotated[Path, _text("Directory of the database, keys and files.")] = Path("data")
     catalog_dir: Annotated[
         Path | None,
-        _text("Directory of your own integrations, a TOML file each; see docs/catalog.md."),
+        _text("Directory of your own integrations, one TOML file each; see docs/catalog.md."),
     ] = None
-    ssl_certfile: Annotated[str | None, _text("PEM certificate chain; with it, HTTPS only.")] = None
+    ssl_certfile: Annotated[
+        str | None, _text("PEM certificate chain; when set, only HTTPS is served.")
+    ] = None
     ssl_keyfile: Annotated[str | None, _text("PEM private key of the certificate.")] = None
     allow_public_without_tls: Annotated[
-        bool, _text("Listen beyond this machine without TLS: a proxy in front has it.")
+        bool, _text("Allow a public address without TLS, for use behind a proxy that has TLS.")
     ] = False
     allowed_hosts: Annotated[
         tuple[str, ...],
-        _text("Host names that are served, *.example.com, or *; see below for none."),
+        _text(
+            "Host names that are served: a name, *.example.com, or *; see below for the default."
+        ),
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
-        _text("Networks of proxies whose X-Forwarded-For or Forwarded tells the client's address."),
+        _text("Networks of proxies whose X-Forwarded-For or Forwarded header is trusted."),
     ] = ()
     trust_any_proxy: Annotated[
-        bool, _text("Accept * in HEADGATE_TRUSTED_PROXIES: nothing but proxies can connect.")
+        bool, _text("Accept * in HEADGATE_TRUSTED_PROXIES, where only proxies can connect.")
     ] = False
     cors_origins: Annotated[
         tuple[str, ...],
-        _text("Origins of web pages that may read answers (CORS), or * for any; none if empty."),
+        _text(
+            "Origins of web pages that may read responses (CORS); * allows any, empty allows none."
+        ),
     ] = ()
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
+        Literal["debug", "info", "warning", "error"], _text("Lowest level that is logged.")
     ] = "info"
     allow_debugging: Annotated[
-        bool, _text("Let this user's debuggers and core dumps see the process, secrets and all.")
+        bool, _text("Allow debuggers and core dumps of this user, which can read all secrets.")
     ] = False
-    access_log: Annotated[bool, _text("One line of JSON for each call.")] = True
+    access_log: Annotated[bool, _text("Write one line of JSON for each call.")] = True
     otel_endpoint: Annotated[
-        str | None, _text("OTLP collector over HTTP; spans are sent when it is set.")
+        str | None, _text("URL of an OTLP collector over HTTP; spans are sent when it is set.")
     ] = None
 
     openai_api_key: Annotated[
-        str | None, _text("Becomes the credential named environment at each start.")
+        str | None,
+        _text("API key that is stored as the credential named environment at each start."),
     ] = None
     openai_base_url: Annotated[
-        str | None, _text("Where that key is sent; also allowed when it is a local address.")
+        str | None, _text("Base URL to which that key is sent; a local address is allowed, too.")
     ] = None
     master_key: Annotated[
-        str | None, _text("Seals all secrets: 32 bytes in base64 or hex; else DIR/master.key.")
+        str | None,
+        _text("Master key that seals all secrets, 32 bytes in base64 or hex; else DIR/master.key."),
     ] = None
     master_key_provider: Annotated[
         Literal["local", "aws-kms", "gcp-kms", "transit"],
-        _text("Who keeps the master key: this machine, or a key service that wraps it."),
+        _text("Where the master key is kept: on this machine, or wrapped by a key service."),
     ] = "local"
     master_key_name: Annotated[
-        str | None, _text("The key service's key: ARN, resource name, or MOUNT/KEY of transit.")
+        str | None,
+        _text("Name of the wrapping key: an ARN, a resource name, or MOUNT/KEY of transit."),
     ] = None
     master_key_address: Annotated[
-        str | None, _text("Base URL of the key service; transit has no other, the clouds theirs.")
+        str | None,
+        _text("Base URL of the key service; required for transit, optional for the clouds."),
     ] = None
     master_key_seconds: Annotated[
-        float, _count("For one answer of the key service, at a start or a rotation.")
+        float, _count("Time-out for one response of the key service.")
     ] = 10.0
     vault_token: Annotated[str | None, _text("Token for the transit engine.")] = None
     vault_token_file: Annotated[
-        Path | None, _text("File of that token, read each time that it is needed.")
+        Path | None, _text("File that holds that token; it is read each time the token is needed.")
     ] = None
-    aws_access_key_id: Annotated[str | None, _text("For the provider aws-kms.")] = None
-    aws_secret_access_key: Annotated[str | None, _text("For the provider aws-kms.")] = None
+    aws_access_key_id: Annotated[str | None, _text("Access key of the provider aws-kms.")] = None
+    aws_secret_access_key: Annotated[str | None, _text("Secret key of the provider aws-kms.")] = (
+        None
+    )
     aws_session_token: Annotated[
-        str | None, _text("For the provider aws-kms, with temporary credentials.")
+        str | None, _text("Session token of the provider aws-kms, with temporary credentials.")
     ] = None
     aws_region: Annotated[
-        str | None, _text("For the provider aws-kms, where its key's name is no ARN.")
+        str | None, _text("Region of the provider aws-kms, if the name of its key is not an ARN.")
     ] = None
     google_application_credentials: Annotated[
-        Path | None, _text("Key file of a service account for gcp-kms; else the machine's own.")
+        Path | None,
+        _text("Key file of a service account for gcp-kms; else the machine's own account."),
     ] = None
 
     public_url: Annotated[
-        str | None, _text("Where people reach this in a browser: https://headgate.example.com.")
+        str | None, _text("URL at which browsers reach this server: https://headgate.example.com.")
     ] = None
-    session_seconds: Annotated[float, _count("A person's session lasts at most.")] = 604_800.0
-    session_idle_seconds: Annotated[float, _count("A session that nobody uses ends.")] = 43_200.0
-    invitation_seconds: Annotated[float, _count("An invitation can be taken up.")] = 604_800.0
+    session_seconds: Annotated[float, _count("Longest duration of a login session.")] = 604_800.0
+    session_idle_seconds: Annotated[
+        float, _count("Duration after which an unused login session ends.")
+    ] = 43_200.0
+    invitation_seconds: Annotated[
+        float, _count("Duration for which an invitation can be accepted.")
+    ] = 604_800.0
     sign_ins_per_minute: Annotated[
-        int, _count("Tries to sign in, for each address and each account.")
+        int, _count("Sign-in attempts allowed per minute, for each address and each account.")
     ] = 10
     oidc_issuer: Annotated[
         str | None, _text("OpenID Connect issuer by which people sign in; see docs/people.md.")
     ] = None
-    oidc_client_id: Annotated[str | None, _text("By what that issuer knows Headgate.")] = None
+    oidc_client_id: Annotated[str | None, _text("Client id of Headgate at that issuer.")] = None
     oidc_client_secret: Annotated[
-        str | None, _text("The secret of that client; none for a public one.")
+        str | None, _text("Client secret at that issuer; empty for a public client.")
     ] = None
-    oidc_scopes: Annotated[str, _text("What the issuer is asked for.")] = "openid email profile"
+    oidc_scopes: Annotated[str, _text("Scopes that are requested from the issuer.")] = (
+        "openid email profile"
+    )
     oidc_domains: Annotated[
         tuple[str, ...], _text("Domains of e-mail addresses that may sign in; any if empty.")
     ] = ()
@@ -170,20 +193,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _text("Issuer whose tokens are accepted as a person's login.")
     ] = None
     jwt_audience: Annotated[
-        tuple[str, ...], _text("Who those tokens have to be for: their aud, or else azp.")
+        tuple[str, ...], _text("Audiences that those tokens must be for (aud, or else azp).")
     ] = ()
     jwt_jwks_url: Annotated[
-        str | None, _text("Where that issuer's keys are; else its discovery document says it.")
+        str | None,
+        _text("URL of that issuer's keys; else it is taken from the discovery document."),
     ] = None
 
     egress_allow: Annotated[
         tuple[str, ...],
-        _text("Origins and networks that may be reached although they are local or plain http."),
+        _text("Origins and networks that may be reached although they are local or plain HTTP."),
     ] = ()
     egress_ca_file: Annotated[
-        str | None, _text("PEM certificates of further authorities that providers are verified by.")
+        str | None,
+        _text("PEM file of further certificate authorities that are trusted for providers."),
     ] = None
-    lookups_max: Annotated[int, _count("Names that are being resolved at the same time.")] = 32
+    lookups_max: Annotated[int, _count("Host names that are resolved at the same time.")] = 32
 
     simulator: Annotated[
         bool,
@@ -192,14 +217,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = False
     simulator_port: Annotated[
-        int, Meta(ge=0, le=65535, description="Where the simulator listens, on this machine.")
+        int,
+        Meta(ge=0, le=65535, description="Port on this machine on which the simulator listens."),
     ] = 4601
 
-    connect_seconds: Annotated[float, _count("To reach a provider and finish TLS.")] = 5.0
-    first_byte_seconds: Annotated[float, _count("Until a provider's answer begins.")] = 600.0
-    idle_seconds: Annotated[float, _count("Between two pieces of an answer.")] = 600.0
-    total_seconds: Annotated[float, _count("For a whole call with its retries.")] = 3_600.0
-    retries_max: Annotated[int, _from_zero("Further attempts before the first byte.")] = 2
+    connect_seconds: Annotated[
+        float, _count("Time-out for connecting to a provider, TLS included.")
+    ] = 5.0
+    first_byte_seconds: Annotated[float, _count("Time-out until a provider's response begins.")] = (
+        600.0
+    )
+    idle_seconds: Annotated[
+        float, _count("Time-out between two pieces of a provider's response.")
+    ] = 600.0
+    total_seconds: Annotated[float, _count("Time-out for a whole call with its retries.")] = 3_600.0
+    retries_max: Annotated[
+        int, _from_zero("Retries of a call before the first byte of its response.")
+    ] = 2
     retry_budget_ratio: Annotated[
         float,
         Meta(
@@ -209,13 +243,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0.2
     retry_budget_floor_per_second: Annotated[
-        float, _from_zero("Retries that are always allowed.")
+        float, _from_zero("Retries per second that are allowed whatever the budget.")
     ] = 10.0
     retry_wait_max_seconds: Annotated[
-        float, _count("A provider that asks for a longer wait is not waited for.")
+        float, _count("Longest Retry-After of a provider for which a retry waits.")
     ] = 5.0
     retry_after_max_seconds: Annotated[
-        float, _count("The longest wait asked of a client, but for that of a provider's 429.")
+        float, _count("Longest Retry-After sent to clients, except that of a provider's 429.")
     ] = 60.0
     breaker_failures: Annotated[
         int,
@@ -225,120 +259,151 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("How long an open breaker rejects calls until one probes the provider.")
     ] = 30.0
 
-    header_bytes_max: Annotated[int, _count("All header lines of a request.")] = 64 * KIBIBYTE
-    header_count_max: Annotated[int, _count("Header lines of a request.")] = 100
-    target_bytes_max: Annotated[int, _count("Path and query of a request.")] = 8 * KIBIBYTE
-    json_body_bytes_max: Annotated[int, _count("A JSON body: held in memory.")] = 64 * MEBIBYTE
-    json_depth_max: Annotated[
-        int, Meta(gt=1, le=512, description="Objects and arrays of a JSON body inside each other.")
-    ] = 64
-    json_keys_max: Annotated[int, _count("Keys in all objects of a JSON body.")] = 100_000
-    json_items_max: Annotated[int, _count("Strings, objects and arrays in a JSON body.")] = 100_000
-    form_body_bytes_max: Annotated[int, _count("A form with files: held in memory.")] = (
-        64 * MEBIBYTE
+    header_bytes_max: Annotated[int, _count("Size limit for all header lines of a request.")] = (
+        64 * KIBIBYTE
     )
-    form_parts_max: Annotated[int, _count("Parts of a form.")] = 256
-    form_part_header_bytes_max: Annotated[int, _count("Header lines of a form's part.")] = (
+    header_count_max: Annotated[int, _count("Number of header lines allowed in a request.")] = 100
+    target_bytes_max: Annotated[int, _count("Size limit for path and query of a request.")] = (
         8 * KIBIBYTE
     )
+    json_body_bytes_max: Annotated[
+        int, _count("Size limit for a JSON body, which is held in memory.")
+    ] = 64 * MEBIBYTE
+    json_depth_max: Annotated[
+        int, Meta(gt=1, le=512, description="Nesting depth allowed in a JSON body.")
+    ] = 64
+    json_keys_max: Annotated[
+        int, _count("Number of keys allowed in all objects of a JSON body.")
+    ] = 100_000
+    json_items_max: Annotated[
+        int, _count("Number of strings, objects and arrays allowed in a JSON body.")
+    ] = 100_000
+    form_body_bytes_max: Annotated[
+        int, _count("Size limit for a form with files, which is held in memory.")
+    ] = 64 * MEBIBYTE
+    form_parts_max: Annotated[int, _count("Number of parts allowed in a form.")] = 256
+    form_part_header_bytes_max: Annotated[
+        int, _count("Size limit for the header lines of one part of a form.")
+    ] = 8 * KIBIBYTE
     decode_request_bodies: Annotated[
-        bool, _text("Accept compressed JSON and form bodies; they go on decompressed.")
+        bool, _text("Accept compressed JSON and form bodies; they are sent on uncompressed.")
     ] = True
     decode_ratio_max: Annotated[
-        int, _count("A compressed body may grow by this; the first 1 MiB is free.")
+        int, _count("Ratio by which a compressed body may grow; the first 1 MiB is free.")
     ] = 100
-    raw_body_bytes_max: Annotated[int, _count("A body that streams through.")] = GIBIBYTE
-    response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
-        64 * MEBIBYTE
-    )
+    raw_body_bytes_max: Annotated[
+        int, _count("Size limit for a body that is streamed through.")
+    ] = GIBIBYTE
+    response_body_bytes_max: Annotated[
+        int, _count("Size limit for a provider's response that is held in memory.")
+    ] = 64 * MEBIBYTE
     bodies_bytes_max: Annotated[
-        int, _from_zero("All bodies together; 0 is a quarter of the memory that the process has.")
+        int,
+        _from_zero("Memory for all bodies together; 0 is a quarter of the memory of the process."),
     ] = 0
     response_header_bytes_max: Annotated[
-        int, _count("All header lines of a provider's answer.")
+        int, _count("Size limit for all header lines of a provider's response.")
     ] = 64 * KIBIBYTE
-    response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
+    response_header_count_max: Annotated[
+        int, _count("Number of header lines allowed in a provider's response.")
+    ] = 256
     event_bytes_max: Annotated[
-        int, _count("One event of a stream that is read; a larger one goes on unread.")
+        int,
+        _count("Size limit for one event of a stream that is parsed; larger ones pass unparsed."),
     ] = MEBIBYTE
-    connections_max: Annotated[int, _count("Open client connections.")] = 10_000
+    connections_max: Annotated[int, _count("Number of open client connections.")] = 10_000
     credential_tests_per_minute: Annotated[
-        int, _count("Tests of provider credentials that one organization may ask for.")
+        int, _count("Tests of provider credentials allowed per minute and organization.")
     ] = 20
     requests_in_flight_max: Annotated[
-        int, _count("Requests at the same time; more are refused, first those of the busiest key.")
+        int, _count("Concurrent requests; beyond, those of the busiest key are rejected first.")
     ] = 2048
     loop_lag_seconds_max: Annotated[
-        float, _count("While its own work makes the gateway later, it admits fewer calls.")
+        float, _count("Lag of the event loop above which fewer calls are admitted.")
     ] = 0.25
     first_request_seconds: Annotated[
-        float, _count("A new connection that says nothing stays open.")
+        float, _count("Time-out for the first byte on a new client connection.")
     ] = 15.0
     header_seconds: Annotated[
-        float, _count("For a client to send its header lines, from their first byte.")
+        float, _count("Time-out for a client's header lines, from their first byte.")
     ] = 10.0
     body_seconds: Annotated[
-        float, _count("For a client to send a whole body, unless it is a form or streams through.")
+        float,
+        _count("Time-out for a client's whole body, unless it is a form or streamed through."),
     ] = 60.0
     body_grace_seconds: Annotated[
-        float, _count("A body may pause or begin late; then it has to keep its rate.")
+        float, _count("Duration for which a body may be slow before its minimum rate applies.")
     ] = 10.0
     body_bytes_per_second_min: Annotated[
-        int, _count("The rate of a body, in bytes per second, below which it is cut.")
+        int, _count("Minimum rate of a request body; a slower one is cut.")
     ] = 1000
     write_seconds: Annotated[
-        float, _count("A client that takes nothing of its answer is cut after this.")
+        float, _count("Time-out for a client that does not read its response.")
     ] = 60.0
-    keepalive_seconds: Annotated[float, _count("An idle client connection stays open.")] = 75.0
+    keepalive_seconds: Annotated[
+        float, _count("Duration for which an idle client connection stays open.")
+    ] = 75.0
     disconnect_policy: Annotated[
         Literal["cancel", "drain"],
-        _text("For keys without their own: a client left, so stop its answer or read it on."),
+        _text(
+            "Whether to stop or to read on a response whose client left, unless the key says it."
+        ),
     ] = "cancel"
     drain_seconds: Annotated[
-        float, _from_zero("An answer is read on so long for its usage, then stopped.")
+        float, _from_zero("Longest duration for which such a response is read on for its usage.")
     ] = 60.0
     drains_max: Annotated[
-        int, _from_zero("Answers read on at the same time; more are stopped.")
+        int, _from_zero("Number of responses that are read on at the same time; more are stopped.")
     ] = 256
     models_cache_seconds: Annotated[
-        float, _from_zero("A provider's list of models is shown again so long; 0 is never.")
+        float,
+        _from_zero(
+            "Duration for which a provider's list of models is cached; 0 disables the cache."
+        ),
     ] = 300.0
-    grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
+    grace_seconds: Annotated[
+        float, _count("Duration for which running calls may finish at shutdown.")
+    ] = 30.0
 
     snapshot_poll_seconds: Annotated[
-        float, _count("A change by another process is seen within this time.")
+        float, _count("Interval of looking for changes by other processes.")
     ] = 0.25
     always_flush: Annotated[
-        bool, _text("Flush every commit to the disk, also those that hold no money.")
+        bool, _text("Flush every commit to the disk, also those that concern no money.")
     ] = False
     hold_lease_seconds: Annotated[
-        float, _count("Money set aside is resolved if its call never settled.")
+        float, _count("Duration after which a hold whose call never settled is resolved.")
     ] = 900.0
     held_tool_calls: Annotated[
-        int, _from_zero("Calls of hosted tools that are held for, unless max_tool_calls says it.")
+        int,
+        _from_zero(
+            "Calls of hosted tools for which money is held, unless max_tool_calls is given."
+        ),
     ] = 10
     keys_max: Annotated[
-        int, _count("Keys that an organization may have; revoked ones do not count.")
+        int, _count("Keys allowed for each organization; revoked ones do not count.")
     ] = 10_000
-    retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    retention_days: Annotated[
+        int, _from_zero("Days for which receipts are kept; 0 keeps them for ever.")
+    ] = 0
     database_url: Annotated[
-        str | None, _text("PostgreSQL, shared by several processes; else DIR/headgate.db.")
+        str | None, _text("URL of a PostgreSQL shared by several processes; else DIR/headgate.db.")
     ] = None
     database_wait_seconds: Annotated[
-        float, _count("For the database's lock, while another program has it.")
+        float, _count("Time-out for the database's lock while another program holds it.")
     ] = 4.0
     wal_alarm_bytes: Annotated[
-        int, _count("A write-ahead log above this is told in the log and by the doctor.")
+        int, _count("Size of the write-ahead log above which the log and the doctor warn.")
     ] = 256 * MEBIBYTE
     wal_bytes_max: Annotated[
-        int, _count("Above this, no call is taken until the write-ahead log is shorter.")
+        int, _count("Size of the write-ahead log above which no calls are accepted.")
     ] = 4 * GIBIBYTE
 
     test_mode: Annotated[
-        bool, _text("Never where it matters: allows failpoints, keeps every event in the outbox.")
+        bool, _text("For tests only: allows failpoints and keeps every event in the outbox.")
     ] = False
     failpoint: Annotated[
-        str | None, _text("Where a test breaks the process; see below. Only in test mode.")
+        str | None, _text("Place at which a test breaks the process; see below. Only in test mode.")
     ] = None
 
     @property

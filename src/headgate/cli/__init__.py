@@ -1,4 +1,4 @@
-"""The command line. Each command is a module of its own, imported when it is asked for."""
+"""The command line. Each command is a module of its own, imported when it is called."""
 
 from __future__ import annotations
 
@@ -38,14 +38,12 @@ COMMANDS = (
 
 
 class CommandGroup(TyperGroup):
-    """Finds a command by the name of its module; says what is wrong in one sentence."""
+    """Import a command by its name, and print errors as one sentence."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Every command, in the order of their need."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, None where there is none."""
         if cmd_name not in COMMANDS:
             return None
         command = get_command(importlib.import_module(f"headgate.cli.{cmd_name}").app)
@@ -53,7 +51,7 @@ class CommandGroup(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error that says what to do ends it with status 1."""
+        """Run the command; exit with status 1 after a `HeadgateError`."""
         try:
             return super().invoke(ctx)
         except HeadgateError as error:
@@ -72,14 +70,14 @@ app = typer.Typer(
 
 @app.callback()
 def describe() -> None:
-    """One gate that every model call passes: checked, routed, metered, billed, proven."""
+    """Headgate, a self-hosted gateway for model APIs: it checks, routes, meters and bills calls."""
 
 
 def main() -> None:
-    """The program `headgate`."""
-    # Whatever is written (keys, database, certificates) is for its owner alone.
+    """Run the program `headgate`."""
+    # Files that are created (keys, database, certificates) are readable by their owner only.
     os.umask(0o077)
-    # Until a command has read its settings: nothing reaches the terminal but through the masks.
+    # Mask secrets in the log from the beginning, before a command has read its settings.
     log.configure(sys.stderr, level="info")
     log.catch_uncaught()
     sys.exit(app())

@@ -16,22 +16,23 @@ from headgate.data_directory.backup import BackupManifest, BackupNotAllowedError
 from headgate.main.master_keys import build_source
 
 POSTGRESQL = "headgate.data_directory.backup_postgresql"
-"""Loaded only where it is used, as is its driver."""
+"""Imported only when used, as its driver may not be installed."""
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def backup(
-    path: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    path: Annotated[Path, typer.Argument(help="Folder to create for the backup.")],
     data: Data = None,
     as_json: Json = False,
     *,
     key_file: Annotated[
-        Path | None, typer.Option(help="A new file for the master key, to be kept elsewhere.")
+        Path | None,
+        typer.Option(help="Also copy the master key to this new file, to be kept elsewhere."),
     ] = None,
 ) -> None:
-    """Back up the database, also while a server runs. The master key is not in the backup."""
+    """Back up the database, also while a server runs. The backup excludes the master key."""
     with open_data_directory(data) as application:
         loaded = application.settings
     if loaded.database_url is None:
@@ -40,18 +41,18 @@ def backup(
         manifest = importlib.import_module(POSTGRESQL).back_up(loaded, path)
     else:
         raise BackupNotAllowedError(
-            "--key-file is for SQLite: copy master.key, or keep its variable."
+            "--key-file works with SQLite only; copy master.key instead, or keep its variable."
         )
     if as_json:
         typer.echo(msgspec.json.encode(manifest))
         return
-    typer.echo(f"{path} is a whole copy of the database: {describe(manifest)}.")
+    typer.echo(f"{path} is a complete copy of the database: {describe(manifest)}.")
     if key_file is not None:
-        typer.echo(f"{key_file} is the master key. Keep it apart from the backup.")
+        typer.echo(f"{key_file} holds the master key. Keep it apart from the backup.")
     else:
         typer.echo(
-            "The master key is not in it, and nothing that is sealed opens without: keep a copy "
-            "of it elsewhere (--key-file, docs/backup.md)."
+            "The backup does not contain the master key, without which no secret can be opened: "
+            "keep a copy of the key elsewhere (--key-file, docs/backup.md)."
         )
 
 

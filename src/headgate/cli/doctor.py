@@ -41,7 +41,7 @@ from headgate.vault.service import VaultStatus, find_unreadable_rows
 REACH_SECONDS = 5.0
 CLOCK_SLACK_SECONDS = 60.0
 YEARS = (1_760_000_000.0, 4_102_444_800.0)
-"""From when this was written to the year 2100: a clock beyond is set wrong."""
+"""From the release of this code to the year 2100: a clock outside is set wrong."""
 
 app = typer.Typer(add_completion=False)
 
@@ -94,25 +94,27 @@ def _examine(data: Data) -> Iterator[Finding]:
 def _examine_server(loaded: Settings) -> Finding:
     server = directory_lock.find_server(loaded)
     if server is None:
-        return Finding("ok", "server", "none runs on this data here")
-    text = f"process {server.pid} runs since {format_time(server.started_at)} UTC"
+        return Finding("ok", "server", "no server runs on this data directory on this machine")
+    text = f"process {server.pid} has been running since {format_time(server.started_at)} UTC"
     if server.simulator:
-        text += f", with its simulator on port {server.simulator_port}"
-    return Finding("ok", "server", f"{text}; providers are reached by its settings")
+        text += f", with the simulator on port {server.simulator_port}"
+    return Finding("ok", "server", f"{text}; providers are checked with its settings")
 
 
 def _examine_directory(loaded: Settings) -> Finding:
     path = loaded.data
     if not path.exists():
-        return Finding("warn", "data directory", f"{path} is not there; the first start makes it.")
+        return Finding(
+            "warn", "data directory", f"{path} does not exist; the first start creates it."
+        )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         text = f"{path} cannot be written; give it to the user who runs Headgate."
         return Finding("fail", "data directory", text)
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        text = f"{path} is open to others (mode {mode:04o}). Run: chmod 700 {path}"
+        text = f"Other users can read {path} (mode {mode:04o}). Run: chmod 700 {path}"
         return Finding("warn", "data directory", text)
-    return Finding("ok", "data directory", f"{path} is writable, and private")
+    return Finding("ok", "data directory", f"{path} is writable and private")
 
 
 def _examine_sqlite() -> Finding:
@@ -120,7 +122,7 @@ def _examine_sqlite() -> Finding:
     if sqlite.WAL_SAFE:
         return Finding("ok", "SQLite", text)
     wanted = ".".join(map(str, sqlite.WAL_SAFE_VERSION))
-    return Finding("warn", "SQLite", f"{text}: slower; version {wanted} allows the faster wal mode")
+    return Finding("warn", "SQLite", f"{text}; SQLite {wanted} or later allows the faster WAL mode")
 
 
 def _examine_database(application: Application) -> Iterator[Finding]:
@@ -133,15 +135,15 @@ def _examine_database(application: Application) -> Iterator[Finding]:
         yield Finding("fail", "database", text)
     else:
         count = revisions.get(KEYS_TOPIC, 0)
-        yield Finding("ok", "database", f"whole; {description}; {count} changes of keys")
+        yield Finding("ok", "database", f"sound; {description}; {count} changes of keys")
     if isinstance(application.database.place, Path):
         yield _examine_wal(application)
     with application.database.reading() as connection:
         faults = billing.audit(connection)
     for fault in faults:
-        yield Finding("fail", "ledger", f"{fault} Keep the database as it is, and report it.")
+        yield Finding("fail", "ledger", f"{fault} Keep the database unchanged and report this.")
     if not faults:
-        yield Finding("ok", "ledger", "every transaction and every balance adds up")
+        yield Finding("ok", "ledger", "every transaction and every balance is consistent")
     yield _examine_clock(application, newest)
 
 
@@ -149,7 +151,7 @@ def _examine_wal(application: Application) -> Finding:
     length, alarm = application.database.wal_bytes, application.settings.wal_alarm_bytes
     if length <= alarm:
         return Finding("ok", "write-ahead log", f"{length} bytes")
-    text = f"{length} bytes, more than {alarm}: some program reads the database without an end."
+    text = f"{length} bytes, more than {alarm}: a program keeps a read transaction open."
     return Finding(
         "warn", "write-ahead log", f"{text} Find it with: lsof {application.database.path}"
     )
@@ -158,20 +160,22 @@ def _examine_wal(application: Application) -> Finding:
 def _examine_clock(application: Application, newest: float) -> Finding:
     now = application.clock.now()
     if not YEARS[0] < now < YEARS[1]:
-        return Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
+        return Finding(
+            "fail", "clock", f"{now:.0f} seconds since 1970 is not plausible; set the clock."
+        )
     if newest > now + CLOCK_SLACK_SECONDS:
-        text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
+        text = f"The clock is {newest - now:.0f} s behind the creation of the newest key; set it."
         return Finding("fail", "clock", text)
     with application.database.reading() as connection:
         last = read_time(connection)
     if last > now + CLOCK_SLACK_SECONDS:
-        text = f"it is {last - now:.0f} s behind the last time that a server saw; set the clock. "
-        return Finding("fail", "clock", f"{text}Keys and sessions end by the later of the two.")
+        text = f"The clock is {last - now:.0f} s behind the latest time in the database; set it. "
+        return Finding("fail", "clock", f"{text}Keys and sessions expire by the later of the two.")
     shared = application.database.read_clock()
     if shared is not None and abs(shared - now) > CLOCK_SLACK_SECONDS:
-        text = f"it is {abs(shared - now):.0f} s away from that of the database server; set one."
+        text = f"The clock is {abs(shared - now):.0f} s off the database server's; set one of them."
         return Finding("fail", "clock", text)
-    return Finding("ok", "clock", "plausible, and not behind the database")
+    return Finding("ok", "clock", "plausible and not behind the database")
 
 
 def _examine_secrets(application: Application) -> Iterator[Finding]:
@@ -191,7 +195,7 @@ def _examine_secrets(application: Application) -> Iterator[Finding]:
     if not faults:
         yield Finding("ok", "master key", f"opens all {len(records)} credentials")
     if not records:
-        text = "there is none; add one: headgate credentials add openai --api-key-stdin"
+        text = "There is no credential. Add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     broken = {fault.credential_id for fault in faults}
     yield from _examine_providers(application, [each for each in records if each.id not in broken])
@@ -205,7 +209,7 @@ def _examine_providers(
     if application.settings.simulator:
         asleep = []
     for each in asleep:
-        text = f"{each.base_url} is the simulator, which runs only with its server"
+        text = f"{each.base_url} is the simulator, which is reachable only while its server runs"
         yield Finding("ok", "provider", text)
     places = {
         (*parse_base_url(each.base_url), find_purpose(each))
@@ -223,8 +227,10 @@ def _examine_keys(status: VaultStatus) -> Iterator[Finding]:
     for rotation in status.rotations:
         if rotation.state is RotationState.RUNNING:
             command = {RotationKind.MASTER: "rotate-master", RotationKind.KEYS: "rotate-keys"}
-            text = f"{rotation.done} of {rotation.total} rows are done; if nothing runs, run again"
-            text = f"{text} as it was run: headgate vault {command[rotation.kind]}"
+            text = (
+                f"{rotation.done} of {rotation.total} rows are done. If it is not running, continue"
+            )
+            text = f"{text} with: headgate vault {command[rotation.kind]}"
             yield Finding("warn", "rotation", text)
 
 

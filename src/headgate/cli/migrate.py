@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def migrate(data: Data = None) -> None:
-    """Bring the database to this version's schema, as a start would, and end."""
+    """Upgrade the database to the schema of this version, as a start does."""
     loaded = load_settings(data)
     application = open_application_for_command(loaded, "headgate migrate")
     application.close()

@@ -50,7 +50,9 @@ def _parse_time(text: str, now: float, *, sign: int) -> float:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        message = f"{text!r} is no time: give a span such as 90d or 12h, or 2027-01-31T12:00:00Z."
+        message = (
+            f"{text!r} is not a time: give a span such as 90d or 12h, or 2027-01-31T12:00:00Z."
+        )
         raise InvalidTimeError(message) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

@@ -20,22 +20,22 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def restore(
-    path: Annotated[Path, typer.Argument(help="A folder that `headgate backup` made.")],
+    path: Annotated[Path, typer.Argument(help="Folder created by `headgate backup`.")],
     data: Data = None,
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Move the database that is there aside.")
+        bool, typer.Option("--replace", help="Move an existing database aside.")
     ] = False,
     key_file: Annotated[
-        Path | None, typer.Option(help="The master key's file, where DIR/master.key is lost.")
+        Path | None, typer.Option(help="File of the master key, if DIR/master.key is missing.")
     ] = None,
 ) -> None:
-    """Check a backup and bring its database into the data directory; no server may run on it."""
+    """Check a backup and restore its database. Stop the server of the data directory first."""
     loaded = load_settings(data)
     if loaded.database_url is not None:
         if replace or key_file is not None:
             raise BackupNotAllowedError(
-                "--replace and --key-file are for SQLite; see docs/backup.md."
+                "--replace and --key-file work with SQLite only; see docs/backup.md."
             )
         manifest = importlib.import_module(POSTGRESQL).restore(loaded, path)
         typer.echo(f"The backup {path} is restored: {describe(manifest)}.")
@@ -43,11 +43,13 @@ def restore(
     done = backup.restore(loaded, build_source(loaded), path, replace=replace, key_file=key_file)
     typer.echo(f"The backup {path} is restored into {loaded.data}: {describe(done.manifest)}.")
     if done.replaced is not None:
-        typer.echo(f"The former database is in {done.replaced}; delete it when all is well.")
+        typer.echo(
+            f"The former database is now {done.replaced}; delete it when it is no longer needed."
+        )
     if done.needs_key:
         typer.echo(
-            f"The master key is not there: put it into {loaded.data}/master.key (mode 0600), or "
-            "set HEADGATE_MASTER_KEY. No server starts without it."
+            f"The master key is missing: copy it to {loaded.data}/master.key (mode 0600), or set "
+            "HEADGATE_MASTER_KEY. No server starts without it."
         )
     typer.echo(
         "Keys that were revoked and people who were disabled after the backup are active again: "

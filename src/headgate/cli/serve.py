@@ -19,14 +19,19 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def serve(
     data: Data = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default 4600).")] = None,
     *,
     ssl_certfile: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM private key.")] = None,
     allow_public_without_tls: Annotated[
         bool | None,
-        typer.Option("--allow-public-without-tls", help="A proxy in front has TLS."),
+        typer.Option(
+            "--allow-public-without-tls",
+            help="Allow a public address without TLS, behind a proxy that has TLS.",
+        ),
     ] = None,
     simulator: Annotated[
         bool | None,
@@ -37,7 +42,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve until a signal ends it. All settings: docs/configuration.md."""
+    """Run the server until a signal stops it. docs/configuration.md lists all settings."""
     loaded = load_settings(
         data,
         host=host,

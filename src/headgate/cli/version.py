@@ -11,5 +11,5 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version of Headgate."""
     typer.echo(__version__)

@@ -338,7 +338,10 @@ def test_doctor_does_not_miss_the_simulator_of_a_server_that_does_not_run(data: 
     database.close()
     findings = json.loads(run("doctor", "--json").stdout)
     [finding] = [each for each in findings if each["subject"] == "provider"]
-    assert (finding["level"], "runs only with its server" in finding["text"]) == ("ok", True)
+    assert (finding["level"], "reachable only while its server runs" in finding["text"]) == (
+        "ok",
+        True,
+    )
 
 
 def test_doctor_refuses_an_impossible_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
