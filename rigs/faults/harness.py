@@ -76,8 +76,8 @@ class FaultHarness:
     def find_leaks(self) -> list[str]:
         """Return what is left over: money held, ledger errors, calls and connections in use."""
         with self.database.reading() as connection:
-            faults = billing.audit(connection)
-            balance = billing.balance(connection, self.gateway.keys["organization_id"])
+            faults = billing.find_inconsistencies(connection)
+            balance = billing.read_available(connection, self.gateway.keys["organization_id"])
         rows = [row for rows in self.receipts().values() for row in rows if row.managed]
         spent = sum(row.cost_nano for row in rows)
         if balance != FUNDS_NANO - spent:

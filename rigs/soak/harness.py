@@ -192,7 +192,7 @@ def read_ledger_state(data: Path) -> LedgerState:
         with database.reading() as connection:
             return LedgerState(
                 metering.count(connection),
-                billing.audit(connection),
+                billing.find_inconsistencies(connection),
                 billing.count_open_holds(connection),
             )
     finally:

@@ -112,7 +112,7 @@ def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
     assert restored.manifest.rows["receipts"] == len(read_ids(fresh.data))
     database = Database(fresh.data / "headgate.db")
     with database.reading() as connection:
-        assert billing.audit(connection) == []
+        assert billing.find_inconsistencies(connection) == []
     database.close()
     with running_gateway(fresh.data) as again, RawClient(again.port, gateway.key) as client:
         client.ask(body=CHAT, x_headgate_credential="managed")

@@ -74,7 +74,7 @@ class Wallet:
     @property
     def nano(self) -> int:
         with self._database.reading() as connection:
-            return billing.balance(connection, self._harness.gateway.keys["organization_id"])
+            return billing.read_available(connection, self._harness.gateway.keys["organization_id"])
 
     def fill(self) -> None:
         missing = NANO_PER_DOLLAR - self.nano
@@ -96,7 +96,7 @@ class Wallet:
 
     def check_ledger(self) -> None:
         with self._database.reading() as connection:
-            assert billing.audit(connection) == []
+            assert billing.find_inconsistencies(connection) == []
 
 
 def check_settled(harness: Harness, wallet: Wallet, cost_nano: int) -> None:

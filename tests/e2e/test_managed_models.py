@@ -100,8 +100,8 @@ def read_balance(harness: Harness) -> int:
     database = Database(harness.gateway.data / "headgate.db")
     try:
         with database.reading() as connection:
-            assert billing.audit(connection) == []
-            return billing.balance(connection, harness.gateway.keys["organization_id"])
+            assert billing.find_inconsistencies(connection) == []
+            return billing.read_available(connection, harness.gateway.keys["organization_id"])
     finally:
         database.close()
 

@@ -111,8 +111,8 @@ def list_receipts(database: Database, organization_id: str) -> list[Receipt]:
 
 def balance(database: Database, organization_id: str) -> int:
     with database.reading() as connection:
-        assert billing.audit(connection) == []
-        return billing.balance(connection, organization_id)
+        assert billing.find_inconsistencies(connection) == []
+        return billing.read_available(connection, organization_id)
 
 
 def test_first_start_of_two_at_once_makes_everything_once(pair: list[Gateway]) -> None:
@@ -246,7 +246,7 @@ def test_dump_comes_back_into_an_empty_database_only(
     backup_postgresql.restore(Settings(database_url=url), tmp_path / "backup")
     restored = Database(url)
     with restored.reading() as connection:
-        assert billing.audit(connection) == []
+        assert billing.find_inconsistencies(connection) == []
     assert len(list_receipts(restored, pair[0].keys["organization_id"])) >= before
     restored.close()
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -12,8 +12,8 @@ import pytest
 from headgate.catalog.model.price import DEFAULT_TIER
 from headgate.catalog.model.rates import PriceRow
 from headgate.catalog.service.catalog import Catalog
-from headgate.catalog.service.pricing import choose
-from headgate.cli.price_source import Places, PriceList, fill_inherited, list_expected
+from headgate.catalog.service.pricing import select_current
+from headgate.cli.price_source import PriceList, RatesByPlace, fill_inherited, list_expected
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prices.txt"
 WHEN_READ = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
@@ -37,8 +37,8 @@ def seal(row: PriceRow) -> str:
         ]
         for tier, steps in row.tiers.items()
     }
-    said = msgspec.json.encode(tiers, order="deterministic")
-    return f"{row.id} {hashlib.sha256(said).hexdigest()[:32]}"
+    stated = msgspec.json.encode(tiers, order="deterministic")
+    return f"{row.id} {hashlib.sha256(stated).hexdigest()[:32]}"
 
 
 def list_rows() -> list[PriceRow]:
@@ -88,14 +88,16 @@ def test_every_model_of_the_list_is_priced_or_excepted_with_a_reason() -> None:
     [(m, p) for m, p in list_expected(openai, price_list)],
     ids=[m for m, _ in list_expected(openai, price_list)],
 )
-def test_shipped_rates_are_those_of_the_list(model_id: str, places: Places) -> None:
+def test_shipped_rates_are_those_of_the_list(model_id: str, places: RatesByPlace) -> None:
     """Every tier and threshold that the list has, with every rate that we can charge."""
-    counting = choose(entry for entry in catalog.shipped_prices() if entry.model == model_id)
+    counting = select_current(
+        entry for entry in catalog.shipped_prices() if entry.model == model_id
+    )
     ours = {entry.place: entry.rates for entry in counting.values()}
     assert ours.keys() == places.keys()
     for place, listed in places.items():
-        said = ours[place].amounts()
-        assert said == fill_inherited(listed, said).amounts(), place
+        stated = ours[place].amounts()
+        assert stated == fill_inherited(listed, stated).amounts(), place
 
 
 def test_every_price_says_where_it_is_from() -> None:

@@ -130,7 +130,7 @@ def read_event_by_event(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]
             name, data = sse.read_name(event.raw[:NAME_BYTES]), NO_DATA
             if not name or event.raw == pending:
                 continue
-        if event.raw.startswith(meter.bulk) or not data:
+        if event.raw.startswith(meter.bulk_prefixes) or not data:
             continue
         if meter.read_event(name, data, parsed):
             return parsed, True

@@ -8,8 +8,6 @@ from headgate.billing.service import Ledger
 from headgate.relay.ports import Receipt
 
 EXPIRY_INTERVAL_SECONDS = 30.0
-
-
 RECOVERY_INTERVAL_SECONDS = 0.5
 
 

@@ -12,9 +12,12 @@ from headgate.kit.money import format_dollars
 from headgate.relay.ports import Hold, Receipt
 
 Account = Literal["wallet", "held", "revenue", "funding", "overspend"]
-"""An organization's accounts. `wallet` and `held` never go below 0; `funding` is what came in
-(negative), `revenue` what was billed, `overspend` what was billed and not covered: it is owed
-(negative), and the next grant pays it first."""
+"""The accounts of an organization.
+
+`wallet` and `held` never go below 0; `funding` is the sum of the grants (negative), `revenue` the
+sum of the bills, `overspend` the debt (negative): what was billed and not covered. The next grant
+pays it first.
+"""
 
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
@@ -87,7 +90,7 @@ def make_transaction(
     ]
 
 
-def set_aside(hold: Hold) -> list[LedgerEntry]:
+def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
     """Move the amount of a hold from `wallet` to `held`."""
     return make_transaction(
         f"hold:{hold.request_id}",
@@ -97,7 +100,7 @@ def set_aside(hold: Hold) -> list[LedgerEntry]:
     )
 
 
-def settle(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
+def make_settlement_entries(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
     """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to `wallet`."""
     billed = min(cost_nano, hold.amount_nano)
     return make_transaction(
@@ -112,7 +115,7 @@ def settle(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
     )
 
 
-def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:
+def make_excess_entries(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:
     """Charge the part of a cost that exceeds its hold: to the wallet as far as it covers it, the
     rest to `overspend`."""
     excess = cost_nano - hold.amount_nano

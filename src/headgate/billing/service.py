@@ -15,12 +15,12 @@ from headgate.billing.model import (
     InsufficientFundsError,
     LedgerEntry,
     ReferenceConflictError,
-    charge_excess,
+    make_excess_entries,
+    make_hold_entries,
+    make_settlement_entries,
     make_transaction,
     make_unknown_receipt,
     name_account,
-    set_aside,
-    settle,
 )
 from headgate.kit import outbox
 from headgate.kit.clock import Clock
@@ -68,21 +68,24 @@ class Ledger:
         self._clock = clock
         self._subscribed = subscribed
         self._lease_seconds = lease_seconds
-        # A hold lost with the power is lost with its call: no answer of it was completed. The
-        # settlement that completes one is flushed, and every hold before it with it.
-        self._holding = writer.create_queue(self._hold_all, durable=False, lock_name=_payer_of_hold)
-        self._measuring = writer.create_queue(self._record_measured, durable=False)
-        self._settling = writer.create_queue(
+        # Holds are not flushed: if a power failure loses one, its call is lost too, before any
+        # answer was completed. A settlement completes an answer and is flushed, and so is every
+        # hold written before it.
+        self._hold_queue = writer.create_queue(
+            self._hold_all, durable=False, lock_name=_payer_of_hold
+        )
+        self._receipt_queue = writer.create_queue(self._record_receipts, durable=False)
+        self._settlement_queue = writer.create_queue(
             self._record_settled, durable=True, lock_name=_payer_of_settled
         )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
-        # Leases run by a clock that nobody can set while the process lives.
+        # Leases expire by the monotonic clock, so that a change of the system time ends none.
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[None]:
         """Reserve the amount of a hold. Raises InsufficientFundsError or
         StorageUnavailableError."""
-        return self._holding.put(hold)
+        return self._hold_queue.put(hold)
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
         """Store a receipt and settle its hold, exactly once for each request.
@@ -92,9 +95,9 @@ class Ledger:
         such hold.
         """
         if hold is None:
-            return self._measuring.put(receipt)
+            return self._receipt_queue.put(receipt)
         assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
-        return self._settling.put((receipt, hold))
+        return self._settlement_queue.put((receipt, hold))
 
     def check(self) -> None:
         """Raise StorageUnavailableError if the last commit failed."""
@@ -130,7 +133,7 @@ class Ledger:
             try:
                 recorded += await self._record_late(some)
             except BaseException:
-                # Once more for those that were recorded already changes nothing.
+                # Recording a receipt twice changes nothing, so all of them are tried again.
                 self._deferred.extendleft(reversed(some))
                 raise
         if not self._writer.health.is_healthy:
@@ -139,15 +142,15 @@ class Ledger:
 
     async def _record_late(self, some: Sequence[tuple[Receipt, Hold | None]]) -> list[Receipt]:
         queued = [self.record(receipt, hold) for receipt, hold in some]
-        refusals = [await _find_refusal(each) for each in queued]
+        errors = [await _find_error(each) for each in queued]
         recorded: list[Receipt] = []
-        for (receipt, _), refusal in zip(some, refusals, strict=True):
-            if isinstance(refusal, HeadgateError) and refusal.kind is Kind.UNAVAILABLE:
-                raise refusal
-            if refusal is None:
+        for (receipt, _), error in zip(some, errors, strict=True):
+            if isinstance(error, HeadgateError) and error.kind is Kind.UNAVAILABLE:
+                raise error
+            if error is None:
                 recorded.append(receipt)
             else:
-                log.error("ledger.lost", request_id=receipt.request_id, error=str(refusal))
+                log.error("ledger.lost", request_id=receipt.request_id, error=str(error))
         return recorded
 
     def fund(self, organization_id: str, amount_nano: int, *, reference: str) -> Awaitable[bool]:
@@ -164,7 +167,7 @@ class Ledger:
     async def resolve_expired(self) -> int:
         """Settle the calls whose lease has expired as `unknown`, billed at their hold. Return
         how many."""
-        return await self._resolve(int(self._steady() * MICROSECONDS))
+        return await self._resolve(int(self._monotonic_now() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
         """Settle every open hold as `unknown` if this is the only process. Return how many.
@@ -181,7 +184,7 @@ class Ledger:
             log.warning("ledger.calls_unknown", calls=resolved)
         return resolved
 
-    def _steady(self) -> float:
+    def _monotonic_now(self) -> float:
         """Return unix seconds that ignore changes of the system clock since this process
         started."""
         return self._epoch + self._clock.monotonic()
@@ -191,7 +194,7 @@ class Ledger:
         holds = store.list_open_holds(
             connection, expired_at=expired_at, rows_max=EXPIRED_MAX, to_close=True
         )
-        # In this order: whoever made one of them is counted, if it still lives.
+        # After reading the holds: a live process that made one of them is then counted.
         if expired_at is None and not self._writer.is_alone(connection):
             return 0
         if holds:
@@ -204,11 +207,11 @@ class Ledger:
         self, connection: sa.Connection, holds: Sequence[Hold]
     ) -> Sequence[Exception | None]:
         now = self._clock.now()
-        results = [_take(connection, hold) for hold in holds]
-        taken = [hold for hold, refusal in zip(holds, results, strict=True) if refusal is None]
-        entries = [entry for hold in taken for entry in set_aside(hold)]
+        results = [_debit_wallet(connection, hold) for hold in holds]
+        taken = [hold for hold, error in zip(holds, results, strict=True) if error is None]
+        entries = [entry for hold in taken for entry in make_hold_entries(hold)]
         store.append_entries(connection, entries, at=int(now * MICROSECONDS))
-        # The wallets have paid already, each with its own conditional update.
+        # `_debit_wallet` has changed the wallets already; the other sides are added here.
         store.add_balances(connection, [entry for entry in entries if entry.amount_nano > 0])
         leased = [(hold, self._find_lease_end(hold)) for hold in taken]
         store.insert_holds(connection, leased, at=int(now * MICROSECONDS))
@@ -216,13 +219,13 @@ class Ledger:
 
     def _find_lease_end(self, hold: Hold) -> int:
         seconds = max(self._lease_seconds, hold.lease_seconds)
-        return int((self._steady() + seconds) * MICROSECONDS)
+        return int((self._monotonic_now() + seconds) * MICROSECONDS)
 
-    def _record_measured(
+    def _record_receipts(
         self, connection: sa.Connection, receipts: Sequence[Receipt]
     ) -> Sequence[None]:
         if self._store_receipts(connection, receipts):
-            self._announce(connection, receipts)
+            self._publish(connection, receipts)
         return [None] * len(receipts)
 
     def _record_settled(
@@ -232,7 +235,7 @@ class Ledger:
         if self._store_receipts(connection, receipts):
             failpoint("mid_settlement")
             _settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
-            self._announce(connection, receipts)
+            self._publish(connection, receipts)
         return [None] * len(settled)
 
     def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:
@@ -244,7 +247,7 @@ class Ledger:
             raise DuplicateReceiptError
         return False
 
-    def _announce(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
+    def _publish(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
         events: list[RequestCompleted | UsageImplausible] = []
         if self._subscribed(RequestCompleted.type):
             events += map(RequestCompleted, receipts)
@@ -255,7 +258,8 @@ class Ledger:
                     request_id=receipt.request_id,
                     reason=receipt.unpriced_reason,
                 )
-                # Money of the platform waits for the operator's word, whoever has subscribed.
+                # The operator must decide about money of the platform, so this event is always
+                # stored, even without a subscriber.
                 if receipt.managed or self._subscribed(UsageImplausible.type):
                     events.append(UsageImplausible(receipt))
         if events:
@@ -269,10 +273,10 @@ def _make_row(event: RequestCompleted | UsageImplausible, at: int) -> outbox.Row
     return event_id, at, event.type, receipt.organization_id, _encode_event(event)
 
 
-async def _find_refusal(work: Awaitable[None]) -> Exception | None:
+async def _find_error(work: Awaitable[None]) -> Exception | None:
     try:
         await work
-    # Each is judged by who asked; none may hide the others.
+    # The caller judges each error; one must not hide the others.
     except Exception as error:  # noqa: BLE001
         return error
     return None
@@ -286,10 +290,10 @@ def _payer_of_settled(settled: Settled) -> str:
     return settled[1].organization_id
 
 
-def _take(connection: sa.Connection, hold: Hold) -> InsufficientFundsError | None:
+def _debit_wallet(connection: sa.Connection, hold: Hold) -> InsufficientFundsError | None:
     assert hold.amount_nano >= 0, "a hold is not negative"
     wallet = name_account(hold.organization_id, "wallet")
-    if store.take(connection, wallet, hold.amount_nano):
+    if store.debit(connection, wallet, hold.amount_nano):
         return None
     available = store.read_balance(connection, wallet)
     return InsufficientFundsError(needed_nano=hold.amount_nano, available_nano=available)
@@ -302,7 +306,7 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
     ]
     closed = store.close_holds(connection, closings)
     if closed == 0 and len(settled) == 1 and settled[0][0].cost_nano == 0:
-        # It was refused after its call had been cut off: nothing was held, nothing is owed.
+        # The hold was refused after its call had been cancelled: nothing was held or is owed.
         return
     if closed < len(closings):
         names = ", ".join(hold.request_id for _, hold in settled)
@@ -311,14 +315,18 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
         )
     _post(
         connection,
-        [entry for receipt, hold in settled for entry in settle(hold, receipt.cost_nano)],
+        [
+            entry
+            for receipt, hold in settled
+            for entry in make_settlement_entries(hold, receipt.cost_nano)
+        ],
         at=at,
     )
     for receipt, hold in settled:
         if receipt.cost_nano > hold.amount_nano:
             wallet = name_account(hold.organization_id, "wallet")
             available = store.read_balance(connection, wallet, to_change=True)
-            excess = charge_excess(hold, receipt.cost_nano, wallet_nano=available)
+            excess = make_excess_entries(hold, receipt.cost_nano, wallet_nano=available)
             _post(connection, excess, at=at)
             log.warning("ledger.cost_above_hold", request_id=hold.request_id)
 
@@ -367,12 +375,12 @@ def fund(
     return True
 
 
-def find_owed(connection: sa.Connection, organization_id: str) -> int:
+def read_debt(connection: sa.Connection, organization_id: str) -> int:
     """Return the cost above holds that the wallet did not cover. The next grant pays it."""
     return -store.read_balance(connection, name_account(organization_id, "overspend"))
 
 
-def balance(connection: sa.Connection, organization_id: str) -> int:
+def read_available(connection: sa.Connection, organization_id: str) -> int:
     """Return the amount that an organization can spend now, without what is held for open calls."""
     return store.read_balance(connection, name_account(organization_id, "wallet"))
 
@@ -381,10 +389,10 @@ def count_open_holds(connection: sa.Connection) -> int:
     return store.count_open_holds(connection)
 
 
-def audit(connection: sa.Connection) -> list[str]:
+def find_inconsistencies(connection: sa.Connection) -> list[str]:
     """Return every inconsistency of the ledger as one sentence; empty if there is none.
 
     Every transaction must sum to zero, every balance must be the sum of its entries, and `held`
     must be the sum of the open holds.
     """
-    return store.find_unreadable_rows(connection)
+    return store.find_inconsistencies(connection)

@@ -36,7 +36,7 @@ ENTRIES = sa.Table(
     sa.Column("amount_nano", sa.BigInteger, nullable=False),
     sa.Column("request_id", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
-    # The database itself refuses to do a transaction twice.
+    # A unique index, so that the database itself rejects a transaction that is done twice.
     sa.Index("uq_entries_transaction_id", "transaction_id", "account_id", unique=True),
 )
 forbid_changes(ENTRIES)
@@ -59,14 +59,14 @@ HOLDS = sa.Table(
 
 _BALANCE = LEDGER_ACCOUNTS.c.balance_nano
 _AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
-_ADD = HotStatement(
+_ADD_TO_BALANCE = HotStatement(
     sa.update(LEDGER_ACCOUNTS)
     .values(balance_nano=_BALANCE + _AMOUNT)
     .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account")),
     "amount",
     "account",
 )
-_TAKE = HotStatement(
+_DEBIT = HotStatement(
     sa.update(LEDGER_ACCOUNTS)
     .values(balance_nano=_BALANCE - _AMOUNT)
     .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account"))
@@ -75,7 +75,7 @@ _TAKE = HotStatement(
     "account",
     "least",
 )
-_CLOSE = HotStatement(
+_CLOSE_HOLD = HotStatement(
     sa.update(HOLDS)
     .values(state=sa.bindparam("closed"))
     .where(HOLDS.c.request_id == sa.bindparam("request"))
@@ -121,13 +121,13 @@ def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> N
     for entry in entries:
         sums[entry.account_id] += entry.amount_nano
     changes = [(amount, account_id) for account_id, amount in sorted(sums.items()) if amount]
-    assert _ADD.run_all(connection, changes) == len(changes), "an account is missing"
+    assert _ADD_TO_BALANCE.run_all(connection, changes) == len(changes), "an account is missing"
 
 
-def take(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
+def debit(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
     """Debit an account if its balance covers the amount, in one atomic statement. Return whether
     it did."""
-    return _TAKE.run(connection, (amount_nano, account_id, amount_nano)) == 1
+    return _DEBIT.run(connection, (amount_nano, account_id, amount_nano)) == 1
 
 
 def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *, at: int) -> None:
@@ -151,7 +151,7 @@ def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *
 
 def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
     """Close open holds, given as (state, request id, amount). Return how many were open."""
-    return _CLOSE.run_all(connection, closings)
+    return _CLOSE_HOLD.run_all(connection, closings)
 
 
 def list_open_holds(
@@ -193,7 +193,7 @@ def read_amount(connection: sa.Connection, transaction_id: str, account_id: str)
     return connection.execute(query).scalar_one_or_none()
 
 
-def find_unreadable_rows(connection: sa.Connection) -> list[str]:
+def find_inconsistencies(connection: sa.Connection) -> list[str]:
     """Everything in the books that does not add up; one sentence for each."""
     return [
         template.format(*row) for template, query in _AUDIT for row in connection.execute(query)

@@ -139,7 +139,7 @@ def _examine_database(application: Application) -> Iterator[Finding]:
     if isinstance(application.database.place, Path):
         yield _examine_wal(application)
     with application.database.reading() as connection:
-        faults = billing.audit(connection)
+        faults = billing.find_inconsistencies(connection)
     for fault in faults:
         yield Finding("fail", "ledger", f"{fault} Keep the database unchanged and report this.")
     if not faults:

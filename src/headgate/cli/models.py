@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Argument(help="The model's id, as callers name it.")]
-Credential = Annotated[str, typer.Option(help="A credential of the platform: its id or name.")]
+Credential = Annotated[str, typer.Option(help="The id or name of a credential of the platform.")]
 
 
 @app.command("list")
@@ -36,7 +36,7 @@ def list_models(data: Data = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(managed))
         return
-    table = Table("Model", "Name", "Credential", "Told the provider", "State")
+    table = Table("Model", "Name", "Credential", "Sent to the provider", "State")
     for each in managed:
         table.add_row(
             each.model_id,
@@ -56,11 +56,11 @@ def attach(
     *,
     credential: Credential,
     wire_id: Annotated[
-        str, typer.Option(help="What the provider is told; else as the catalog has it.")
+        str, typer.Option(help="The model id sent to the provider. Default: as in the catalog.")
     ] = "",
-    name: Annotated[str, typer.Option(help="What people are shown; else the id.")] = "",
+    name: Annotated[str, typer.Option(help="The display name. Default: the id.")] = "",
     default: Annotated[
-        bool, typer.Option("--default", help="Serves ids that are no managed model.")
+        bool, typer.Option("--default", help="Serve the ids that are not managed models.")
     ] = False,
 ) -> None:
     """Attach a managed model to a credential of the platform. The catalog must have its price."""
@@ -73,7 +73,7 @@ def attach(
     )
     with open_data_directory(data) as application, application.database.transaction() as connection:
         managed = application.managed_models.attach(connection, request, by=COMMAND_LINE)
-    tell(managed, as_json=as_json)
+    print_model(managed, as_json=as_json)
 
 
 @app.command()
@@ -92,7 +92,7 @@ def default(
     data: Data = None,
     as_json: Json = False,
     *,
-    none: Annotated[bool, typer.Option("--none", help="It is the default no more.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Stop being the default.")] = False,
 ) -> None:
     """Make a model the default that serves unknown model ids."""
     change(model, data, ManagedModelChange(is_default=not none), as_json=as_json)
@@ -105,9 +105,9 @@ def deprecate(
     as_json: Json = False,
     *,
     replacement: Annotated[
-        str | None, typer.Option(help="The managed model that serves it from now on.")
+        str | None, typer.Option(help="The managed model that serves its calls from now on.")
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="It is deprecated no more.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Remove the deprecation.")] = False,
 ) -> None:
     """Mark a model as deprecated; with a replacement, its calls are served by that."""
     wanted = ManagedModelChange(deprecated=not undo, replacement_id=replacement)
@@ -131,10 +131,10 @@ def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool)
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.managed_models
         managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)
-    tell(managed, as_json=as_json)
+    print_model(managed, as_json=as_json)
 
 
-def tell(managed: ManagedModel, *, as_json: bool) -> None:
+def print_model(managed: ManagedModel, *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(managed))
         return

@@ -38,21 +38,21 @@ TOKEN_RATES = {
     "output_image_mtok": "output_image",
     "input_mchars": "per_million_characters",
 }
-"""Its names and ours. Cached audio and cached images have none with us: usage does not tell them
-apart. Searches are priced for all models at once (the model `*`)."""
+"""Their names of rates and ours. We have none for cached audio and cached images, since usage does
+not tell them apart. Searches are priced for all models at once (the model `*`)."""
 HOUR_RATES = ("audio_hours", "input_audio_hours")
 MINUTES_PER_HOUR = 60
 TIER_FIELDS = ("service_tier", "processing")
-"""What a variant of a price depends on there, and we call a tier."""
+"""Their names of what we call a tier."""
 
-Places = dict[tuple[str, int], DollarRates]
+RatesByPlace = dict[tuple[str, int], DollarRates]
 """The rates by tier and threshold."""
-Counting = Mapping[tuple[str, str, int], PriceEntry]
+CurrentPrices = Mapping[tuple[str, str, int], PriceEntry]
 """The rows in force by model, tier and threshold."""
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A place of the book that the list has other rates for. None: one of both has no such row.
+    """Represent a place of the price book for which the source has other rates.
 
     `rates` have what differs by name, ours and theirs; `expected` is what the row should say.
     """
@@ -75,7 +75,7 @@ class PriceSourceNotFoundError(HeadgateError):
 
 
 class PriceList:
-    """The prices of one provider there, as of a time."""
+    """Look up the prices of one provider of genai-prices at a time."""
 
     def __init__(self, provider_id: str, at: datetime.datetime) -> None:
         found = [each for each in providers if each.id == provider_id]
@@ -88,7 +88,7 @@ class PriceList:
     def list_models(self) -> list[str]:
         return [model.id for model in self._provider.models]
 
-    def find(self, model_id: str) -> tuple[str, Places] | None:
+    def find(self, model_id: str) -> tuple[str, RatesByPlace] | None:
         """Return the source's own id and the rates of one of our model ids; None if it has none."""
         model = self._provider.find_model(model_id)
         if model is None:
@@ -116,7 +116,9 @@ def fill_inherited(listed: DollarRates, named: Mapping[str, Decimal]) -> DollarR
     return DollarRates(**filled)
 
 
-def list_expected(manifest: IntegrationManifest, prices: PriceList) -> Iterator[tuple[str, Places]]:
+def list_expected(
+    manifest: IntegrationManifest, prices: PriceList
+) -> Iterator[tuple[str, RatesByPlace]]:
     """Yield, for each of our models and each that only the source has, the rates it should have.
 
     Models that the manifest excepts are left out.
@@ -138,12 +140,12 @@ def list_expected(manifest: IntegrationManifest, prices: PriceList) -> Iterator[
 
 
 def compare(
-    manifest: IntegrationManifest, prices: PriceList, counting: Counting
+    manifest: IntegrationManifest, prices: PriceList, current: CurrentPrices
 ) -> list[Difference]:
     """Return the differences by model. Rows that an operator set are ignored."""
     differences: list[Difference] = []
     for model, listed in sorted(list_expected(manifest, prices), key=lambda each: each[0]):
-        own = {entry.place: entry for (name, *_), entry in counting.items() if name == model}
+        own = {entry.place: entry for (name, *_), entry in current.items() if name == model}
         for place in sorted({*listed, *own}):
             entry = own.get(place)
             if entry is None or entry.source != OPERATOR:
@@ -155,13 +157,13 @@ def compare(
 def _compare_place(
     model: str, place: tuple[str, int], entry: PriceEntry | None, listed: DollarRates | None
 ) -> Difference:
-    said = entry.rates.amounts() if entry else {}
-    expected = DollarRates() if listed is None else fill_inherited(listed, said)
+    stated = entry.rates.amounts() if entry else {}
+    expected = DollarRates() if listed is None else fill_inherited(listed, stated)
     if entry is not None and listed is not None:
         expected = msgspec.structs.replace(expected, tool_calls=entry.rates.tool_calls)
     wanted = expected.amounts()
-    names = sorted({*said, *wanted})
-    rates = {n: (said.get(n), wanted.get(n)) for n in names if said.get(n) != wanted.get(n)}
+    names = sorted({*stated, *wanted})
+    rates = {n: (stated.get(n), wanted.get(n)) for n in names if stated.get(n) != wanted.get(n)}
     return Difference(model, *place, rates, expected)
 
 
@@ -174,7 +176,7 @@ def _active(model: ModelInfo, at: datetime.datetime) -> dict[str, object]:
                 prices = conditional.prices
     else:
         prices = model.prices
-    return {} if prices is None else _said(prices)
+    return {} if prices is None else _stated(prices)
 
 
 def _variants(model: ModelInfo, at: datetime.datetime) -> Iterator[tuple[str, dict[str, object]]]:
@@ -182,10 +184,10 @@ def _variants(model: ModelInfo, at: datetime.datetime) -> Iterator[tuple[str, di
         tiers = [variant.when[field] for field in TIER_FIELDS if field in variant.when]
         holds = variant.constraint is None or variant.constraint.active(at)
         if len(tiers) == 1 == len(variant.when) and tiers[0] != DEFAULT_TIER and holds:
-            yield tiers[0], _said(variant.prices)
+            yield tiers[0], _stated(variant.prices)
 
 
-def _said(prices: ModelPrice) -> dict[str, object]:
+def _stated(prices: ModelPrice) -> dict[str, object]:
     return {
         name: value
         for name, value in vars(prices).items()

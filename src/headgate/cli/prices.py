@@ -31,10 +31,12 @@ ROWS_MAX = 1_000_000
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List the price book, compare it with genai-prices, take over what differs.",
+    help="List prices, compare them with genai-prices, and add prices for what differs.",
 )
 
-Integration = Annotated[str, typer.Option(help="Whose models: an integration of the catalog.")]
+Integration = Annotated[
+    str, typer.Option(help="The integration of the catalog whose models are compared.")
+]
 
 
 class PricesNotInstalledError(HeadgateError):
@@ -52,10 +54,14 @@ def list_prices(
     data: Data = None,
     as_json: Json = False,
     *,
-    integration: Annotated[str | None, typer.Option(help="Of this integration only.")] = None,
-    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    integration: Annotated[
+        str | None, typer.Option(help="Only prices of this integration.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only prices of this model.")] = None,
     tier: Annotated[str | None, typer.Option(help="default, batch, flex, priority, ...")] = None,
-    history: Annotated[bool, typer.Option(help="Also rows that are over.")] = False,
+    history: Annotated[
+        bool, typer.Option(help="Include prices that are no longer in force.")
+    ] = False,
 ) -> None:
     """List the prices in force and those of the future, in dollars."""
     wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
@@ -98,9 +104,10 @@ def apply(
     *,
     integration: Integration = "openai",
     effective_from: Annotated[
-        str | None, typer.Option(help="A time to come: 2027-01-31T12:00:00Z or 12h. Else now.")
+        str | None,
+        typer.Option(help="Start of the new prices: 2027-01-31T12:00:00Z or 12h. Default: now."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Add prices for all differences. Prices set by an operator and those of the past stay
     unchanged."""
@@ -135,9 +142,9 @@ def _compare(
         raise PricesNotInstalledError(message) from error
     now = datetime.datetime.fromtimestamp(application.clock.now(), datetime.UTC)
     prices = source.PriceList(manifest.price_source.provider, now)
-    counting = application.prices.in_force(connection, integration)
-    kept = sum(entry.source == OPERATOR for entry in counting.values())
-    return prices.source, source.compare(manifest, prices, counting), kept
+    current = application.prices.find_in_force(connection, integration)
+    kept = sum(entry.source == OPERATOR for entry in current.values())
+    return prices.source, source.compare(manifest, prices, current), kept
 
 
 def _find(application: Application, integration: str) -> IntegrationManifest:

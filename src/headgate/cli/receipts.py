@@ -16,7 +16,7 @@ from headgate.metering.jobs import Progress, Pruner
 
 ROWS_BETWEEN_LINES = 100_000
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The receipts of calls.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Manage the receipts of calls.")
 
 
 @app.callback()
@@ -28,8 +28,8 @@ def describe() -> None:
 def prune(
     data: Data = None,
     *,
-    before: Annotated[str, typer.Option(help="90d for older than that, or an ISO 8601 time.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    before: Annotated[str, typer.Option(help="An age such as 90d, or an ISO 8601 time.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the receipts.")] = False,
 ) -> None:
     """Delete receipts older than a time. Ledger entries stay, with every amount in them.
 

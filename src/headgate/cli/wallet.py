@@ -14,9 +14,11 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars, nano_from_dollars
 
 GRANT_DOLLARS_MAX = 1_000_000
-"""So that a slip of the finger, or thousands of grants, stay far from the end of the integers."""
+"""Even thousands of such grants stay far below the largest integer of the database."""
 
-app = typer.Typer(no_args_is_help=True, help="The prepaid wallet of managed calls.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show and fund the prepaid wallet that pays for managed calls."
+)
 
 Organization = Annotated[
     str | None, typer.Option(help="Organization id; needed where there are several.")
@@ -38,8 +40,8 @@ def show(data: Data = None, organization: Organization = None) -> None:
     """Show the amount that can be spent now, without what is held for open calls."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         found = application.accounts.find_organization(connection, organization)
-        available = format_dollars(billing.balance(connection, found.id))
-        owed_nano = billing.find_owed(connection, found.id)
+        available = format_dollars(billing.read_available(connection, found.id))
+        owed_nano = billing.read_debt(connection, found.id)
     owed = f"; ${format_dollars(owed_nano)} is owed" if owed_nano else ""
     typer.echo(f"{found.name} ({found.id}): ${available}{owed}")
 
@@ -51,7 +53,8 @@ def fund(
     organization: Organization = None,
     *,
     reference: Annotated[
-        str, typer.Option(help="Your name for this grant; the same one is granted once.")
+        str,
+        typer.Option(help="Your name for this grant. A grant with a known name is not repeated."),
     ],
 ) -> None:
     """Grant an organization money."""
@@ -65,7 +68,7 @@ def fund(
             reference=reference,
             now=application.clock.now(),
         )
-        available = format_dollars(billing.balance(connection, found.id))
+        available = format_dollars(billing.read_available(connection, found.id))
     typer.echo(f"{'Granted' if is_new else 'Granted before'}; {found.name} has ${available}.")
 
 

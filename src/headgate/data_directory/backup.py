@@ -231,7 +231,7 @@ def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
     if schema is None:
         raise DamagedBackupError("The database holds nothing of Headgate: it was never set up.")
     # Books of an older schema are checked by the start that upgrades them, and by the doctor.
-    faults = billing.audit(connection) if schema == migration.HEAD else []
+    faults = billing.find_inconsistencies(connection) if schema == migration.HEAD else []
     if faults:
         message = f"The books do not balance: {' '.join(faults)} Ask `headgate doctor`."
         raise DamagedBackupError(message)

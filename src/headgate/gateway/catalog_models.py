@@ -19,9 +19,9 @@ from headgate.relay.admission import is_any_in_scope
 from headgate.relay.ports import DEFAULT_INTEGRATION, Credential, Credentials, Grant, ModelMatch
 
 RENDERED_SECONDS = 10.0
-"""Cards are drawn anew after this: a price may have come into force, a latency been measured."""
+"""Metadata is rendered again after this: the price or the latency may have changed."""
 RENDERED_MAX = 1_000
-"""Credentials whose rows are kept."""
+"""Credentials whose rows are cached."""
 
 
 class ListingCatalog(Protocol):
@@ -114,7 +114,7 @@ class CatalogModels:
                 self._catalog.match(model_id, credential.integration)
                 for model_id in self._catalog.list_ids(credential.integration)
             ]
-            # The shortest spelling that leads there: the bare id, unless that means another model.
+            # The shortest name that means this model: the bare id, unless it means another one.
             rows = [
                 (match, shown_id, self._write(match, shown_id, credential))
                 for match in matches

@@ -61,7 +61,7 @@ def find_model(path: bytes) -> str:
     return urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
 
 
-def hide(model: str) -> ModelNotListedError:
+def make_not_listed_error(model: str) -> ModelNotListedError:
     """Return the same error for a model that does not exist and for one that must not be seen."""
     message = f"The model '{model}' does not exist or this key has no access to it."
     return ModelNotListedError(message, param="model")

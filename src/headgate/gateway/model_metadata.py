@@ -16,7 +16,7 @@ from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.relay.ports import Credential, ListedManagedModel, Model
 
 FIELD = "headgate"
-"""The one field that a model has beside the provider's own."""
+"""The only field that is added to the provider's own fields of a model."""
 CURRENCY = "USD"
 DEFAULT_TIER = "default"
 RENDERED_PRICES_MAX = 2_000
@@ -82,7 +82,7 @@ class MeasuredLatency(Protocol):
 
 
 FindLatency = Callable[[str, str], MeasuredLatency | None]
-"""The latency of a model by a credential."""
+"""Returns the latency of a model (second argument) by a credential (first)."""
 
 
 class ModelMetadata:

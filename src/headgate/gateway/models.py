@@ -42,11 +42,11 @@ from headgate.relay.ports import (
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
 LISTS_MAX = 1_000
-"""Credentials whose list is kept."""
+"""Credentials whose list is cached."""
 LIST_BYTES_MAX = 1 << 20
-"""A longer list is not kept."""
+"""A longer list is not cached."""
 ROWS_MAX = 2_000
-"""A list of more models is shown without cards: they are drawn on the loop."""
+"""A longer list is returned without metadata, which is rendered on the event loop."""
 JSON_TYPE = (b"content-type", b"application/json")
 RAW_HEADER = b"x-headgate-raw"
 REFRESH_PARAMETER = "refresh"
@@ -54,7 +54,7 @@ REFRESHING = frozenset({b"no-cache", b"no-store", b"max-age=0"})
 TRUE = ("true", "1")
 
 FindHidden = Callable[[str], frozenset[str]]
-"""The models that an organization does not show, by their ids."""
+"""Returns the ids of the models that an organization hides."""
 
 
 def hide_nothing(_organization_id: str) -> frozenset[str]:
@@ -116,7 +116,7 @@ class ModelsBackend:
         exist."""
         wanted = listing.find_model(path)
         if wanted and not self._catalog_models.is_visible(wanted, grant, None):
-            raise listing.hide(wanted)
+            raise listing.make_not_listed_error(wanted)
 
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -130,7 +130,7 @@ class ModelsBackend:
         wanted = listing.find_model(call.path)
         hidden = self._find_hidden(call.grant.organization_id)
         if wanted and hidden and self._catalog_models.is_hidden(wanted, hidden):
-            raise listing.hide(wanted)
+            raise listing.make_not_listed_error(wanted)
         if call.method == "GET":
             body = self._answer_here(call, credential, wanted)
             if body is not None:
@@ -197,7 +197,7 @@ class ModelsBackend:
             for each in managed:
                 if each.model_id == wanted:
                     return self._write_managed(each)
-            raise listing.hide(wanted)
+            raise listing.make_not_listed_error(wanted)
         rows = [(each.model_id, self._write_managed(each)) for each in managed]
         empty = ModelList({"object": msgspec.Raw(b'"list"')}, [])
         return self._write(empty, rows, call, None)

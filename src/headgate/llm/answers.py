@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from headgate.llm import sse
-from headgate.llm.usage import ParsedUsage, Reported, combine_usage, read_usage, take_usage
+from headgate.llm.usage import ParsedUsage, ReportedUsage, build_usage, combine_usage, read_usage
 
 DONE = b"[DONE]"
 
@@ -26,15 +26,15 @@ class AnswerFields(msgspec.Struct):
     error: Any = None
 
 
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What the quick decoder may raise."""
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec's decoder may raise."""
 
 
 def decode_with(decoder: msgspec.json.Decoder[_T], data: bytes, lenient: type[_T]) -> _T | None:
     """Decode JSON with the fast decoder, else with `decode_leniently`."""
     try:
         return decoder.decode(data)
-    except UNDECODABLE:
+    except DECODE_ERRORS:
         return decode_leniently(data, lenient)
 
 
@@ -60,7 +60,7 @@ class _TypedAnswerFields(msgspec.Struct):
     model: str | None = None
     service_tier: str | None = None
     status: str | None = None
-    usage: Reported | None = None
+    usage: ReportedUsage | None = None
     error: Any = None
 
 
@@ -68,21 +68,21 @@ _decode_plain = msgspec.json.Decoder(_TypedAnswerFields).decode
 _decode_fields = msgspec.json.Decoder(AnswerFields)
 
 
-def learn(data: bytes, parsed: ParsedUsage) -> bool:
+def read_fields(data: bytes, parsed: ParsedUsage) -> bool:
     """Note the fields of a JSON object; return False for anything else."""
     try:
         fields = _decode_plain(data)
-    except UNDECODABLE:
-        odd = decode_fields(data)
-        if odd is not None:
-            note(odd, parsed)
-        return odd is not None
+    except DECODE_ERRORS:
+        lenient_fields = decode_fields(data)
+        if lenient_fields is not None:
+            apply_fields(lenient_fields, parsed)
+        return lenient_fields is not None
     parsed.answer_id = fields.id or parsed.answer_id
     parsed.model = fields.model or parsed.model
     parsed.service_tier = fields.service_tier or parsed.service_tier
     parsed.status = fields.status or parsed.status
     if fields.usage is not None:
-        used = take_usage(fields.usage)
+        used = build_usage(fields.usage)
         parsed.usage = used if parsed.usage is None else combine_usage(parsed.usage, used)
     if fields.error:
         parsed.error_code = error_code(fields.error)
@@ -94,29 +94,29 @@ def decode_fields(data: bytes) -> AnswerFields | None:
     return decode_with(_decode_fields, data, AnswerFields)
 
 
-def note(fields: AnswerFields, parsed: ParsedUsage) -> None:
+def apply_fields(fields: AnswerFields, parsed: ParsedUsage) -> None:
     """Take over the fields that are present and well-formed; keep earlier values of the others."""
-    parsed.answer_id = text(fields.id) or parsed.answer_id
-    parsed.model = text(fields.model) or parsed.model
-    parsed.service_tier = text(fields.service_tier) or parsed.service_tier
-    parsed.status = text(fields.status) or parsed.status
+    parsed.answer_id = as_text(fields.id) or parsed.answer_id
+    parsed.model = as_text(fields.model) or parsed.model
+    parsed.service_tier = as_text(fields.service_tier) or parsed.service_tier
+    parsed.status = as_text(fields.status) or parsed.status
     if fields.usage is not None:
-        note_usage(fields.usage, parsed)
+        add_usage(fields.usage, parsed)
     if fields.error:
         parsed.error_code = error_code(fields.error)
 
 
-def note_usage(value: object, parsed: ParsedUsage) -> None:
+def add_usage(value: object, parsed: ParsedUsage) -> None:
     """Combine a usage with what was parsed before."""
     used = read_usage(value)
     parsed.usage = used if parsed.usage is None else combine_usage(parsed.usage, used)
 
 
-def text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def member(value: object, field: str) -> object:
+def get_field(value: object, field: str) -> object:
     """Return the field of an object; None if it is missing or `value` is no object."""
     return cast("dict[str, object]", value).get(field) if isinstance(value, dict) else None
 
@@ -124,20 +124,20 @@ def member(value: object, field: str) -> object:
 def error_code(error: object) -> str:
     """Return the code of an error object, else its type, else `error`."""
     for field in ("code", "type"):
-        value = member(error, field)
+        value = get_field(error, field)
         if isinstance(value, str | int) and value:
             return str(value)
     return "error"
 
 
-def note_event_error(event: bytes, parsed: ParsedUsage) -> bool:
+def check_event_error(event: bytes, parsed: ParsedUsage) -> bool:
     """Return whether the answer has failed: by its data, or because the event is named `error`."""
     if event == b"error" and parsed.error_code is None:
         parsed.error_code = "error"
     return parsed.error_code is not None
 
 
-def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def event_prefixes(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Return the first bytes of events of these types, with and without an `event` line."""
     return tuple(
         head.replace(b"TYPE", name)
@@ -149,11 +149,11 @@ def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
 class BodyMeter:
     """Read answers that are one JSON object with `model` and `usage`, and never a stream."""
 
-    bulk: tuple[bytes, ...] = ()
+    bulk_prefixes: tuple[bytes, ...] = ()
     has_last_event = True
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        return learn(body, parsed)
+        return read_fields(body, parsed)
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
         """Return a data frame with the body of an error answer."""
@@ -163,8 +163,8 @@ class BodyMeter:
         """Read an event; on these wires only an error comes as one."""
         fields = decode_fields(data)
         if fields is not None:
-            note(fields, parsed)
-        return note_event_error(event, parsed) or data == DONE
+            apply_fields(fields, parsed)
+        return check_event_error(event, parsed) or data == DONE
 
     def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         return False

@@ -12,18 +12,18 @@ import msgspec
 
 from headgate.llm import json_members, sse
 
-MARK = b'"usage"'
-"""What no event with the member is without."""
+USAGE_KEY = b'"usage"'
+"""The bytes that every event with the member contains."""
 TAIL_BYTES = 1024
-"""How much of the end of an event shows the member where providers write it."""
+"""How much of the end of an event is searched: providers write the member there."""
 
-# What follows up to the brace that ends the event has no bracket, so the member is of the top
-# level; and a quote behind a comma that is no part of a text begins a key.
+# The rest up to the closing brace has no bracket, so the member is at the top level; and a quote
+# after a comma outside of a text begins a key.
 _REST = (
     rb'(?:(?:,[ ]?"[\w-]{1,64}":[ ]?(?:"[^"\\\r\n]*"|-?[0-9][0-9.eE+-]*|true|false|null))*'
     rb"\}[\r\n]*\Z)"
 )
-# The usual one has no blanks: a fixed text is found several times faster than a pattern.
+# Usually there are no blanks: a fixed text is found several times faster than a pattern.
 _USUAL = b',"usage":null'
 _to_the_end = re.compile(_REST).match
 _SPACED = re.compile(rb',[ ]?"usage":[ ]?null(?=' + _REST + rb")")

@@ -7,19 +7,19 @@ from typing import Any
 import msgspec
 
 from headgate.llm.answers import (
+    DECODE_ERRORS,
     DONE,
-    UNDECODABLE,
     BodyMeter,
+    add_usage,
+    check_event_error,
     decode_leniently,
     decode_with,
-    learn,
-    note_event_error,
-    note_usage,
+    read_fields,
 )
 from headgate.llm.usage import ParsedUsage
 
 CHOICES_MAX = 1024
-"""Choices whose end is noted; no provider gives so many."""
+"""The most choices whose end is tracked; no provider sends so many."""
 
 
 class _Function(msgspec.Struct):
@@ -50,7 +50,7 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
-class _OddChunk(_Chunk):
+class _LenientChunk(_Chunk):
     choices: Any = None
 
 
@@ -70,23 +70,23 @@ class ChoicesMeter(BodyMeter):
         """Read a chunk; the last event is `[DONE]` or an error."""
         try:
             chunk = _decode_chunk(data)
-        except UNDECODABLE:
-            chunk = decode_leniently(data, _OddChunk)
+        except DECODE_ERRORS:
+            chunk = decode_leniently(data, _LenientChunk)
         if chunk is None:
-            return note_event_error(event, parsed) or data == DONE
+            return check_event_error(event, parsed) or data == DONE
         if chunk.usage is not None or chunk.error or parsed.answer_id is None:
-            learn(data, parsed)
+            read_fields(data, parsed)
         if type(chunk) is _Chunk:
             for choice in chunk.choices or ():
                 if choice.usage is not None:
-                    note_usage(choice.usage, parsed)
+                    add_usage(choice.usage, parsed)
                 if (delta := choice.delta) is not None and (content := delta.content):
                     parsed.output_bytes += len(content.encode())
                 else:
                     parsed.output_bytes += _other_text_bytes(choice)
                 if choice.finish_reason:
-                    parsed.finished_choices |= _mark(choice.index or 0)
-        return bool(event or chunk.error) and note_event_error(event, parsed)
+                    parsed.finished_choices |= _choice_bit(choice.index or 0)
+        return bool(event or chunk.error) and check_event_error(event, parsed)
 
     def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         """Return whether every choice has a finish reason: some providers end without `[DONE]`."""
@@ -94,11 +94,11 @@ class ChoicesMeter(BodyMeter):
 
     def is_usage_only(self, data: bytes) -> bool:
         """Return whether the chunk has no choices, and so nothing but its usage."""
-        chunk = decode_with(_chunk_decoder, data, _OddChunk)
+        chunk = decode_with(_chunk_decoder, data, _LenientChunk)
         return chunk is not None and chunk.choices == []
 
 
-def _mark(index: int) -> int:
+def _choice_bit(index: int) -> int:
     return 1 << index if 0 <= index < CHOICES_MAX else 0
 
 

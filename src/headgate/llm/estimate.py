@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 
 BYTES_PER_TOKEN = 4
-LOOKED_INTO_BYTES = 16_384
+SCANNED_BYTES_MIN = 16_384
 """A smaller body is counted as text, whatever it holds."""
 PARTS_MAX = 1_024
 """Further long values count as text."""
 QUOTES_MAX = 65_536
-"""What stands behind so many quotes counts as text: a few milliseconds, whatever the body."""
+"""The scan ends after so many quotes, at most a few milliseconds; the rest counts as text."""
 PART_BYTES_MIN = 1_024
 """A shorter value counts as text."""
 AUDIO_BYTES_PER_TOKEN = 400
@@ -53,12 +53,11 @@ _KINDS = {
     b"image_url": b"image",
     b"url": b"image",
 }
-"""Fields that hold a picture, audio or a file; without a data URL the field says which. A text that
-looks like one is read as text, and costs as much."""
+"""Fields that hold a picture, audio or a file; without a data URL the field tells which."""
 _KEY = re.compile(rb'"(%b)"\s{0,8}:\s{0,8}"\Z' % b"|".join(_KINDS))
 _LOW = re.compile(rb'"detail"\s{0,8}:\s{0,8}"low"')
 _AROUND_BYTES = 96
-"""How far from a picture its detail may stand."""
+"""How far from a picture its `detail` is searched."""
 
 
 def estimate_input_tokens(body: bytes, model: str | None) -> int:
@@ -67,7 +66,7 @@ def estimate_input_tokens(body: bytes, model: str | None) -> int:
     The scan goes from quote to quote, and inspects only what is long between two of them.
     """
     size = len(body)
-    if size <= LOOKED_INTO_BYTES:
+    if size <= SCANNED_BYTES_MIN:
         return -(-size // BYTES_PER_TOKEN)
     tokens, text_bytes, start, parts = 0, size, 0, 0
     find = body.find

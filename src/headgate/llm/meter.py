@@ -15,7 +15,7 @@ class Meter(Protocol):
     """Read the answers of one wire. Never raises: what cannot be parsed is left unset."""
 
     @property
-    def bulk(self) -> tuple[bytes, ...]:
+    def bulk_prefixes(self) -> tuple[bytes, ...]:
         """Return the first bytes of events that carry only bulk data (partial images, audio).
 
         Such events are never the last of an answer, never there for usage only, and nothing is read

@@ -7,11 +7,10 @@ from headgate.llm.meter import Meter
 from headgate.llm.usage import ParsedUsage
 
 NAME_BYTES = 128
-"""How much of the head of an event is searched for its name."""
+"""How much of the start of an event is searched for its name."""
 NO_DATA = b"{}"
 DRAINED_BYTES = 1 << 20
-"""How much leaves at once of what was kept of an event that proves too large: more would be copied
-whole on its way."""
+"""How much of the buffer of a too large event is passed on at once, to bound the copy."""
 
 
 class StreamTap:
@@ -24,8 +23,8 @@ class StreamTap:
     An incomplete event is held until its blank line comes. No shorter rule is safe: in a chat chunk
     the key that makes it last (`error`) or droppable (`usage`) may be at its very end, and no
     client can act on part of an event. The exceptions are events that begin like one of
-    `Meter.bulk`, and those over `event_bytes_max`: their bytes pass as they come, and nothing is
-    read from them but the name of the event.
+    `Meter.bulk_prefixes`, and those over `event_bytes_max`: their bytes pass as they come, and
+    nothing is read from them but the name of the event.
 
     The result does not depend on how the bytes were cut into chunks: neither the bytes that leave,
     nor the parsed usage, nor `finished`. Raises EventTooLargeError if more than twice
@@ -45,12 +44,12 @@ class StreamTap:
         self.finished = False
         self.truncated = False
         self._meter = meter
-        self._bulk = meter.bulk
+        self._bulk_prefixes = meter.bulk_prefixes
         self._parsed = parsed
         self._drop_usage = drop_usage
         self._event_bytes_max = event_bytes_max
         self._between = True
-        """No part of an event is waiting, and the answer is not finished."""
+        """Whether no part of an event is buffered, and the answer is not finished."""
         self._released = False
         self._in_bulk = False
         self._in_large = False
@@ -59,7 +58,7 @@ class StreamTap:
         self._last = b""
         self._buffer = bytearray()
         self._sent = 0
-        """How many bytes at the start of the buffer have left already (of a bulk event)."""
+        """How many bytes at the start of the buffer were passed on already (of a bulk event)."""
         self._searched = 0
 
     @property
@@ -82,13 +81,13 @@ class StreamTap:
         if self._between:
             fields = sse.parse_plain(chunk)
             if fields is not None and len(chunk) <= self._event_bytes_max:
-                # The usual chunk by far: exactly one event.
-                if self._bulk and chunk.startswith(self._bulk):
+                # Almost every chunk is exactly one event: it needs no buffer.
+                if self._bulk_prefixes and chunk.startswith(self._bulk_prefixes):
                     return chunk
-                keeps_back = self._keeps_back(*fields)
-                if self._drop_usage and asked_usage.MARK in chunk:
+                must_withhold = self._must_withhold(*fields)
+                if self._drop_usage and asked_usage.USAGE_KEY in chunk:
                     chunk = asked_usage.cut_null(chunk)
-                if not keeps_back:
+                if not must_withhold:
                     return chunk
                 if self.finished:
                     self._withhold(chunk)
@@ -124,7 +123,7 @@ class StreamTap:
         if self.finished or not rest:
             return ready
         self._buffer.clear()
-        if not (self._in_bulk or self._in_large) and self._reads_back(rest):
+        if not (self._in_bulk or self._in_large) and self._parse_and_check(rest):
             if self.finished:
                 self._withhold(rest)
             return ready
@@ -141,11 +140,11 @@ class StreamTap:
         ready: list[bytes] = [b""]
         start = self._sent
         for end in ends:
-            if self._in_bulk or whole.startswith(self._bulk, start):
+            if self._in_bulk or whole.startswith(self._bulk_prefixes, start):
                 self._in_bulk = False
                 ready.append(whole[start:end])
             else:
-                ready.append(self._judge(whole[start:end]))
+                ready.append(self._filter_event(whole[start:end]))
             start = end
             if self.finished:
                 self._withhold(self._last + whole[start:])
@@ -155,15 +154,15 @@ class StreamTap:
         ready.append(self._wait())
         return b"".join(ready)
 
-    def _judge(self, event: bytes) -> bytes:
+    def _filter_event(self, event: bytes) -> bytes:
         """Return what may leave of an event whose end is here. Withheld bytes are in `_last` if
         the event finishes the answer; a dropped event is discarded."""
         if self._in_large or len(event) > self._event_bytes_max:
             return self._end_large(event)
-        keeps_back = self._reads_back(event)
-        if self._drop_usage and asked_usage.MARK in event:
+        must_withhold = self._parse_and_check(event)
+        if self._drop_usage and asked_usage.USAGE_KEY in event:
             event = asked_usage.cut_null(event)
-        if not keeps_back:
+        if not must_withhold:
             return event
         self._last = event
         return b""
@@ -173,7 +172,7 @@ class StreamTap:
         buffer = self._buffer
         ready = b""
         self._between = not buffer
-        self._in_bulk = self._in_bulk or (bool(buffer) and buffer.startswith(self._bulk))
+        self._in_bulk = self._in_bulk or (bool(buffer) and buffer.startswith(self._bulk_prefixes))
         if self._in_bulk:
             ready = bytes(buffer[self._sent :])
             del buffer[: sse.next_search_offset(buffer)]
@@ -201,13 +200,13 @@ class StreamTap:
             return event[:-1]
         return event
 
-    def _reads_back(self, raw: bytes) -> bool:
+    def _parse_and_check(self, raw: bytes) -> bool:
         """Parse an event, and return whether it must be withheld: it is the last one, or to be
         dropped."""
         event = sse.parse_event(raw)
-        return bool(event.data) and self._keeps_back(event.name, event.data)
+        return bool(event.data) and self._must_withhold(event.name, event.data)
 
-    def _keeps_back(self, name: bytes, data: bytes) -> bool:
+    def _must_withhold(self, name: bytes, data: bytes) -> bool:
         parsed = self._parsed
         usage_before = parsed.usage
         if self._meter.read_event(name, data, parsed):

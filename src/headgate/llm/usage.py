@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 COUNT_END = 2**53
-"""A count stops below this: the largest integer that every JSON reader keeps exact."""
+"""The limit of counts: JSON parsers keep integers up to this exact."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +80,7 @@ class _Output(msgspec.Struct):
     rejected_prediction_tokens: Count | None = None
 
 
-class Reported(msgspec.Struct):
+class ReportedUsage(msgspec.Struct):
     """Declare a `usage` object in any of the shapes of OpenAI's wires."""
 
     type: Any = None
@@ -109,12 +109,12 @@ def read_usage(value: object) -> Usage | None:
     is no total. Unknown fields are skipped; null counts as not reported.
     """
     try:
-        return take_usage(msgspec.convert(value, Reported))
+        return build_usage(msgspec.convert(value, ReportedUsage))
     except msgspec.ValidationError:
         return None
 
 
-def take_usage(reported: Reported) -> Usage | None:
+def build_usage(reported: ReportedUsage) -> Usage | None:
     """Return the usage of a decoded `usage` object; None as in `read_usage`."""
     if reported.type == "duration":
         return _read_duration(reported.seconds)
@@ -168,7 +168,7 @@ def _read_duration(seconds: object) -> Usage | None:
     return Usage(audio_milliseconds=round(seconds * 1000))
 
 
-def _read_tokens(reported: Reported) -> Usage | None:
+def _read_tokens(reported: ReportedUsage) -> Usage | None:
     read, written = reported.prompt_tokens, reported.completion_tokens
     read = reported.input_tokens if read is None else read
     written = reported.output_tokens if written is None else written

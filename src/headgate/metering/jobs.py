@@ -18,34 +18,33 @@ import structlog
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
 from headgate.metering import store
-from headgate.metering.model import Latency, LatencySample, measure
+from headgate.metering.model import Latency, LatencySample, summarize
 
 DAY_SECONDS = 86_400
 INTERVAL_SECONDS = 60.0
 SLICE_SECONDS = 0.02
-"""After this a slice ends: calls that are to be stored wait for it."""
+"""The duration of a slice: receipts of calls wait for it on the writer's thread."""
 STEP_ROWS = 100
-"""What is deleted between two looks at the clock."""
+"""Rows deleted between two readings of the clock."""
 REST_RATIO = 3
-"""How much longer than a slice the writer is left to the calls."""
+"""The pause after a slice, in multiples of its duration."""
 REST_SECONDS_MIN = 0.005
 
-
 MEASURING_SECONDS = 60.0
-"""Between two looks at the newest receipts."""
+"""The interval between two runs of `Latencies.reload`."""
 MEASURED_ROWS_MAX = 2_000
-"""Receipts that one look takes in: a few milliseconds of work."""
+"""Receipts read in one run: a few milliseconds of work."""
 MEASURED_SECONDS = 86_400.0
 OVERLAP_SECONDS = 900.0
-"""A call has its id from its beginning and its receipt at its end, so each look goes back this
-far before the one before it."""
+"""A call gets its id at its start and its receipt at its end, so each run starts this long before
+the previous one."""
 SAMPLES_MAX = 100
-"""Calls of one model by one credential that are remembered, the newest."""
+"""Samples kept for each model and credential, the newest ones."""
 MODELS_MAX = 1_000
-"""Models by a credential that are remembered; those that were called last stay."""
+"""Pairs of model and credential that are kept, the most recently called ones."""
 
 _Place = tuple[str, str]
-"""Credential and model, as it was named."""
+"""Credential id, and model as the client named it."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +83,9 @@ class Latencies:
         self._add(store.select_latency_samples(connection, since, rows_max=self._rows_max))
         self._looked_at = now
         self._forget(first_id("req", oldest))
-        self._found = {place: measure(samples.values()) for place, samples in self._samples.items()}
+        self._found = {
+            place: summarize(samples.values()) for place, samples in self._samples.items()
+        }
 
     def _add(self, samples: Sequence[LatencySample]) -> None:
         for wait in samples:
@@ -106,7 +107,7 @@ class Progress(msgspec.Struct):
     rows: int = 0
     slices: int = 0
     longest_seconds: float = 0.0
-    """Of the slices, without their commit."""
+    """The duration of the longest slice, without its commit."""
 
 
 class Pruner:
@@ -119,7 +120,7 @@ class Pruner:
         slice_seconds: float = SLICE_SECONDS,
         read_seconds: Callable[[], float] = time.perf_counter,
     ) -> None:
-        # What is not flushed at a loss of power is deleted by the next run.
+        # Not flushed: what a power failure brings back, the next run deletes again.
         self._queue = writer.create_queue(self._delete, durable=False)
         self._slice_seconds = slice_seconds
         self._read_seconds = read_seconds

@@ -13,7 +13,7 @@ from headgate.relay.ports import Receipt
 
 MICROSECONDS = 1_000_000
 BANDS = (("low", 1_000), ("standard", 5_000))
-"""Bands of latency, and below which median in milliseconds each ends."""
+"""Bands of latency, each with the median in milliseconds that it stays below."""
 HIGH = "high"
 
 _encode_usage = msgspec.json.Encoder().encode
@@ -52,7 +52,7 @@ class Latency(msgspec.Struct, frozen=True):
         return next((band for band, below_ms in BANDS if self.p50_ms < below_ms), HIGH)
 
 
-def measure(samples: Collection[int]) -> Latency:
+def summarize(samples: Collection[int]) -> Latency:
     """Return the nearest-rank percentiles of at least one sample in microseconds."""
     ordered = sorted(samples)
     p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95))
@@ -67,7 +67,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     completed: int
 
 
-def pack(receipt: Receipt) -> tuple[Any, ...]:
+def to_row(receipt: Receipt) -> tuple[Any, ...]:
     """Return a receipt as a row, in the column order of the table.
 
     Absent values are empty texts, not NULL: the SQLite driver takes a microsecond to bind each
@@ -109,7 +109,7 @@ def pack(receipt: Receipt) -> tuple[Any, ...]:
     )
 
 
-def unpack(row: Any) -> Receipt:
+def from_row(row: Any) -> Receipt:
     return Receipt(
         request_id=row.request_id,
         created_at=row.created_at / MICROSECONDS,

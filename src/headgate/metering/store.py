@@ -11,7 +11,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, Totals, pack, unpack
+from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, Totals, from_row, to_row
 from headgate.relay.ports import Receipt
 
 
@@ -61,23 +61,23 @@ RECEIPTS = sa.Table(
     _number("upstream_microseconds"),
     _number("total_microseconds"),
     _number("overhead_microseconds"),
-    # The only index besides the key: this insert is on the way of every call.
+    # The only index besides the primary key, since every call waits for this insert.
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
 _INSERT = BulkInsert(RECEIPTS, ignore_known=True)
 _USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
-"""What the text of a usage is to be read as; SQLite reads JSON out of a text."""
+"""The type to cast the text of a usage to; SQLite's JSON functions take text."""
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
     """Insert receipts, ignoring those whose request has one. Return how many were new."""
-    return _INSERT.run(connection, [pack(receipt) for receipt in receipts])
+    return _INSERT.run(connection, [to_row(receipt) for receipt in receipts])
 
 
 def find(connection: sa.Connection, request_id: str) -> Receipt | None:
     query = sa.select(RECEIPTS).where(RECEIPTS.c.request_id == request_id)
     row = connection.execute(query).first()
-    return None if row is None else unpack(row)
+    return None if row is None else from_row(row)
 
 
 def list_recent(
@@ -90,7 +90,7 @@ def list_recent(
         .order_by(RECEIPTS.c.created_at.desc())
         .limit(rows_max)
     )
-    return [unpack(row) for row in connection.execute(query)]
+    return [from_row(row) for row in connection.execute(query)]
 
 
 def select_latency_samples(
@@ -128,7 +128,7 @@ def count(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
 
 
-def total(connection: sa.Connection, organization_id: str) -> Totals:
+def sum_receipts(connection: sa.Connection, organization_id: str) -> Totals:
     """Return the sums over all receipts of an organization."""
     usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(

@@ -8,7 +8,7 @@ from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.estimate import (
     AUDIO_BYTES_PER_TOKEN,
     BYTES_PER_TOKEN,
-    LOOKED_INTO_BYTES,
+    SCANNED_BYTES_MIN,
     estimate_input_tokens,
 )
 from headgate.llm.request import JsonRequest, read_field
@@ -148,7 +148,7 @@ def estimate_usage(state: CallState) -> Usage:
     Pictures, audio and files are estimated as what they are, and not as text.
     """
     parsed, body = state.parsed_usage, state.body
-    if isinstance(body, JsonRequest) and state.body_bytes > LOOKED_INTO_BYTES:
+    if isinstance(body, JsonRequest) and state.body_bytes > SCANNED_BYTES_MIN:
         input_tokens = estimate_input_tokens(body.body, state.call.model)
     else:
         is_form = state.call.endpoint.body is Body.FORM

@@ -22,10 +22,9 @@ from headgate.relay.usage_bounds import (
 )
 
 AMOUNT_NANO_MAX = 2**62
-"""More than any wallet has, and less than the database's largest integer."""
+"""More than any wallet has, and less than the largest integer of the database."""
 SETTLING_SECONDS_MAX = 300
-"""From the end of a call's total deadline until it must have been settled: for a client that takes
-its answer slowly, and for a database that does not answer at once."""
+"""How long a lease lasts beyond the total deadline of its call: for slow clients and databases."""
 
 
 class UnpricedModelError(HeadgateError):

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from headgate.billing import store
 from headgate.billing.model import InsufficientFundsError
-from headgate.billing.service import Ledger, audit, balance
+from headgate.billing.service import Ledger, find_inconsistencies, read_available
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
@@ -213,7 +213,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         with self.database.reading() as connection:
             if not sa.inspect(connection).has_table("entries"):
                 return
-            assert audit(connection) == []
+            assert find_inconsistencies(connection) == []
             total = sa.select(sa.func.coalesce(sa.func.sum(store.ENTRIES.c.amount_nano), 0))
             assert connection.execute(total).scalar_one() == 0
 
@@ -231,7 +231,11 @@ class LedgerAgainstModel(RuleBasedStateMachine):
                     )
                 )
                 found = {row.kind: row.balance_nano for row in rows}
-                assert balance(connection, organization_id) == self.wallets[organization_id] >= 0
+                assert (
+                    read_available(connection, organization_id)
+                    == self.wallets[organization_id]
+                    >= 0
+                )
             held = [hold for hold, _ in self.open.values()]
             bills = [cost for owner, cost in self.billed.values() if owner == organization_id]
             assert found == {
@@ -250,7 +254,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert metering.count(connection) == len(self.billed)
             for organization_id in ORGANIZATIONS:
                 bills = [cost for owner, cost in self.billed.values() if owner == organization_id]
-                totals = metering.total(connection, organization_id)
+                totals = metering.sum_receipts(connection, organization_id)
                 assert (totals.requests, totals.cost_nano) == (len(bills), sum(bills))
 
     def teardown(self) -> None:

@@ -20,14 +20,14 @@ from headgate.billing.model import (
     InsufficientFundsError,
     LedgerEntry,
     ReferenceConflictError,
-    charge_excess,
+    make_excess_entries,
+    make_hold_entries,
+    make_settlement_entries,
     make_transaction,
     make_unknown_receipt,
     name_account,
-    set_aside,
-    settle,
 )
-from headgate.billing.service import Ledger, balance, fund
+from headgate.billing.service import Ledger, fund, read_available
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -67,23 +67,23 @@ def add_up(entries: list[LedgerEntry]) -> dict[str, int]:
 
 
 def test_hold_moves_its_amount_under_its_request() -> None:
-    assert set_aside(HOLD) == [
+    assert make_hold_entries(HOLD) == [
         LedgerEntry("hold:req_1", "org_1:wallet", -400, "req_1"),
         LedgerEntry("hold:req_1", "org_1:held", 400, "req_1"),
     ]
 
 
 def test_settlement_moves_cost_and_rest_under_its_request() -> None:
-    assert settle(HOLD, 150) == [
+    assert make_settlement_entries(HOLD, 150) == [
         LedgerEntry("settle:req_1", "org_1:held", -400, "req_1"),
         LedgerEntry("settle:req_1", "org_1:revenue", 150, "req_1"),
         LedgerEntry("settle:req_1", "org_1:wallet", 250, "req_1"),
     ]
-    assert add_up(settle(HOLD, 400)) == {"org_1:held": -400, "org_1:revenue": 400}
+    assert add_up(make_settlement_entries(HOLD, 400)) == {"org_1:held": -400, "org_1:revenue": 400}
 
 
 def test_excess_is_paid_by_the_wallet_first_under_its_request() -> None:
-    assert charge_excess(HOLD, 450, wallet_nano=20) == [
+    assert make_excess_entries(HOLD, 450, wallet_nano=20) == [
         LedgerEntry("excess:req_1", "org_1:wallet", -20, "req_1"),
         LedgerEntry("excess:req_1", "org_1:overspend", -30, "req_1"),
         LedgerEntry("excess:req_1", "org_1:revenue", 50, "req_1"),
@@ -93,9 +93,9 @@ def test_excess_is_paid_by_the_wallet_first_under_its_request() -> None:
 @given(amounts, amounts, amounts)
 def test_whatever_a_call_costs_is_billed_to_the_unit(held: int, cost: int, wallet: int) -> None:
     hold = Hold("req_1", "org_1", held)
-    entries = settle(hold, cost)
+    entries = make_settlement_entries(hold, cost)
     if cost > held:
-        entries = entries + charge_excess(hold, cost, wallet_nano=wallet)
+        entries = entries + make_excess_entries(hold, cost, wallet_nano=wallet)
     assert sum(line.amount_nano for line in entries) == 0
     of: dict[str, int] = dict.fromkeys(("wallet", "held", "revenue", "overspend"), 0)
     for line in entries:
@@ -183,8 +183,8 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
         fund(connection, "org_1", amount_nano=6, reference="a", now=9.0)
     assert caught.value.param == "reference"
     assert fund(connection, "org_2", amount_nano=6, reference="a", now=9.0) is True
-    assert (balance(connection, "org_1"), balance(connection, "org_2")) == (5, 6)
-    assert balance(connection, "org_3") == 0
+    assert (read_available(connection, "org_1"), read_available(connection, "org_2")) == (5, 6)
+    assert read_available(connection, "org_3") == 0
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_grants_of_two_references_are_two_grants(server_database: Database) -> N
 
     assert work(server_database, grant) == [True, True, False]
     with server_database.reading() as connection:
-        assert balance(connection, "org_1") == 1010
+        assert read_available(connection, "org_1") == 1010
 
 
 def test_calls_that_never_ended_are_counted_in_the_log(server_database: Database) -> None:
@@ -276,18 +276,18 @@ def test_grant_of_nothing_is_a_fault_of_the_code(
 
 def test_grant_of_the_smallest_unit_is_one(connection: sa.Connection) -> None:
     assert fund(connection, "org_1", amount_nano=1, reference="a", now=1.0) is True
-    assert balance(connection, "org_1") == 1
+    assert read_available(connection, "org_1") == 1
 
 
 def test_wallet_gives_its_last_unit_and_no_more(connection: sa.Connection) -> None:
     fund(connection, "org_1", amount_nano=5, reference="a", now=1.0)
     fund(connection, "org_2", amount_nano=5, reference="a", now=1.0)
     wallet = name_account("org_1", "wallet")
-    assert not store.take(connection, wallet, 6)
-    assert store.take(connection, wallet, 5)
-    assert not store.take(connection, wallet, 1)
-    assert store.take(connection, wallet, 0)
-    assert (balance(connection, "org_1"), balance(connection, "org_2")) == (0, 5)
+    assert not store.debit(connection, wallet, 6)
+    assert store.debit(connection, wallet, 5)
+    assert not store.debit(connection, wallet, 1)
+    assert store.debit(connection, wallet, 0)
+    assert (read_available(connection, "org_1"), read_available(connection, "org_2")) == (0, 5)
 
 
 def test_balances_of_accounts_that_do_not_exist_are_a_fault_of_the_code(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headgate.billing.model import charge_excess, settle
+from headgate.billing.model import make_excess_entries, make_settlement_entries
 from headgate.catalog.service.catalog import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars
@@ -56,9 +56,9 @@ def test_header_receipt_and_ledger_say_the_same_sum(
     state.attempts, state.was_sent, state.outcome, state.body_bytes = 1, True, outcome, len(body)
     charge = price_call(state, CATALOG, NOW)
     receipt = build_receipt(state, charge, created_at=NOW, ended_at=0.0)
-    lines = settle(hold, receipt.cost_nano)
+    lines = make_settlement_entries(hold, receipt.cost_nano)
     if receipt.cost_nano > held_nano:
-        lines += charge_excess(hold, receipt.cost_nano, wallet_nano=wallet_nano)
+        lines += make_excess_entries(hold, receipt.cost_nano, wallet_nano=wallet_nano)
     moved: dict[str, int] = dict.fromkeys(("wallet", "held", "revenue", "overspend"), 0)
     for line in lines:
         moved[line.account_id.removeprefix("org_1:")] += line.amount_nano

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.billing import store
-from headgate.billing.service import audit, balance, fund
+from headgate.billing.service import find_inconsistencies, fund, read_available
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.metering.store import RECEIPTS
@@ -38,8 +38,8 @@ def test_two_processes_spend_exactly_what_the_wallet_has(database: Database) -> 
     assert sum(granted) == 1_000
     assert min(granted) >= 0
     with database.reading() as connection:
-        assert balance(connection, "org_1") == 0
-        assert audit(connection) == []
+        assert read_available(connection, "org_1") == 0
+        assert find_inconsistencies(connection) == []
 
 
 def test_a_killed_process_leaves_no_completed_answer_unbilled(database: Database) -> None:
@@ -56,6 +56,6 @@ def test_a_killed_process_leaves_no_completed_answer_unbilled(database: Database
         open_holds = store.list_open_holds(connection, expired_at=None, rows_max=10_000)
         assert completed <= billed
         assert not billed & {hold.request_id for hold in open_holds}
-        assert audit(connection) == []
-        assert balance(connection, "org_1") == 10**9 + 1_000 - len(billed) - len(open_holds)
+        assert find_inconsistencies(connection) == []
+        assert read_available(connection, "org_1") == 10**9 + 1_000 - len(billed) - len(open_holds)
         assert database.dialect.examine(connection)[0] is None

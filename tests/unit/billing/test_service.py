@@ -18,7 +18,7 @@ from headgate.billing.model import (
     ReferenceConflictError,
     name_account,
 )
-from headgate.billing.service import Ledger, audit, balance, find_owed, fund
+from headgate.billing.service import Ledger, find_inconsistencies, fund, read_available, read_debt
 from headgate.kit import outbox
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
@@ -121,7 +121,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Databa
         fund(connection, ORG, amount_nano=1_000, reference="start", now=1.0)
     yield database
     with database.reading() as connection:
-        assert audit(connection) == []
+        assert find_inconsistencies(connection) == []
     database.close()
 
 
@@ -270,7 +270,7 @@ async def test_what_is_owed_is_paid_by_the_next_grants_first(
     await ledger.record(make_receipt("req_1", 1_100), hold)
     await ledger.fund("org_1", 30, reference="first")
     with database.reading() as connection:
-        assert (find_owed(connection, "org_1"), balance(connection, "org_1")) == (70, 0)
+        assert (read_debt(connection, "org_1"), read_available(connection, "org_1")) == (70, 0)
     await ledger.fund("org_1", 100, reference="second")
     await ledger.fund("org_1", 100, reference="second")
     assert read_accounts(database) == {"wallet": 30, "revenue": 1_100, "funding": -1_130}
@@ -453,7 +453,7 @@ async def test_a_grant_is_credited_once_for_each_reference(
     with pytest.raises(ReferenceConflictError):
         await ledger.fund(ORG, 501, reference="invoice-7")
     with database.reading() as connection:
-        assert balance(connection, ORG) == 1_500
+        assert read_available(connection, ORG) == 1_500
 
 
 async def test_what_the_database_could_not_store_is_not_kept_at_all(
@@ -498,7 +498,7 @@ def test_the_audit_names_everything_that_does_not_add_up(empty_place: Path | str
         connection.exec_driver_sql(
             "INSERT INTO holds VALUES ('req_1', 'org_1', 7, 'held', 1, 1, '{}')"
         )
-        faults = audit(connection)
+        faults = find_inconsistencies(connection)
     assert faults == [
         "Transaction odd sums to 3, not to 0.",
         "Account org_1:wallet says 5, its entries sum to 8.",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from headgate.billing import store
 from headgate.billing.model import make_unknown_receipt
-from headgate.billing.service import Ledger, audit, balance, fund
+from headgate.billing.service import Ledger, find_inconsistencies, fund, read_available
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.writer import Writer
@@ -39,7 +39,7 @@ def database(prepared_url: str) -> Generator[Database]:
             fund(connection, organization_id, amount_nano=1_000, reference="start", now=1.0)
     yield database
     with database.reading() as connection:
-        assert audit(connection) == []
+        assert find_inconsistencies(connection) == []
     database.close()
 
 
@@ -118,7 +118,7 @@ async def test_calls_of_many_organizations_on_two_processes_are_settled_without_
             ]
         )
     with database.reading() as connection:
-        left = [balance(connection, each) for each in ORGANIZATIONS]
+        left = [read_available(connection, each) for each in ORGANIZATIONS]
     assert sum(left) == 3_000 - 80 * 7
     assert "storage.repeated" not in capsys.readouterr().out
 
@@ -136,7 +136,7 @@ async def test_a_call_whose_commit_is_cut_is_held_and_billed_once(
         # And where nobody could say what became of it, it is recorded once more.
         await ledger.record(make_unknown_receipt(hold, created_at=1.0), hold)
     with database.reading() as connection:
-        assert balance(connection, "org_1") == 600
+        assert read_available(connection, "org_1") == 600
 
 
 async def call_on(ledger: Ledger, name: str, ended: asyncio.Event) -> AsyncGenerator[str]:
@@ -200,7 +200,7 @@ async def test_no_call_is_lost_or_billed_twice_over_restarts_of_the_server(
         await asyncio.gather(restart(), keep_well(first), keep_well(second), *callers)
     with database.reading() as connection:
         billed = set(connection.execute(sa.select(RECEIPTS.c.request_id)).scalars())
-        left = sum(balance(connection, each) for each in ORGANIZATIONS)
+        left = sum(read_available(connection, each) for each in ORGANIZATIONS)
     assert set(completed) <= billed
     assert len(completed) == len(set(completed))
     assert left == 3 * (10**9 + 1_000) - 2 * (len(billed) + count_open(database))

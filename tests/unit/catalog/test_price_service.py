@@ -82,7 +82,7 @@ class Shop:
         METADATA.create_all(self.database.engine)
         self.catalog = Catalog([make_manifest(*BLOCKS)])
         self.audit = AuditLog(self.clock)
-        self.book = PriceService(self.catalog, self.audit, self.clock)
+        self.service = PriceService(self.catalog, self.audit, self.clock)
 
     def add(
         self,
@@ -104,7 +104,7 @@ class Shop:
             **more,
         )
         with self.database.transaction() as connection:
-            entry = self.book.add(connection, request, by=OPERATOR, source=source)
+            entry = self.service.add(connection, request, by=OPERATOR, source=source)
         self.reload()
         return format_moment(entry.effective_from)
 
@@ -120,7 +120,7 @@ class Shop:
 
     def list(self, **wanted: Any) -> list[tuple[str, str, str]]:
         with self.database.reading() as connection:
-            found, total = self.book.list(connection, PriceFilter(**wanted), limit=100)
+            found, total = self.service.list(connection, PriceFilter(**wanted), limit=100)
         assert total == len(found)
         return [(each.entry.model, each.entry.source, each.state.value) for each in found]
 
@@ -260,7 +260,7 @@ def test_integration_without_models_has_no_prices(shop: Shop) -> None:
         pytest.raises(InvalidPriceError, match="there is: acme"),
         shop.database.transaction() as connection,
     ):
-        shop.book.add(connection, request, by=SYSTEM)
+        shop.service.add(connection, request, by=SYSTEM)
 
 
 def test_rows_stay_as_they_were_written(shop: Shop) -> None:
@@ -293,7 +293,7 @@ def test_rows_are_written_one_after_the_other_whatever_the_clock_says(shop: Shop
 
 def test_page_has_its_rows_and_the_total(shop: Shop) -> None:
     with shop.database.reading() as connection:
-        page, total = shop.book.list(connection, PriceFilter(), limit=2, offset=1)
+        page, total = shop.service.list(connection, PriceFilter(), limit=2, offset=1)
     assert total == 5
     assert [(each.entry.model, each.state) for each in page] == [
         ("large", PriceState.FUTURE),
@@ -339,10 +339,10 @@ def test_receipts_are_recomputed_after_any_number_of_changes(shop: Shop) -> None
         ]
     )
     for catalog in (shop.catalog, released):
-        book = PriceService(catalog, shop.audit, shop.clock)
+        service = PriceService(catalog, shop.audit, shop.clock)
         with shop.database.reading() as connection:
             for price_id, usage, tier, cost in receipts:
-                again = book.recall(connection, price_id)
+                again = service.find_by_id(connection, price_id)
                 assert (again.id, again.cost(usage, tier)) == (price_id, cost)
 
 
@@ -389,6 +389,6 @@ def change_something(shop: Shop, draw: random.Random) -> None:
 )
 def test_name_of_no_price_is_not_found(shop: Shop, price_id: str) -> None:
     with shop.database.reading() as connection:
-        assert shop.book.recall(connection, "acme/small@2026-01-01").tiers
+        assert shop.service.find_by_id(connection, "acme/small@2026-01-01").tiers
         with pytest.raises(PriceNotFoundError):
-            shop.book.recall(connection, price_id)
+            shop.service.find_by_id(connection, price_id)

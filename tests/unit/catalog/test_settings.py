@@ -41,7 +41,7 @@ def read(database: Database, organization_id: str = "org_1") -> OrganizationSett
 
 
 def test_everything_is_shown_until_somebody_says_otherwise(database: Database) -> None:
-    assert not read(database).hides("gpt-5.4")
+    assert not read(database).is_hidden("gpt-5.4")
     assert read(database).composer_llm is None
 
 
@@ -57,8 +57,8 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
         assert read_revisions(connection) == {"catalog": 2}
     assert settings.hidden("org_1") == {"gpt-4.1"}
     assert settings.hidden("org_2") == frozenset()
-    assert own.hides("gpt-4.1")
-    assert not own.hides("gpt-5.4")
+    assert own.is_hidden("gpt-4.1")
+    assert not own.is_hidden("gpt-5.4")
     assert own.composer_llm == CHOICE
     assert read(database, "org_2") == OrganizationSettings()
     with database.transaction() as connection:

@@ -90,7 +90,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store_master_key(connection, key, now=0.0)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
         accounts.create_project(connection, "main", organization_id=organization.id, by=SYSTEM)
-        assert billing.audit(connection) == []
+        assert billing.find_inconsistencies(connection) == []
     database.close()
     return path
 

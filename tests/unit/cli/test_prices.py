@@ -70,13 +70,13 @@ def add(data: Path, *, source: str = "an older list", tier: str = "default", **r
     """A row of gpt-5.4 that is in force now."""
     database = Database(data / "headgate.db")
     clock = SystemClock()
-    book = PriceService(Catalog.load(), AuditLog(clock), clock)
+    service = PriceService(Catalog.load(), AuditLog(clock), clock)
     amounts: dict[str, Any] = {name: Decimal(rate) for name, rate in rates.items()}
     with database.transaction() as connection:
         request = PriceRequest(
             integration="openai", model="gpt-5.4", tier=tier, rates=DollarRates(**amounts)
         )
-        book.add(connection, request, by=SYSTEM, source=source)
+        service.add(connection, request, by=SYSTEM, source=source)
     database.close()
 
 

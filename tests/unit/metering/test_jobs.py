@@ -115,7 +115,7 @@ async def test_money_stays_when_its_receipt_goes(database: Database, writer: Wri
     with pytest.raises(Exception, match="No open hold"):
         await ledger.record(settled, holds[0])
     with database.reading() as connection:
-        assert billing.audit(connection) == []
+        assert billing.find_inconsistencies(connection) == []
         assert billing.count_open_holds(connection) == 1
 
 
@@ -151,14 +151,14 @@ async def test_slice_ends_in_its_time(database: Database, writer: Writer) -> Non
 
 
 async def test_freed_room_is_taken_by_the_next_receipts(database: Database, writer: Writer) -> None:
-    def measure() -> int:
+    def summarize() -> int:
         with database.reading() as connection:
             return connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
     store(database, make_old(ROWS // 2))
-    before = measure()
+    before = summarize()
     for round_number in range(1, 3):
         first = round_number * ROWS
         await Pruner(writer).run(BEFORE)
         store(database, make_old(ROWS // 2, first=first))
-    assert measure() <= 1.1 * before
+    assert summarize() <= 1.1 * before

@@ -12,7 +12,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.ids import first_id
 from headgate.metering import store as metering
 from headgate.metering.jobs import Latencies
-from headgate.metering.model import Latency, measure
+from headgate.metering.model import Latency, summarize
 from tests.unit.metering.test_store import FULL
 
 NOW = 1_800_000_000.0
@@ -72,7 +72,7 @@ def measured(tmp_path: Path) -> Iterator[Measured]:
     [([7], 7, 7), (range(1, 101), 50, 95), ([1, 2], 1, 2), ([5, 1, 3], 3, 5)],
 )
 def test_percentiles_are_of_nearest_rank(waits: list[int], p50: int, p95: int) -> None:
-    assert measure([each * 1000 for each in waits]) == Latency(p50, p95, len(list(waits)))
+    assert summarize([each * 1000 for each in waits]) == Latency(p50, p95, len(list(waits)))
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ def test_totals_are_the_sums_over_one_organization(connection: sa.Connection) ->
     without_usage = msgspec.structs.replace(make_receipt(3), usage=None)
     receipts = [make_receipt(1), make_receipt(2), without_usage]
     metering.insert(connection, [*receipts, make_receipt(4, organization_id="org_2")])
-    assert metering.total(connection, "org_1") == Totals(3, 20, 40, 6)
-    assert metering.total(connection, "org_none") == Totals(0, 0, 0, 0)
+    assert metering.sum_receipts(connection, "org_1") == Totals(3, 20, 40, 6)
+    assert metering.sum_receipts(connection, "org_none") == Totals(0, 0, 0, 0)
 
 
 def test_retention_deletes_the_oldest_up_to_its_limit(connection: sa.Connection) -> None:

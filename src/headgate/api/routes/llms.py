@@ -189,7 +189,7 @@ def to_organization_llm_response(
         description=manifest.description,
         logo=manifest.logo or None,
         default_model=manifest.default_model,
-        models=[model for model in models if not settings.hides(model.id)],
+        models=[model for model in models if not settings.is_hidden(model.id)],
         default_credential_id=default.id if default else None,
         default_credential_display_name=default.name if default else None,
     )

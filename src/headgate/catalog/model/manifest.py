@@ -20,7 +20,7 @@ from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 BASE_URL = "{base_url}"
 SECRET = "{api_key}"
 API_KEY = "api_key"
-"""The variable that holds the secret, and the one beside it that says where it may be sent."""
+"""The variable that holds the secret."""
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 URL = r"^https?://"
 

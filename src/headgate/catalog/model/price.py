@@ -23,9 +23,9 @@ CURRENCY = "USD"
 MICROSECONDS = 1_000_000
 DEFAULT_TIER = "default"
 EVERY_MODEL = "*"
-"""The model of rows whose tool calls hold for all models of an integration."""
+"""The model id of rows whose prices of tool calls apply to every model of an integration."""
 OPERATOR = "operator"
-"""The source of rows that win over every other, from their time on."""
+"""The source of rows that take precedence over every other, from their time on."""
 NO_THRESHOLD = -1
 TIER = r"^[a-z][a-z0-9_]{0,31}$"
 PRICED_MODEL = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199})$"
@@ -80,9 +80,9 @@ class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def amounts(self) -> dict[str, Decimal]:
         """Return the stated rates by name; those of tools are named `tool_calls.<name>`."""
-        said = {name: getattr(self, name) for name in RATES}
+        stated = {name: getattr(self, name) for name in RATES}
         tools = {f"tool_calls.{name}": rate for name, rate in self.tool_calls.items()}
-        return {**{name: rate for name, rate in said.items() if rate is not None}, **tools}
+        return {**{name: rate for name, rate in stated.items() if rate is not None}, **tools}
 
 
 RATES = tuple(name for name in DollarRates.__struct_fields__ if name != "tool_calls")

@@ -81,14 +81,14 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
         """Return the sum of `_token_parts` for an answer of only text, cached and reasoning
         tokens."""
         cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
-        fresh, said = usage.input_tokens - cached, usage.output_tokens - reasoning
-        if fresh < 0 or said < 0:
+        fresh, stated = usage.input_tokens - cached, usage.output_tokens - reasoning
+        if fresh < 0 or stated < 0:
             return None
         total = 0
         for count, rate in (
             (fresh, self.input),
             (cached, self.cached_input),
-            (said, self.output),
+            (stated, self.output),
             (reasoning, self.reasoning),
         ):
             if count:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from headgate.kit.errors import HeadgateError, Kind
 
 HIDDEN_MAX = 1_000
-"""Models that one organization can have an opinion of."""
+"""The most models that the visibility map of an organization can name."""
 
 Reference = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -42,7 +42,7 @@ class OrganizationSettings(msgspec.Struct, frozen=True):
     llm_model_visibility: Mapping[str, bool] = {}
     composer_llm: LlmChoice | None = None
     version: int = 0
-    """How often they were changed."""
+    """The number of changes so far."""
 
-    def hides(self, model_id: str) -> bool:
+    def is_hidden(self, model_id: str) -> bool:
         return not self.llm_model_visibility.get(model_id, True)

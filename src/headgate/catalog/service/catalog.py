@@ -28,13 +28,13 @@ from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import DEFAULT_INTEGRATION, Model, ModelMatch
 
 SNAPSHOTS_MAX = 1_000
-"""Model ids whose catalog entry is remembered; a client may name any number of them."""
+"""Dated model ids whose entry is cached; the limit is needed since clients can invent ids."""
 _SNAPSHOT = re.compile(r"(.+)-20\d\d-[01]\d-[0-3]\d")
 
 _Place = tuple[str, str]
 """Integration and model id."""
 _Rows = Sequence[tuple[float, PriceRow]]
-"""Since when (unix seconds) each is in force, the newest first."""
+"""Prices with the time (unix seconds) since when each is in force, newest first."""
 _NOTHING: Mapping[str, Model] = {}
 _NO_PRICES: Mapping[str, _Rows] = {}
 
@@ -56,21 +56,20 @@ class Catalog:
         self.integrations: Mapping[str, IntegrationManifest] = by_name
         self._shipped: dict[_Place, list[PriceEntry]] = {}
         self._bases: dict[_Place, str] = {}
-        """For each id or alias, the id whose prices are its own."""
+        """Maps each id or alias to the id that has its prices."""
         self._found: dict[str, Model] = {}
         self._models: dict[str, dict[str, Model]] = {
             manifest.name: {}
             for manifest in by_name.values()
             if manifest.integration_type == "llm_provider"
         }
-        """For each integration, its models by id and alias."""
+        """Maps each integration to its models by id and alias."""
         self.providers: Sequence[str] = sorted(
             self._models, key=lambda name: name != DEFAULT_INTEGRATION
         )
-        """See `relay.ports.ModelCatalog.providers`."""
         for manifest in by_name.values():
-            self._take_models(manifest)
-            self._take_prices(manifest)
+            self._add_models(manifest)
+            self._add_prices(manifest)
         self._snapshots: dict[_Place, tuple[Model | None, str] | None] = {}
         self._matches = self._match_all()
         self._composed = {
@@ -78,9 +77,9 @@ class Catalog:
         }
         self._exact: Mapping[_Place, _Rows] = {}
         self._own_prices: Mapping[str, Mapping[str, _Rows]] = {}
-        """For each integration, the prices by id and alias."""
+        """Maps each integration to its prices by id and alias."""
         self._prices: Mapping[str, _Rows] = {}
-        self._join({})
+        self._merge({})
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Catalog:
@@ -92,7 +91,7 @@ class Catalog:
         stored: dict[_Place, list[PriceEntry]] = {}
         for entry in select_prices(connection):
             stored.setdefault((entry.integration, entry.model), []).append(entry)
-        self._join(stored)
+        self._merge(stored)
 
     def models(self) -> list[Model]:
         """Return every model id and alias as a model, ordered by id."""
@@ -152,7 +151,7 @@ class Catalog:
     def price_at(self, integration: str, model_id: str, at: float) -> PriceRow | None:
         """Return the price in force of an integration's own model, whichever integration has the
         bare id."""
-        rows = self._exact.get((integration, self.base_of(integration, model_id)), ())
+        rows = self._exact.get((integration, self.find_base_id(integration, model_id)), ())
         return next((row for since, row in rows if since <= at), None)
 
     def entry(self, integration: str, model_id: str) -> ModelEntry | None:
@@ -163,7 +162,7 @@ class Catalog:
             return None
         return next((entry for entry in manifest.models if entry.id == base), None)
 
-    def base_of(self, integration: str, model_id: str) -> str:
+    def find_base_id(self, integration: str, model_id: str) -> str:
         """Return the id that has the prices of a model or alias; the given id if unknown."""
         return self._bases.get((integration, model_id), model_id)
 
@@ -206,7 +205,7 @@ class Catalog:
                     for name in self.providers
                     if name != model.integration and model_id in self._models[name]
                 )
-            # An integration of that name comes before a bare id with a slash.
+            # `a/b` is model `b` of integration `a` before it is a bare id with a slash.
             matches.setdefault(model_id, msgspec.structs.replace(first, others=others))
         return matches
 
@@ -222,7 +221,7 @@ class Catalog:
         wire_id = model_id if model is None else model.wire_id
         return ModelMatch(integration, model_id, wire_id, model, names, is_qualified)
 
-    def _take_models(self, manifest: IntegrationManifest) -> None:
+    def _add_models(self, manifest: IntegrationManifest) -> None:
         name = manifest.name
         for entry in manifest.models:
             deadlines = make_deadlines(
@@ -238,7 +237,7 @@ class Catalog:
                 self._models[name][model_id] = model
                 self._found.setdefault(model_id, model)
 
-    def _take_prices(self, manifest: IntegrationManifest) -> None:
+    def _add_prices(self, manifest: IntegrationManifest) -> None:
         name = manifest.name
         known = {entry.id for entry in manifest.models} | {EVERY_MODEL}
         for block in manifest.prices:
@@ -251,7 +250,7 @@ class Catalog:
                 raise InvalidCatalogError(f"{name}: {message}")
             entries.append(row)
 
-    def _join(self, stored: Mapping[_Place, Sequence[PriceEntry]]) -> None:
+    def _merge(self, stored: Mapping[_Place, Sequence[PriceEntry]]) -> None:
         """Put new prices in force. Only prices that the stored rows affect are composed again."""
         names = {name for name, model_id in stored if model_id == EVERY_MODEL}
         exact = dict(self._composed)
@@ -272,8 +271,8 @@ class Catalog:
         rows = [
             row
             for at in ((place[0], EVERY_MODEL), place)
-            for book in (self._shipped, stored)
-            for row in book.get(at, ())
+            for rows_by_place in (self._shipped, stored)
+            for row in rows_by_place.get(at, ())
         ]
         try:
             return compose(rows)

@@ -32,7 +32,7 @@ from headgate.catalog.model.price import (
 )
 from headgate.catalog.model.rates import PriceRow
 from headgate.catalog.service.catalog import Catalog
-from headgate.catalog.service.pricing import build_row, choose, find_problem
+from headgate.catalog.service.pricing import compose_row, find_invalid_rate, select_current
 from headgate.catalog.store import prices as store
 from headgate.kit.clock import Clock
 
@@ -40,7 +40,7 @@ THRESHOLD_MAX = 1_000_000_000
 LATEST_SECONDS = 10 * 366 * 86_400
 """How far ahead a price may be set."""
 EARLIEST = parse_moment("2000-01-01")
-"""Before that, nobody sold what is priced here."""
+"""The earliest start of a price; no model was sold before."""
 
 
 class PriceState(enum.Enum):
@@ -49,7 +49,7 @@ class PriceState(enum.Enum):
     IN_FORCE = "in_force"
     FUTURE = "future"
     OVER = "over"
-    """It was in force, or another one of the same time was written after it."""
+    """It was in force, or a later row of the same time replaces it."""
 
 
 class PriceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class PriceFilter(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None = None
     source: str | None = None
     history: bool = False
-    """Also rows that are over."""
+    """Include rows that are no longer in force."""
 
 
 class ListedPrice(msgspec.Struct, frozen=True):
@@ -149,13 +149,13 @@ class PriceService:
         stored = store.select_prices(connection, wanted.integration)
         fitting = [
             listed
-            for listed in judge([*shipped, *stored], self._now())
+            for listed in list_states([*shipped, *stored], self._now())
             if _fits(listed.entry, wanted)
             and (wanted.history or listed.state is not PriceState.OVER)
         ]
         return fitting[offset : offset + limit], len(fitting)
 
-    def in_force(
+    def find_in_force(
         self, connection: sa.Connection, integration: str, at: int | None = None
     ) -> dict[tuple[str, str, int], PriceEntry]:
         """Return the row in force for each (model, tier, threshold) at a time in microseconds
@@ -163,9 +163,11 @@ class PriceService:
         moment = self._now() if at is None else at
         shipped = [e for e in self._catalog.shipped_prices() if e.integration == integration]
         stored = store.select_prices(connection, integration)
-        return choose(entry for entry in [*shipped, *stored] if entry.effective_from <= moment)
+        return select_current(
+            entry for entry in [*shipped, *stored] if entry.effective_from <= moment
+        )
 
-    def recall(self, connection: sa.Connection, price_id: str) -> PriceRow:
+    def find_by_id(self, connection: sa.Connection, price_id: str) -> PriceRow:
         """Return the price that a receipt's `price_id` names, as it was when the receipt was
         written.
 
@@ -184,7 +186,7 @@ class PriceService:
             and name.covers(entry)
         ]
         if any(entry.model != EVERY_MODEL for entry in known):
-            row = build_row(known)
+            row = compose_row(known)
             if row.id == price_id:
                 return row
         raise PriceNotFoundError(f"There is no price {price_id!r}.", param="price_id")
@@ -205,7 +207,7 @@ class PriceService:
         if not re.fullmatch(PRICED_MODEL, request.model):
             message = "A model id has 1 to 200 letters, digits and ._:/@- (or is *, for tools)."
             raise InvalidPriceError(message, param="model")
-        base = self._catalog.base_of(request.integration, request.model)
+        base = self._catalog.find_base_id(request.integration, request.model)
         if base != request.model:
             message = f"{request.model} shares the prices of {base}; set them there."
             raise InvalidPriceError(message, param="model")
@@ -219,15 +221,17 @@ class PriceService:
         self._check_rates(request)
 
     def _check_rates(self, request: PriceRequest) -> None:
-        problem = find_problem(request.currency, request.rates)
+        problem = find_invalid_rate(request.currency, request.rates)
         if problem is not None:
             raise InvalidPriceError(f"{problem[1]}.", param=problem[0])
         if request.model == EVERY_MODEL:
-            said = {name for name in request.rates.amounts() if not name.startswith("tool_calls.")}
+            stated = {
+                name for name in request.rates.amounts() if not name.startswith("tool_calls.")
+            }
             place = (request.tier, request.above_input_tokens)
-            if said or place != (DEFAULT_TIER, NO_THRESHOLD):
+            if stated or place != (DEFAULT_TIER, NO_THRESHOLD):
                 message = "Only calls of tools have a price for every model, in every tier."
-                raise InvalidPriceError(message, param="rates" if said else "tier")
+                raise InvalidPriceError(message, param="rates" if stated else "tier")
 
     def _date(self, connection: sa.Connection, request: PriceRequest, now: int) -> int:
         wanted = request.effective_from
@@ -256,7 +260,7 @@ class PriceService:
         )
 
 
-def judge(entries: Iterable[PriceEntry], now: int) -> list[ListedPrice]:
+def list_states(entries: Iterable[PriceEntry], now: int) -> list[ListedPrice]:
     """Return every row with its state, ordered by model and place, newest first."""
     ordered = sorted(
         entries,
@@ -267,13 +271,13 @@ def judge(entries: Iterable[PriceEntry], now: int) -> list[ListedPrice]:
         groups.setdefault((entry.integration, entry.model), []).append(entry)
     listed: list[ListedPrice] = []
     for group in groups.values():
-        counting = choose(entry for entry in group if entry.effective_from <= now)
+        counting = select_current(entry for entry in group if entry.effective_from <= now)
         current = {id(entry) for entry in counting.values()}
-        listed += [ListedPrice(entry, _judge(entry, group, current, now)) for entry in group]
+        listed += [ListedPrice(entry, _find_state(entry, group, current, now)) for entry in group]
     return listed
 
 
-def _judge(
+def _find_state(
     entry: PriceEntry, group: Sequence[PriceEntry], current: set[int], now: int
 ) -> PriceState:
     if entry.effective_from <= now:

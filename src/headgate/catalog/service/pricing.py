@@ -41,10 +41,10 @@ def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
 
 def compose_at(entries: Sequence[PriceEntry], moment: int) -> PriceRow:
     """Return the price that the rows in force at a moment add up to."""
-    return build_row([entry for entry in entries if entry.effective_from <= moment])
+    return compose_row([entry for entry in entries if entry.effective_from <= moment])
 
 
-def build_row(known: Sequence[PriceEntry]) -> PriceRow:
+def compose_row(known: Sequence[PriceEntry]) -> PriceRow:
     """Compose and name the price of rows in force. A row without rates removes its place from
     the price."""
     shipped = [entry.effective_from for entry in known if not entry.number]
@@ -57,60 +57,60 @@ def build_row(known: Sequence[PriceEntry]) -> PriceRow:
         max((entry.effective_from for entry in stored), default=0),
         max((entry.number for entry in stored), default=0),
     )
-    counting = choose(known)
-    every = counting.pop((EVERY_MODEL, *_DEFAULT), None)
+    current = select_current(known)
+    every = current.pop((EVERY_MODEL, *_DEFAULT), None)
     tools = every.rates.tool_calls if every else {}
     tiers: dict[str, list[NanoRates]] = {}
-    for entry in sorted(counting.values(), key=lambda entry: -entry.above_input_tokens):
+    for entry in sorted(current.values(), key=lambda entry: -entry.above_input_tokens):
         if entry.model != EVERY_MODEL and entry.rates.amounts():
-            tiers.setdefault(entry.tier, []).append(convert(entry, {**tools}))
+            tiers.setdefault(entry.tier, []).append(to_nano_rates(entry, {**tools}))
     return PriceRow(str(name), tiers)
 
 
-def choose(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry]:
+def select_current(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry]:
     """Return, of all rows in force, the one that applies to each (model, tier, threshold)."""
-    counting: dict[tuple[str, str, int], PriceEntry] = {}
+    current: dict[tuple[str, str, int], PriceEntry] = {}
     for entry in sorted(known, key=lambda entry: entry.precedence):
-        counting[entry.model, *entry.place] = entry
-    return counting
+        current[entry.model, *entry.place] = entry
+    return current
 
 
-def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoRates:
+def to_nano_rates(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoRates:
     """Return the rates in nano-dollars, including derived ones. Raises ValueError."""
-    said = entry.rates
-    problem = find_problem(entry.currency, said)
+    stated = entry.rates
+    problem = find_invalid_rate(entry.currency, stated)
     if problem is not None:
         raise ValueError(problem[1])
-    dollars = {name: getattr(said, name) for name in RATES} | inherit(said)
+    dollars = {name: getattr(stated, name) for name in RATES} | derive_rates(stated)
     return NanoRates(
         above_input_tokens=entry.above_input_tokens,
         tool_calls={
             name: nano_from_dollars(rate)
-            for name, rate in {**(tools or {}), **said.tool_calls}.items()
+            for name, rate in {**(tools or {}), **stated.tool_calls}.items()
         },
         **{name: nano_from_dollars(rate) for name, rate in dollars.items() if rate is not None},
     )
 
 
-def inherit(said: DollarRates) -> dict[str, Decimal]:
+def derive_rates(stated: DollarRates) -> dict[str, Decimal]:
     """Return the rates that a row does not state and that follow from those it states."""
     followed: dict[str, Decimal] = {}
-    if said.input is not None and said.input.is_finite():
-        if said.cached_input is None:
-            followed["cached_input"] = said.input
-        if said.cache_write is None:
-            surcharged = said.input * CACHE_WRITE_SURCHARGE
+    if stated.input is not None and stated.input.is_finite():
+        if stated.cached_input is None:
+            followed["cached_input"] = stated.input
+        if stated.cache_write is None:
+            surcharged = stated.input * CACHE_WRITE_SURCHARGE
             followed["cache_write"] = surcharged.quantize(_NANO, ROUND_HALF_UP)
-    if said.reasoning is None and said.output is not None:
-        followed["reasoning"] = said.output
+    if stated.reasoning is None and stated.output is not None:
+        followed["reasoning"] = stated.output
     return followed
 
 
-def find_problem(currency: str, said: DollarRates) -> tuple[str, str] | None:
+def find_invalid_rate(currency: str, stated: DollarRates) -> tuple[str, str] | None:
     """Return the first invalid field and the reason; None if all are valid."""
     if currency != CURRENCY:
         return "currency", f"Rates are amounts of {CURRENCY}, not of {currency!r}"
-    for name, rate in said.amounts().items():
+    for name, rate in stated.amounts().items():
         if not rate.is_finite() or rate < 0 or rate > DOLLARS_MAX:
             return (
                 f"rates.{name}",

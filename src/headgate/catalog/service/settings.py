@@ -33,8 +33,8 @@ class CatalogSettings:
     def reload(self, connection: sa.Connection) -> None:
         """Load which models every organization hides, for `hidden`."""
         self._hidden = {
-            organization_id: frozenset(model for model, shown in said.items() if not shown)
-            for organization_id, said in store.select_visibility(connection).items()
+            organization_id: frozenset(model for model, shown in stated.items() if not shown)
+            for organization_id, stated in store.select_visibility(connection).items()
         }
 
     def hidden(self, organization_id: str) -> frozenset[str]:
@@ -65,7 +65,7 @@ class CatalogSettings:
         before = self.read(connection, organization_id)
         after = OrganizationSettings(dict(visibility), before.composer_llm, before.version + 1)
         chosen = before.composer_llm
-        if chosen is not None and after.hides(chosen.model_id):
+        if chosen is not None and after.is_hidden(chosen.model_id):
             message = f"{chosen.model_id} is the default model; choose another one first."
             raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
         store.save_settings(connection, organization_id, after, now=self._clock.now())
@@ -108,6 +108,6 @@ class CatalogSettings:
         if choice.provider_id != choice.integration_name:
             message = f"The provider of {choice.integration_name} is {choice.integration_name}."
             raise InvalidOrganizationSettingError(message, param="composer_llm.provider_id")
-        if before.hides(choice.model_id):
+        if before.is_hidden(choice.model_id):
             message = f"{choice.model_id} is hidden in this organization; show it first."
             raise InvalidOrganizationSettingError(message, param="composer_llm.model_id")

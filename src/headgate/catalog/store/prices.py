@@ -11,7 +11,7 @@ from headgate.kit.db.schema import METADATA, bump_revision
 from headgate.kit.db.triggers import forbid_changes
 
 TOPIC = "catalog"
-"""The revision that every change bumps, by which other processes know of it."""
+"""The revision that every change bumps, so that other processes reload."""
 
 PRICES = sa.Table(
     "prices",

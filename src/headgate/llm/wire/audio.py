@@ -10,11 +10,11 @@ from headgate.llm.answers import (
     DONE,
     AnswerFields,
     BodyMeter,
+    apply_fields,
+    as_text,
+    check_event_error,
     decode_with,
-    note,
-    note_event_error,
-    text,
-    typed_heads,
+    event_prefixes,
 )
 from headgate.llm.meter import Meter
 from headgate.llm.usage import ParsedUsage, read_usage
@@ -39,7 +39,7 @@ _event_decoder = msgspec.json.Decoder(_AudioEvent)
 class AudioMeter(BodyMeter):
     """Read usage by tokens or by duration; else the duration of a verbose transcript."""
 
-    bulk = typed_heads(_BULK_TYPES)
+    bulk_prefixes = event_prefixes(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Read the usage of a JSON answer; sound and plain text have none."""
@@ -48,19 +48,19 @@ class AudioMeter(BodyMeter):
             return False
         if transcript.usage is None and transcript.duration is not None:
             parsed.usage = read_usage({"type": "duration", "seconds": transcript.duration})
-        note(transcript, parsed)
+        apply_fields(transcript, parsed)
         return True
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Read an event; the last one is `transcript.text.done` or `speech.audio.done`."""
+        """Read an event; the last one is `transcript.as_text.done` or `speech.audio.done`."""
         found = decode_with(_event_decoder, data, _AudioEvent)
         if found is None:
-            return note_event_error(event, parsed) or data == DONE
-        note(found, parsed)
+            return check_event_error(event, parsed) or data == DONE
+        apply_fields(found, parsed)
         if isinstance(found.delta, str):
             parsed.output_bytes += len(found.delta.encode("utf-8", "replace"))
-        kind = text(found.type) or event.decode("ascii", "replace")
-        return kind in _ENDS or note_event_error(event, parsed)
+        kind = as_text(found.type) or event.decode("ascii", "replace")
+        return kind in _ENDS or check_event_error(event, parsed)
 
 
 METER: Meter = AudioMeter()

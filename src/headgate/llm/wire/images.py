@@ -10,12 +10,12 @@ from headgate.llm.answers import (
     DONE,
     AnswerFields,
     BodyMeter,
+    apply_fields,
+    as_text,
+    check_event_error,
     decode_with,
-    member,
-    note,
-    note_event_error,
-    text,
-    typed_heads,
+    event_prefixes,
+    get_field,
 )
 from headgate.llm.meter import Meter
 from headgate.llm.usage import ParsedUsage, Usage
@@ -28,7 +28,7 @@ class _Images(AnswerFields):
     data: list[msgspec.Raw] | None = None
 
 
-class _OddImages(_Images):
+class _LenientImages(_Images):
     data: Any = None
 
 
@@ -47,37 +47,37 @@ class ImagesMeter(BodyMeter):
     the provider does not divide the output, all of it is image tokens.
     """
 
-    bulk = typed_heads(_BULK_TYPES)
+    bulk_prefixes = event_prefixes(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Read usage and the number of images."""
-        images = decode_with(_images_decoder, body, _OddImages)
+        images = decode_with(_images_decoder, body, _LenientImages)
         if images is None:
             return False
         count = len(images.data) if isinstance(images.data, list) else 0
-        _note_images(images, count, parsed)
+        _apply_images(images, count, parsed)
         return True
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Read an event; the last one has the completed image, or is an error."""
         found = decode_with(_event_decoder, data, _ImageEvent)
         if found is None:
-            return note_event_error(event, parsed) or data == DONE
-        is_end = (text(found.type) or event.decode("ascii", "replace")) in _ENDS
-        _note_images(found, int(is_end), parsed)
-        return is_end or note_event_error(event, parsed)
+            return check_event_error(event, parsed) or data == DONE
+        is_end = (as_text(found.type) or event.decode("ascii", "replace")) in _ENDS
+        _apply_images(found, int(is_end), parsed)
+        return is_end or check_event_error(event, parsed)
 
 
-def _note_images(fields: AnswerFields, count: int, parsed: ParsedUsage) -> None:
+def _apply_images(fields: AnswerFields, count: int, parsed: ParsedUsage) -> None:
     usage_before = parsed.usage
-    note(fields, parsed)
+    apply_fields(fields, parsed)
     usage = parsed.usage
     if usage is None and fields.usage is None and count:
         parsed.usage = Usage(images=count)
     if usage is None or usage is usage_before:
         return
     image_tokens = usage.output_image_tokens
-    if member(fields.usage, "output_tokens_details") is None:
+    if get_field(fields.usage, "output_tokens_details") is None:
         image_tokens = usage.output_tokens
     parsed.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
 

@@ -9,7 +9,7 @@ from headgate.llm.usage import ParsedUsage
 class OpaqueMeter:
     """Read nothing; every event is bulk."""
 
-    bulk: tuple[bytes, ...] = (b"",)
+    bulk_prefixes: tuple[bytes, ...] = (b"",)
     has_last_event = False
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:

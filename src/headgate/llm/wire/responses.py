@@ -8,18 +8,18 @@ import msgspec
 
 from headgate.llm import sse
 from headgate.llm.answers import (
+    DECODE_ERRORS,
     DONE,
-    UNDECODABLE,
     AnswerFields,
     BodyMeter,
+    add_usage,
+    apply_fields,
+    as_text,
+    check_event_error,
     decode_with,
     error_code,
-    member,
-    note,
-    note_event_error,
-    note_usage,
-    text,
-    typed_heads,
+    event_prefixes,
+    get_field,
 )
 from headgate.llm.meter import Meter
 from headgate.llm.tools import Item, ToolCalls, count_calls, note_item
@@ -31,7 +31,7 @@ _ENDS = frozenset(
 )
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 _FAILURES = frozenset({"failed", "cancelled"})
-"""States of a response that is over and no answer."""
+"""Final states of a response that has no answer."""
 _BULK_TYPES = (
     b"response.image_generation_call.partial_image",
     b"response.audio.delta",
@@ -44,7 +44,7 @@ class _Response(AnswerFields):
     incomplete_details: Any = None
 
 
-class _OddResponse(_Response):
+class _LenientResponse(_Response):
     output: Any = None
     tools: Any = None
 
@@ -61,7 +61,7 @@ class _ResponseEvent(msgspec.Struct):
     sequence_number: Any = None
 
 
-class _OddResponseEvent(_ResponseEvent):
+class _LenientResponseEvent(_ResponseEvent):
     response: Any = None
     item: Any = None
 
@@ -79,14 +79,14 @@ class ResponsesMeter(BodyMeter):
     are counted by name (`llm.tools`), whether they come in the last event or one by one before it.
     """
 
-    bulk = typed_heads(_BULK_TYPES)
+    bulk_prefixes = event_prefixes(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Read id, model, tier, status, usage, tool calls and the response's error."""
-        response = decode_with(_response_decoder, body, _OddResponse)
+        response = decode_with(_response_decoder, body, _LenientResponse)
         if response is None:
             return False
-        _note_response(response, parsed)
+        _apply_response(response, parsed)
         return True
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
@@ -107,37 +107,37 @@ class ResponsesMeter(BodyMeter):
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Read an event; the last one has the final state of the response, or is an error."""
-        found = decode_with(_event_decoder, data, _OddResponseEvent)
+        found = decode_with(_event_decoder, data, _LenientResponseEvent)
         if found is None:
-            return note_event_error(event, parsed) or data == DONE
+            return check_event_error(event, parsed) or data == DONE
         if isinstance(found.sequence_number, int):
             parsed.sequence_number = found.sequence_number
-        kind = text(found.type) or event.decode("ascii", "replace")
+        kind = as_text(found.type) or event.decode("ascii", "replace")
         if isinstance(found.delta, str):
             parsed.output_bytes += len(found.delta.encode("utf-8", "replace"))
         if found.usage is not None:
-            note_usage(found.usage, parsed)
+            add_usage(found.usage, parsed)
         if found.response:
             response = _response_of(found)
             if response is not None:
-                _note_response(response, parsed)
+                _apply_response(response, parsed)
         elif kind == _ITEM_DONE:
-            _note_announced(found, parsed)
+            _add_item(found, parsed)
         if kind == "error" or found.error:
             parsed.error_code = error_code(found.error or {"code": found.code})
-        return kind in _ENDS or note_event_error(event, parsed)
+        return kind in _ENDS or check_event_error(event, parsed)
 
 
 def _response_of(event: _ResponseEvent) -> _Response | None:
-    if not isinstance(event, _OddResponseEvent):
-        return decode_with(_response_decoder, bytes(event.response), _OddResponse)
+    if not isinstance(event, _LenientResponseEvent):
+        return decode_with(_response_decoder, bytes(event.response), _LenientResponse)
     try:
-        return msgspec.convert(event.response, _OddResponse)
+        return msgspec.convert(event.response, _LenientResponse)
     except msgspec.ValidationError:
         return None
 
 
-def _note_announced(event: _ResponseEvent, parsed: ParsedUsage) -> None:
+def _add_item(event: _ResponseEvent, parsed: ParsedUsage) -> None:
     """Note a complete item; the last event may repeat it."""
     item = _item_of(event)
     if item is not None:
@@ -147,7 +147,7 @@ def _note_announced(event: _ResponseEvent, parsed: ParsedUsage) -> None:
 
 
 def _item_of(event: _ResponseEvent) -> Item | None:
-    if not isinstance(event, _OddResponseEvent):
+    if not isinstance(event, _LenientResponseEvent):
         return decode_with(_item_decoder, bytes(event.item), Item)
     return _convert_item(event.item)
 
@@ -159,13 +159,15 @@ def _convert_item(value: object) -> Item | None:
         return None
 
 
-def _note_response(response: _Response, parsed: ParsedUsage) -> None:
-    note(response, parsed)
+def _apply_response(response: _Response, parsed: ParsedUsage) -> None:
+    apply_fields(response, parsed)
     status = parsed.status
     if status in _FAILURES and parsed.error_code is None:
         parsed.error_code = status
     elif status == "incomplete":
-        parsed.incomplete_reason = text(member(response.incomplete_details, "reason")) or status
+        parsed.incomplete_reason = (
+            as_text(get_field(response.incomplete_details, "reason")) or status
+        )
     if parsed.usage is not None and status not in _UNDER_WAY:
         final = _list_calls(response)
         if final or parsed.tool_items:
@@ -177,20 +179,20 @@ def _note_response(response: _Response, parsed: ParsedUsage) -> None:
 def _list_calls(response: _Response) -> ToolCalls:
     calls: ToolCalls = {}
     output: list[Any] = response.output if isinstance(response.output, list) else []
-    is_odd = isinstance(response, _OddResponse)
+    is_lenient = isinstance(response, _LenientResponse)
     for index, each in enumerate(output):
-        item = _convert_item(each) if is_odd else each
+        item = _convert_item(each) if is_lenient else each
         if item is not None:
             note_item(item, index, calls)
     return calls
 
 
 def _tools_of(response: _Response) -> object:
-    if isinstance(response, _OddResponse):
+    if isinstance(response, _LenientResponse):
         return response.tools
     try:
         return msgspec.json.decode(response.tools) if response.tools else None
-    except UNDECODABLE:
+    except DECODE_ERRORS:
         return None
 
 
