@@ -114,6 +114,7 @@ class Admission:
         An admitted call occupies a place of the concurrency limiter until `release`.
         """
         grant = call.grant
+        # A key without restrictions, the usual one, pays for this one look.
         if not grant.is_restricted:
             check_endpoint(grant, call.endpoint)
             self._concurrency.acquire(grant.key_id)
@@ -122,6 +123,7 @@ class Admission:
             check_address(caller.client_address, grant.networks)
         check_scope(grant, call, self._models)
         self._concurrency.acquire(grant.key_id)
+        # The rate comes last, so that a call which is rejected for anything else is not counted.
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._count(call, grant)
 

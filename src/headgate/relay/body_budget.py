@@ -81,6 +81,7 @@ class BodyBudget:
                 f"The body has {size} bytes; all bodies together may take {self.bytes_max} bytes "
                 "on this server."
             )
+        # Alone, one body may take everything: a large one could never pass otherwise.
         is_alone = free >= 0 and not self.taken
         if is_alone or (held <= SHARE * free and held <= self._find_fair_share(key_id)):
             self._refused_until.pop(key_id, None)

@@ -168,6 +168,7 @@ class Breakers:
             return
         now = self._clock.monotonic()
         breaker = self._failing.get(key) or self._make(key, now)
+        # Calls that were sent before the breaker opened tell nothing new.
         if breaker.opened and breaker not in probes:
             return
         breaker.changed_at = now

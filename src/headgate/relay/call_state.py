@@ -197,6 +197,7 @@ class CallState(msgspec.Struct):
                 if disconnected
                 else GatewayStoppingError.after(sent=self.was_sent)
             )
+            # `gateway/cancellation.py` cancels the task with the error as its message.
             if cause.args and isinstance(cause.args[0], KeyRevokedError):
                 error = cause.args[0]
             self.outcome = "cancelled"

@@ -118,6 +118,7 @@ class ResponseFactory:
         if answer.request_id is not None:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
+        # 304 answers a conditional request and leads nowhere.
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise make_redirect_error(state, answer)
         tap = None if answer.body is not None else self._choose_tap(state, answer)
@@ -181,6 +182,7 @@ class ResponseFactory:
         if answer.coding:
             bytes_max = self._body_bytes_max if answer.status < 400 else ERROR_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
+            # The decoded body is held beside the compressed one, so it is counted as well.
             if len(body) > UNHELD_BYTES:
                 state.reserve_answer(len(body))
             if answer.coding_error and answer.status < 400:
@@ -327,6 +329,7 @@ class StreamedResponse:
         self._settled = True
         self._write(self._tap.release())
         if not self._ended:
+            # What follows the terminal event is read only so that the connection can be reused.
             self._answer.response.resume()
             self._woken = asyncio.get_running_loop().create_future()
             try:

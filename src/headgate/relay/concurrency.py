@@ -89,6 +89,7 @@ class ConcurrencyLimiter:
             self._late_samples = 0
             self.calls_per_key_max = min(self._calls_max, int(self.calls_per_key_max * RISE) + 1)
             return
+        # The loop is late by its own work.
         self._late_samples += 1
         if self._late_samples >= LATE_SAMPLES:
             # From the busiest key, since a limit above what anyone uses would change nothing.

@@ -116,6 +116,7 @@ class DisconnectHandler:
         self.resume()
         # Between two attempts there is no answer to drain.
         self._draining = not self._sleeping and self._drains.try_start(self._policy)
+        # Also without a drain the task is cancelled by the loop, never inside this callback.
         self._timer = asyncio.get_running_loop().call_later(
             self._drains.drain_seconds if self._draining else 0.0, self._caller.abandon
         )

@@ -78,6 +78,7 @@ class CallPipeline:
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
         """Answer one call. Raises a `HeadgateError` if nothing has been sent to the caller yet."""
+        # Nothing may be sent that cannot be recorded (law 1).
         self._settlement.check()
         self._admission.admit(call, caller)
         state = CallState(call, ParsedUsage(), caller=caller)
@@ -164,6 +165,7 @@ class CallPipeline:
             raise self._defer(receipt, state) from cause
         task = asyncio.current_task()
         assert task is not None, "a call is carried by a task"
+        # The cancellation is used up: the rest of the answer must still be sent.
         task.uncancel()
 
     def _defer(self, receipt: Receipt, state: CallState) -> ReceiptNotRecordedError:

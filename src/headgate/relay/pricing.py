@@ -48,6 +48,7 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
         if isinstance(found, Charge):
             return found
         usage, estimated = found, state.outcome != "completed"
+    # Cheap comparisons first: the exact bounds need a look into the request.
     elif (
         usage.input_tokens > ((state.model and state.model.input_tokens_max) or TOKENS_MAX)
         or usage.output_tokens > ((state.model and state.model.output_tokens_max) or TOKENS_MAX)
@@ -57,6 +58,7 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
     model_id = parsed.model or state.call.model
     integration = state.credential.integration if state.credential else None
     price = models.price(parsed.model, now, integration) if parsed.model else None
+    # The model that answered counts. The one that was asked for stands in for an unknown one.
     if price is None and state.call.model:
         asked = state.model.id if state.model else state.model_id or state.call.model
         price = models.price(asked, now, integration)

@@ -58,6 +58,7 @@ class RetryBudget:
         elapsed = now - self._at
         self._at = now
         self._filled = min(self._capacity, self._filled + elapsed * self._floor)
+        # Earned retries decay instead of expiring, so no log of requests has to be kept.
         self._earned = max(0.0, self._earned * (1 - elapsed / self.WINDOW_SECONDS))
         if self._earned < 1 and self._filled < 1:
             return False

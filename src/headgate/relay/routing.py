@@ -344,6 +344,7 @@ def check_path(path: bytes) -> bytes:
     """Return the path; raise `UnsafePathError` for one that could leave the provider's base
     path."""
     if b"%" in path or b"/." in path or b"//" in path or b"\\" in path:
+        # The provider may decode more than once, so every level of encoding is undone.
         decoded = path
         while (further := urllib.parse.unquote_to_bytes(decoded)) != decoded:
             decoded = further

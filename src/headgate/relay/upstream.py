@@ -201,6 +201,7 @@ class Upstream:
                 if self._breakers.rejects(credential, model):
                     mark_final(result)
                     break
+        # A probe that is cancelled must not keep others from probing.
         except BaseException:
             self._breakers.release_probes(probes)
             raise
@@ -334,6 +335,7 @@ class Upstream:
             self._leave_to_client(failure, advised, budget)
             return None
         elapsed = self._clock.monotonic() - state.sent_at
+        # The budget is asked last, since asking spends it.
         if (
             state.attempts > self._policy.retries_max
             or elapsed + wait > request.timeouts.total_seconds

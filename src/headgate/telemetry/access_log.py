@@ -37,6 +37,7 @@ class AccessLog:
         self._thread.join(timeout=1.0)
 
     def observe(self, receipts: Sequence[Receipt]) -> None:
+        # Lines are dropped rather than held without bound, or waited for.
         if self._batches.qsize() < BATCHES_MAX:
             self._batches.put(receipts)
         else:

@@ -90,6 +90,7 @@ class Observers:
             self.spans.stop()
 
     def render(self) -> bytes:
+        # A scrape must include every call that was settled before it.
         self._tell()
         return self.metrics.render()
 
