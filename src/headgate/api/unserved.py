@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from headgate.api.errors import NOT_FOUND
 from headgate.api.operation_handler import SAFE_HEADERS
-from headgate.kit.http.base_url import guess_base_url
+from headgate.kit.http.base_url import build_base_url
 
 API_PREFIX = "/api/"
 
@@ -56,4 +56,4 @@ class Unserved:
 
 def guess(request: Request) -> str:
     """Return the base URL that the client should have had."""
-    return guess_base_url(request.headers.raw, scheme=request.url.scheme)
+    return build_base_url(request.headers.raw, scheme=request.url.scheme)

@@ -1,4 +1,4 @@
-"""The lock on a database's folder: which process has it, and with which settings it serves.
+"""The lock on a data directory: which process holds it, and with which settings it serves.
 
 SQLite belongs to one server: a second one would settle the open holds of the first. The lock is the
 kernel's (`flock`), so it ends with its process, however that ends; the file stays, and what it says
@@ -26,7 +26,7 @@ LOCK_FILE = f"{DATABASE_FILE}.lock"
 SHARED_LOCK_FILE = "server.lock"
 SERVE = "headgate serve"
 WAIT_SECONDS = 1.0
-"""For who only looks whether the lock is held, and for a command that ends."""
+"""How long to wait for a process that only looks at the lock, or a command that ends."""
 RETRY_SECONDS = 0.02
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -1,4 +1,4 @@
-"""What an earlier installation left in a data directory whose database is gone.
+"""Files of an earlier installation in a data directory whose database is gone.
 
 A start would make a new installation there, with new keys over the old ones, and nobody would see
 that the old one is lost.

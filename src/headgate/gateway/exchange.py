@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from headgate.gateway.cors import CorsPolicy
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.base_url import guess_base_url
+from headgate.kit.http.base_url import build_base_url
 from headgate.kit.http.message import Headers
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import CallerListener
@@ -177,7 +177,7 @@ class InboundExchange:
     @property
     def base_url(self) -> str:
         """Guess the base URL that the client should use, from its Host header."""
-        return guess_base_url(self.headers, scheme=self._connection.scheme or "http")
+        return build_base_url(self.headers, scheme=self._connection.scheme or "http")
 
     @property
     def has_listener(self) -> bool:

@@ -1,1 +1,1 @@
-"""Tools with no product noun, which could be lifted into another project."""
+"""Tools that know nothing of the product, and could be moved to another project."""

@@ -1,4 +1,4 @@
-"""Undoes the content coding of a body piece by piece, within bounds on output, ratio and memory.
+"""Decodes the content coding of a body piece by piece, with limits on output, ratio and memory.
 
 Compressed bytes are a stranger's program for our memory: 800 bytes of brotli can say a gibibyte.
 So nothing is decoded before somebody takes it, and what is taken is counted.
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 PIECE_BYTES_MAX = 64 * 1024
-"""About what is decoded at a time; brotli rounds it up to 96 KiB."""
+"""Approximate size of a decoded piece; brotli rounds it up to 96 KiB."""
 FREE_RATIO_BYTES = 1 << 20
-"""Output up to here may have any ratio: it does no harm, and short bodies compress well."""
+"""The ratio is not limited up to this size: short bodies compress well and do no harm."""
 MEMBERS_MAX = 64
-"""A gzip or zstd body may consist of several, one after the other."""
+"""Limit for the members of a gzip or zstd body, which may be concatenated."""
 ZSTD_WINDOW_BITS_MAX = 23
 """8 MiB, what RFC 9659 allows in HTTP. Deflate's own bound is 32 KiB."""
 BROTLI_WINDOW_BITS_MAX = 22

@@ -1,4 +1,4 @@
-"""Lets so many events of a window through, in all and of one address, and counts the rest."""
+"""Limits how many events of a time window are recorded, in total and per address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 
 ADDRESSES_MAX = 1_000
-"""Addresses that are told apart in one window."""
+"""Addresses that are counted separately in one window."""
 SHOWN_MAX = 5
 
 

@@ -1,4 +1,4 @@
-"""Named places where a test can have the process die, fail or wait.
+"""Named places where a test can make the process die, fail or wait.
 
 They are compiled in, and cost a test of an empty dictionary. `arm` is called at the start with
 `HEADGATE_FAILPOINT`, which `HEADGATE_TEST_MODE` alone makes valid:
@@ -38,7 +38,7 @@ POINTS = {
     "rotation_files": "the next master key is in force, its file not in its place",
     "stopping": "the calls that outlived the grace are being cut",
 }
-"""Every name, and what is true at that place."""
+"""Every name, and the state of the process at that place."""
 
 _FORM = re.compile(r"([a-z_]+)=(?:(kill|raise)|sleep:(\d+(?:\.\d+)?))(?:@([1-9]\d*))?")
 

@@ -1,7 +1,7 @@
-"""Answers that a repeated request gets again, stored in the transaction that made them true.
+"""Stored responses for repeated requests, written in the transaction of their effect.
 
-A claim names who asked for what under which key of their own. The answer is sealed with a key that
-is made of what the asker presented: it may hold a secret that is shown once, and is of no use to
+A claim identifies who asked for what under which idempotency key. The response is sealed with a key
+derived from the caller's secret: it may hold a secret that is shown once, and is of no use to
 whoever has only the database.
 """
 

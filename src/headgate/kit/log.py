@@ -22,7 +22,7 @@ _MASKS = (
     (re.compile(r"([?&][\w-]*(?:key|token|secret)=)[^&\s\"'…]+", re.IGNORECASE), r"\1…"),
 )
 _NOISE = frozenset({"color_message"})
-"""What uvicorn says a second time, in colour."""
+"""Fields by which uvicorn repeats its message in colour."""
 
 
 class SafeStream:

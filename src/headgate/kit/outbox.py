@@ -1,4 +1,4 @@
-"""What is to be told to the world, stored in the transaction that made it true."""
+"""Events for other systems, stored in the transaction that made them true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often, and with how many tokens, a key may call: from memory, for each process by itself.
+"""Limits the requests and tokens per minute of each key, in memory, per process.
 
 Requests are spaced (GCRA): a key may burst up to its whole minute at once. Tokens come from a
 bucket that holds a minute's worth and fills up evenly. A call passes while the bucket is not

@@ -1,4 +1,4 @@
-"""What a person at a terminal reads after the start: what to type next."""
+"""The banner after a start: what to type next."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ OWNER_TEMPLATE = """
 """
 READ_KEY = """{python} -c "import json; print(json.load(open('{keys}'))['inference_key'])\""""
 ISSUE_KEY = "{headgate} keys create --data {data}"
-"""Where the keys of the first start are kept elsewhere, or a restored database has its own."""
+"""Used where there is no file of first keys, as in a restored database."""
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a server that listens on every address is reached from its own machine."""
+"""Address by which a server that listens on every address is reached from its own machine."""
 
 
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
+class StartState(msgspec.Struct, frozen=True, kw_only=True):
     """Note whether this is the first start, and whether nobody can sign in yet."""
 
     is_first: bool = False
     is_owner_missing: bool = False
 
 
-async def show(
+async def show_banner(
     server: uvicorn.Server,
     settings: Settings,
-    situation: Situation,
+    start_state: StartState,
     credential: Credential | None,
 ) -> None:
     """Wait until the server listens, then print the banner."""
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
         await asyncio.sleep(0.02)
-    sys.stderr.write(render(settings, situation, credential))
+    sys.stderr.write(render(settings, start_state, credential))
     sys.stderr.flush()
 
 
-def render(settings: Settings, situation: Situation, credential: Credential | None) -> str:
+def render(settings: Settings, start_state: StartState, credential: Credential | None) -> str:
     """Return the banner, with commands that work in the shell that started the server."""
     scheme = "https" if settings.ssl_certfile else "http"
     host = ANYWHERE.get(settings.host, settings.host)
@@ -82,7 +82,7 @@ def render(settings: Settings, situation: Situation, credential: Credential | No
         "headgate": find_program(sys.argv[0]),
     }
     has_first = _has_key(settings.data / FIRST_KEYS_FILE)
-    first = f"{words['keys']}{' (just made)' if situation.is_first else ''}"
+    first = f"{words['keys']}{' (just made)' if start_state.is_first else ''}"
     return TEMPLATE.format(
         **words,
         issued=first if has_first else "as they were issued",
@@ -93,7 +93,7 @@ def render(settings: Settings, situation: Situation, credential: Credential | No
             data=words["data"],
             has_key=bool(settings.openai_api_key),
         ),
-        owner=OWNER_TEMPLATE.format(**words) if situation.is_owner_missing else "",
+        owner=OWNER_TEMPLATE.format(**words) if start_state.is_owner_missing else "",
     )
 
 

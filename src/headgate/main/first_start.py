@@ -1,4 +1,4 @@
-"""What a start finds missing and makes: the first organization, project, keys and credential."""
+"""Creates what a start finds missing: the first organization, project, keys and credential."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def prepare_first_start(application: Application) -> bool:
     return True
 
 
-def find_answering(application: Application) -> Credential | None:
+def find_default_credential(application: Application) -> Credential | None:
     """Return the credential that answers calls of the first organization which name none."""
     with application.database.reading() as connection:
         organization = application.accounts.list_organizations(connection)[0]

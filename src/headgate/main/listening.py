@@ -1,4 +1,4 @@
-"""The HTTP server of a process, before it has anything to answer with."""
+"""The HTTP server of a process, before it has handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headgate.gateway.protocol import EdgeProtocol
 from headgate.settings import Settings
 
 SETTLE_SECONDS = 5.0
-"""For the calls that a stop has cut off to be settled."""
+"""Time-out for settling the calls that a stop has cut."""
 
 
 class Server(uvicorn.Server):

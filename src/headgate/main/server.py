@@ -35,7 +35,11 @@ from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
-from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
+from headgate.main.first_start import (
+    find_default_credential,
+    prepare_credential,
+    prepare_first_start,
+)
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.simulator import check_simulator, load_simulator
@@ -97,8 +101,8 @@ def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
         is_first = prepare_first_start(application)
         with application.database.transaction(exclusive=True) as connection:
             is_open = application.first_owner.invite(connection)
-        shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
-        uvloop.run(_serve(settings, application, listeners, situation=shown, lock=lock))
+        shown = banner.StartState(is_first=is_first, is_owner_missing=is_open)
+        uvloop.run(_serve(settings, application, listeners, start_state=shown, lock=lock))
 
 
 async def _serve(
@@ -106,7 +110,7 @@ async def _serve(
     application: Application,
     listeners: list[socket.socket],
     *,
-    situation: banner.Situation,
+    start_state: banner.StartState,
     lock: DirectoryLock,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -161,7 +165,7 @@ async def _serve(
         works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
         take_keys = application.key_index.take_deactivated
         works.append(cancellation.watch_keys(take_keys, handler, connections))
-        works.append(_announce(server, settings, application, situation))
+        works.append(_announce(server, settings, application, start_state))
         await stack.enter_async_context(_running(*works))
         _tune_collector()
         await server.serve(sockets=listeners)
@@ -174,11 +178,13 @@ async def _serve(
 
 
 async def _announce(
-    server: Server, settings: Settings, application: Application, situation: banner.Situation
+    server: Server, settings: Settings, application: Application, start_state: banner.StartState
 ) -> None:
     """Print the banner when a person at a terminal started the server."""
     if sys.stderr.isatty() or settings.simulator:
-        await banner.show(server, settings, situation, find_answering(application))
+        await banner.show_banner(
+            server, settings, start_state, find_default_credential(application)
+        )
 
 
 async def _check_storage(writer: Writer, rescued: DatabaseRescue) -> None:

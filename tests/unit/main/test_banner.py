@@ -10,7 +10,7 @@ import pytest
 
 from headgate.kit.http.message import Origin
 from headgate.main import banner
-from headgate.main.banner import Situation
+from headgate.main.banner import StartState
 from headgate.relay.ports import Credential
 from headgate.settings import Settings
 
@@ -71,7 +71,7 @@ def test_keys_are_read_by_the_lines_that_are_shown(tmp_path: Path, name: str) ->
     data.mkdir()
     (data / "first-keys.json").write_text('{"inference_key": "hg_live_x", "owner_invitation": "t"}')
     settings = Settings(data=data, host="0.0.0.0", port=4600)
-    told = banner.render(settings, Situation(is_owner_missing=True), None)
+    told = banner.render(settings, StartState(is_owner_missing=True), None)
     assert "curl http://127.0.0.1:4600/v1/chat/completions" in told
     assert f"init --data {shlex.quote(str(data))}" in told
     lines = [line.strip() for line in told.splitlines()]
@@ -87,6 +87,6 @@ def test_start_without_the_first_keys_tells_how_to_issue_one(
 ) -> None:
     if kept is not None:
         (tmp_path / "first-keys.json").write_text(kept)
-    told = banner.render(Settings(data=tmp_path), Situation(), None)
+    told = banner.render(Settings(data=tmp_path), StartState(), None)
     assert f"keys create --data {tmp_path})" in told
     assert "first-keys.json" not in told

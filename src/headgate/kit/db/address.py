@@ -1,4 +1,4 @@
-"""Where a database is that is no file: `postgresql://user:password@host:port/database`."""
+"""Addresses of database servers: `postgresql://user:password@host:port/database`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between the databases that Headgate runs on; `Database` and `Writer` do the rest."""
+"""The interface between `Database` and `Writer` and each kind of database."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Dialect(Protocol):
     """Describe one kind of database and how to speak to it."""
 
     name: str
-    """What people call it: a path, or an address without user and password."""
+    """A path, or an address without user and password."""
     begin_writing: str
     begin_reading: str
 

@@ -16,7 +16,7 @@ from headgate.kit.db.sqlite import Sqlite
 from headgate.kit.errors import HeadgateError, Kind
 
 POSTGRESQL = "headgate.kit.db.postgresql"
-"""Loaded only where it is used, as is its driver."""
+"""Imported only when used, as its driver may not be installed."""
 
 
 class StorageUnavailableError(HeadgateError):

@@ -1,4 +1,4 @@
-"""Whether an SQLite database's files are still the ones that were opened.
+"""Detects that files of an open SQLite database were deleted or replaced.
 
 A file that is deleted, moved or replaced goes on living for who has it open: commits succeed, and
 are gone with the process. What was opened is therefore compared with what is at its path.
@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 SUFFIXES = ("-wal", "-shm")
-"""Of the write-ahead log, and of its index, which processes share. The index holds no commits, and
-is looked at less often."""
+"""The write-ahead log, and its index, which holds no commits and is checked less often."""
 
 Identity = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""Whether the database takes commits, as its last ones showed."""
+"""The health of the database, as its last commits showed it."""
 
 from __future__ import annotations
 

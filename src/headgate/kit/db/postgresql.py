@@ -22,14 +22,14 @@ from headgate.kit.db.dialect import UnknownOutcomeError
 from headgate.kit.db.schema import WRITERS
 
 VERSION_MIN = 140_000
-"""PostgreSQL 14: the oldest that this is tested to need nothing of beyond."""
+"""PostgreSQL 14, the oldest version that is tested."""
 REQUEST_ERRORS = (
     psycopg.IntegrityError,
     psycopg.ProgrammingError,
     psycopg.DataError,
     psycopg.NotSupportedError,
 )
-"""Errors that the request itself caused; every other one is the storage's, or the connection's."""
+"""Errors caused by the statement itself; all others concern the storage or the connection."""
 
 
 class CommitRolledBackError(psycopg.OperationalError):
@@ -37,24 +37,24 @@ class CommitRolledBackError(psycopg.OperationalError):
 
 
 REPEATABLE_ERRORS = (errors.DeadlockDetected, errors.SerializationFailure, CommitRolledBackError)
-"""The server undid the transaction, mostly for another one's sake: it may go well the next time."""
+"""The server rolled the transaction back, mostly because of another one: a retry may succeed."""
 
 POOLED_WAITS = 15
-"""A statement that is not on the way of a call may take so many times the wait for a lock."""
+"""Factor on the time-out of locks for statements that are not part of a call."""
 ALONE_SECONDS = 120
-"""For the first start or the upgrade of another process."""
+"""Time-out for waiting on the first start or the upgrade of another process."""
 OUTCOME_SECONDS = 20.0
-"""For the server to come back and say what became of a commit."""
+"""Time-out for a server to come back and tell the outcome of a commit."""
 PAUSE_SECONDS = 0.1
 WRITER_STATEMENTS = 1_000
-"""How many prepared statements the writer's connection keeps; the driver's default is 100."""
+"""Prepared statements kept by the writer's connection; the driver's default is 100."""
 
 # Advisory locks, by two numbers; the first is the gateway's own.
 SPACE = 0x48454144
 ALONE, WRITING = 1, 2
 TURNS_SPACE = SPACE + 1
-TURNS = 64
-"""Names share so many turns: a transaction holds no more locks, whatever its batch holds."""
+LOCKS_MAX = 64
+"""Number of advisory locks that names are hashed to, so that no batch holds more."""
 
 _LOCK_ALONE = f"SELECT pg_advisory_xact_lock({SPACE}, {ALONE})"
 _BE_WRITER = b"SELECT pg_advisory_lock_shared(%d, %d)" % (SPACE, WRITING)
@@ -65,7 +65,7 @@ _COUNT_WRITERS = sa.text(
 )
 _ACQUIRE_LOCKS = (
     f"SELECT pg_advisory_xact_lock({TURNS_SPACE}, turn) FROM (SELECT DISTINCT"
-    f" abs(mod(hashtext(name), {TURNS})) AS turn FROM unnest(%s::text[]) AS name"
+    f" abs(mod(hashtext(name), {LOCKS_MAX})) AS turn FROM unnest(%s::text[]) AS name"
     " ORDER BY turn) AS turns"
 ).encode()
 _FIND_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"

@@ -1,4 +1,4 @@
-"""Where every store declares its tables, and the counter that tells other processes of a change."""
+"""The tables' metadata, and the counters that tell other processes of a change."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _INSERT = build_insert(REVISIONS, ignore_known=True)
 
 
 WRITERS = "writer:"
-"""What the topics begin with under which writers count their own commits."""
+"""Prefix of the topics under which writers count their own commits."""
 CLOCK = "clock"
-"""The topic whose value is no counter: the greatest time that was seen, in microseconds."""
+"""Topic that stores the greatest time seen, in microseconds, instead of a counter."""
 MICROSECONDS = 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""The SQLite that is linked here: which one, whether its WAL mode can be trusted, how it is opened.
+"""Access to SQLite: which library is linked, whether its WAL mode is safe, how to open a file.
 
 SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write and checkpoint at the
 same instant (fixed in 3.51.3). Where only such a version is to be had, the journal is a plain one.
@@ -38,14 +38,14 @@ REQUEST_ERRORS: tuple[type[Exception], ...] = (
     DRIVER.DataError,
     DRIVER.NotSupportedError,
 )
-"""Errors that the request itself caused; every other `DatabaseError` is the storage's."""
+"""Errors caused by the statement itself; every other `DatabaseError` is the storage's."""
 DAMAGE_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LOST_ERRORS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Beginnings of the names of errors after which it is not known what the disk has. The driver does
 not tell a flush that failed from another failed operation, so every I/O error counts; a disk that
 is full (SQLITE_FULL) or a lock (SQLITE_BUSY) is none."""
 WAL_BYTES_KEPT = 64 * 1024 * 1024
-"""A write-ahead log that grew longer is cut to this once all of it is in the database."""
+"""A longer write-ahead log is truncated to this once all of it is in the database."""
 JOURNAL_MODE = "wal" if WAL_SAFE else "delete"
 POOLED_STATEMENTS = 100
 WRITER_STATEMENTS = 1_000
@@ -121,7 +121,7 @@ class Sqlite:
     """Speak to an SQLite file of one process; commands may use it at the same time."""
 
     begin_writing = "BEGIN IMMEDIATE"
-    """With the write lock from the start, so that a read inside cannot go stale."""
+    """Takes the write lock at once, so that no read inside is outdated."""
     begin_reading = "BEGIN"
 
     def __init__(self, path: Path, *, wait_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Rules that the database itself keeps."""
+"""Rules that the database enforces by itself."""
 
 from __future__ import annotations
 

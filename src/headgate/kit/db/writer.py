@@ -26,11 +26,9 @@ from headgate.kit.failpoint import failpoint
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 BatchHandler = Callable[[sa.Connection, Sequence[Item]], Sequence[Result | Exception]]
-"""Does the work of a batch; one result, or the error to raise, for each item, in order.
-
-An exception undoes the whole transaction, which is then done item by item, so that one bad item
-cannot take the others with it: a handler may run twice, and has no effect outside the database.
-"""
+"""Handle a batch and return one result, or the error to raise, for each item, in order. An
+exception rolls the whole transaction back; then each item is done by itself, so that a bad one
+cannot fail the others. So a handler may run twice, and must have no effect outside the database."""
 
 Entry = tuple["BatchQueue[Any, Any]", Any, "asyncio.Future[Any]"]
 Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
@@ -39,18 +37,18 @@ Entries = list[Entry]
 Rescue = Callable[[sa.Connection], None]
 
 GATHER_SECONDS = 0.001
-"""While a commit is under way, what comes is gathered: one costs the same for one and for forty."""
+"""How long items are gathered during a commit: one commit costs the same for one and forty."""
 
 CHECKPOINT_WEIGHT = 4_000
-"""The write-ahead log is brought into the database when about so many pages were written to it:
-a commit counts for `COMMIT_WEIGHT` and each of its items for one."""
+"""A checkpoint runs after about so many pages: a commit counts for `COMMIT_WEIGHT`, an item for
+one."""
 COMMIT_WEIGHT = 8
 
 REPEATS_MAX = 5
-"""A transaction that another one was in the way of, or whose connection was lost, is done again."""
+"""Retries of a transaction that conflicted with another one or lost its connection."""
 
 PROBE_TOPIC = "storage"
-"""A revision that nobody waits for."""
+"""A revision that no snapshot depends on."""
 
 log = structlog.get_logger(__name__)
 

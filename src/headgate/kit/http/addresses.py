@@ -1,4 +1,4 @@
-"""Which addresses are no part of the public internet: decided by a list, on the address itself.
+"""Decides which addresses are not public, by an explicit list.
 
 The list is explicit, from the special-purpose registries of IANA and the multicast and site-local
 blocks, because `ipaddress.is_global` lets several of them pass (6to4 and NAT64 of private
@@ -49,9 +49,9 @@ SPECIAL_V6 = {
     "ff00::/8": "multicast",
 }
 PUBLIC_V6 = "2000::/3"
-"""The only block of IPv6 from which public addresses are given out."""
+"""The only IPv6 block from which public addresses are assigned."""
 CARRIERS = ("::ffff:0:0/96", "64:ff9b::/96")
-"""Blocks whose last 32 bits are an IPv4 address, which is judged in their place."""
+"""Blocks whose last 32 bits are an IPv4 address, which is judged instead."""
 
 IPV4_BITS = 0xFFFF_FFFF
 

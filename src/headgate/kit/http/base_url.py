@@ -1,11 +1,11 @@
-"""The base URL that a client should use, as far as its own request tells it."""
+"""The base URL to show to a client, derived from its own request."""
 
 from __future__ import annotations
 
 from headgate.kit.http.message import Headers
 
 
-def guess_base_url(headers: Headers, *, scheme: str) -> str:
+def build_base_url(headers: Headers, *, scheme: str) -> str:
     """Return `http://HOST/v1` for the host that a request was sent to, in lower case.
 
     A proxy in front may have ended TLS. Its word on the scheme is trusted, because the result is

@@ -1,4 +1,4 @@
-"""The egress client: one request out, one response back, over kept connections."""
+"""The egress client: sends requests over a pool of kept-alive connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headgate.kit.http.pool import Pool, PoolLimits
 from headgate.kit.http.sweeper import Sweeper
 
 TICK_SECONDS = 0.1
-"""How often deadlines are looked at, and so how far they can be overrun (about twice this)."""
+"""How often deadlines are checked; they can be exceeded by about twice this."""
 
 
 class Stats(msgspec.Struct, frozen=True):

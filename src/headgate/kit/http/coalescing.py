@@ -1,4 +1,4 @@
-"""Writes of one turn of the event loop leave together at its end, in one send per connection."""
+"""Joins the writes of one turn of the event loop into one send per connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 JOINED_BYTES_MAX = 16 * 1024
-"""Once so much waits, the next write sends it: pieces are joined by copying, and the transport must
-be able to say that it is too much (`pause_writing`)."""
+"""Above this the buffer is sent at once: joining copies, and the transport must be able to signal
+backpressure (`pause_writing`)."""
 
 
 class LostTransport(asyncio.Transport):

@@ -1,4 +1,4 @@
-"""One socket to an origin: HTTP/1.1 spoken over it, one exchange after the other."""
+"""One socket to an origin, with HTTP/1.1 exchanges one after the other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from headgate.kit.http.message import Headers, Request
 from headgate.kit.http.upload import upload
 
 JOINED_BYTES_MAX = 64 * 1024
-"""Bodies up to this size are joined with their head by copying."""
+"""Bodies up to this size are copied to join them with their head."""
 
 STALE_SECONDS = 1.0
 """A kept connection that ends later than this after a request was not stale."""

@@ -1,4 +1,4 @@
-"""Opening a connection: names to addresses, addresses to sockets, sockets to TLS."""
+"""Opens a connection: resolves the name, connects a socket, starts TLS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from headgate.kit.http.errors import ConnectError, PoolExhaustedError, TlsError
 from headgate.kit.http.message import Origin
 
 RECEIVE_BUFFER_BYTES = 1 << 20
-"""What the system takes of an answer that nobody reads on; left to itself it takes tens of
-megabytes, and the peer goes on sending."""
+"""Limit for what the system buffers of a response that is not read; the default is tens of
+megabytes."""
 
 
 OWN_SHORTAGE = frozenset(
@@ -25,7 +25,7 @@ OWN_SHORTAGE = frozenset(
         *(errno.EADDRNOTAVAIL, errno.EADDRINUSE),
     }
 )
-"""What the system says when it has no file, memory or port for one more socket."""
+"""Errors of a system without files, memory or ports for one more socket."""
 
 
 class Resolver(Protocol):

@@ -1,20 +1,20 @@
-"""How an exchange with an upstream can fail.
+"""The errors of an exchange with an upstream.
 
 EgressError
-├── ConnectFailed       nothing was sent: name, route, refusal, TLS
-│   ├── AddressRefused  the guard does not let anyone go there
-│   ├── ConnectTimeout
-│   ├── PoolExhausted   nobody tried: too many connections, names or sockets are in use here
-│   └── TlsFailed
-├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
-├── IdleTimeout         the body stalled
-├── TotalTimeout        the whole exchange took too long
-├── Disconnected        the peer closed or reset; `reused` if at once on a kept connection
-├── Malformed           not HTTP, or a body that contradicts its framing
-├── HeadTooLarge
-└── BodyTooLarge
+├── ConnectError                nothing was sent: name, route, refusal, TLS
+│   ├── ForbiddenAddressError   the guard allows nobody to connect there
+│   ├── ConnectTimeoutError
+│   ├── PoolExhaustedError      not tried: too many connections, names or sockets are in use here
+│   └── TlsError
+├── FirstByteTimeoutError       sent, and no head in time: the peer may have done the work
+├── IdleTimeoutError            the body stalled
+├── TotalTimeoutError           the whole exchange took too long
+├── DisconnectedError           the peer closed or reset; `reused` if at once on a kept connection
+├── MalformedResponseError      not HTTP, or a body that contradicts its framing
+├── ResponseHeadTooLargeError
+└── ResponseTooLargeError
 
-ConnectCancelled is no error: who waited for a connection was cancelled.
+ConnectCancelledError is no failure: the task that waited for a connection was cancelled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import asyncio
 
 
 class EgressError(Exception):
-    """`sent` says whether any byte of the request was handed to the peer."""
+    """Report a failed exchange; `sent` says whether the peer got any byte of the request."""
 
     sent = True
 

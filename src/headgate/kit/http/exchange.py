@@ -1,4 +1,4 @@
-"""One request under way and its response: what the caller holds, and what the socket feeds."""
+"""One request in progress and its response."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from headgate.kit.http.errors import DisconnectedError, ResponseTooLargeError
 from headgate.kit.http.message import Headers, HoldBytes, Sink, Timeouts
 
 UNHELD_BYTES = 64 * 1024
-"""How much of a body is held without being counted: calls are bounded in number. Of more, `hold` is
-told."""
+"""Bytes of a body held without being counted, as the number of calls is limited; `hold` is told of
+more."""
 UNCLAIMED_BYTES_MAX = 256 * 1024
-"""How much of a body is taken from the socket before somebody reads or streams it."""
+"""Bytes of a body taken from the socket before it is read or streamed."""
 
 
 class PausableConnection(Protocol):

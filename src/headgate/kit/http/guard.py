@@ -1,4 +1,4 @@
-"""Decides where the egress client may connect (law 6), each time that a connection is opened.
+"""Decides where the egress client may connect, whenever a connection is opened (law 6).
 
 The public internet over TLS, and beyond it only what the operator has named in the configuration.
 A name is resolved here and nowhere else; every one of its addresses is judged, one bad one refuses
@@ -28,7 +28,7 @@ from headgate.kit.http.message import Origin
 
 ALLOW_VARIABLE = "HEADGATE_EGRESS_ALLOW"
 ADDRESSES_MAX = 8
-"""Of a name's addresses, so many are tried; all are judged."""
+"""How many addresses of a name are tried; all are judged."""
 NAME_CHARACTERS_MAX = 253
 REFUSED_PORTS = frozenset(
     {
@@ -41,8 +41,8 @@ REFUSED_PORTS = frozenset(
         *(10080, 10250, 10255, 11211, 26379, 27017, 27018, 27019),
     }
 )
-"""Services that are no HTTP API: the blocked ports of the Fetch standard, databases, caches,
-queues, desktops, and the control ports of container hosts."""
+"""Ports of services that are not HTTP APIs: the blocked ports of the Fetch standard, databases,
+caches, queues, desktops, and the control ports of container hosts."""
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")

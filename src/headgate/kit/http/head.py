@@ -1,4 +1,4 @@
-"""The bytes of a request's head, and what a response's head says about its body."""
+"""Writes the head of a request, and reads what a response's head says about its body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BREAK_BYTES = b"\r\n\0"
 _KEEP_ALIVE = re.compile(rb"(?:^|[,; \t])timeout *= *\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
 
 KNOWN_MAX = 256
-"""How many checked heads a writer remembers."""
+"""How many checked heads a writer caches."""
 
 
 class HeadWriter:

@@ -1,4 +1,4 @@
-"""Has the system ask whether the peer of a connection is still there."""
+"""TCP keep-alive, by which the system finds out whether the peer is still there."""
 
 from __future__ import annotations
 

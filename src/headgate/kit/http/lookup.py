@@ -1,4 +1,4 @@
-"""Asks the operating system for the addresses of a name, off the loop and bounded in number."""
+"""Resolves names by the operating system, in a bounded number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the egress client is asked, and what it answers with."""
+"""Requests and responses of the egress client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept connections by origin, the limits on how many there are, and the queue for the next one."""
+"""Pools connections by origin, limits their number, and queues requests for the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A coarse clock hand: one timer for many deadlines, asleep while there is nothing to watch."""
+"""One coarse timer for many deadlines, which stops while there is nothing to check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending a request body that arrives piece by piece."""
+"""Sends a request body that arrives piece by piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses that an operator or an issuer names, as the egress client wants them."""
+"""Parses URLs named by an operator or an issuer for the egress client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open files: how many the system allows, and what of them connections and calls may take."""
+"""The limit of open files, and the connections and calls that fit into it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import resource
 import structlog
 
 RESERVED = 128
-"""For the database, the logs, the listeners, and the moment in which a connection too many is
-told so."""
+"""Files for the database, the logs, the listeners, and connections that are being rejected."""
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
-"""Keeps the secrets of a process from its neighbours: no core dump, no tracer, a clean environment.
+"""Protects the secrets of a process: no core dump, no tracer, a clean environment.
 
-What it does not do: root, and whoever may trace every process, sees the memory all the same.
+It does not protect from root, nor from whoever may trace every process: they can read the memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opens the sockets that a server listens on, or says which address is not to be had and why."""
+"""Opens the sockets that a server listens on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headgate.kit.errors import HeadgateError, Kind
 
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 256 * 1024
-"""What the system keeps for a client that takes nothing; left to itself it keeps megabytes."""
+"""Limit for what the system buffers for a client that does not read; the default is megabytes."""
 _SKIPPED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process can have: the machine's, or what its control group leaves it."""
+"""The memory available to this process: the machine's, or its control group's limit."""
 
 from __future__ import annotations
 
