@@ -198,7 +198,7 @@ def refuse(data: Path, **environment: str) -> str:
         ({"HEADGATE_SSL_KEYFILE": "/nowhere"}, "needs the certificate"),
         ({"HEADGATE_SSL_CERTFILE": "/nowhere"}, "No such file"),
         ({"HEADGATE_SSL_CERTFILE": __file__}, "No TLS can be made"),
-        ({"HEADGATE_CORS_ORIGINS": "https://a.example/"}, "is no origin"),
+        ({"HEADGATE_CORS_ORIGINS": "https://a.example/"}, "is not an origin"),
         ({"OPENAI_API_KEY": "nonsense"}, "not a key of OpenAI"),
         ({"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": "nonsense"}, "base URL"),
     ],
