@@ -35,7 +35,7 @@ TEMPLATE = """
 OWNER_TEMPLATE = """
   Nobody can sign in yet. Become the owner of the first organization, and the operator:
     {headgate} init --data {data}
-  or take up the one-time invitation that lies beside the keys, with an address of your own:
+  or accept the one-time invitation in the file of the first keys:
     INVITATION=$({python} -c "import json; print(json.load(open('{keys}'))['owner_invitation'])")
     PASSWORD=$(head -c 18 /dev/urandom | base64); echo "Your password: $PASSWORD"
     curl {address}/api/invitations/accept -H 'Content-Type: application/json' \\

@@ -195,7 +195,7 @@ async def _check_storage(writer: Writer, rescued: DatabaseRescue) -> None:
     if writer.health.lost:
         raise StorageLostError(
             f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
-            "disk has. No call was completed since. The next start takes up what is there; "
+            "disk has. No call was completed since. The next start continues with what is there; "
             "look at the disk first."
         )
 

@@ -42,22 +42,18 @@ def downgrade() -> None:
 
 
 def text(name: str) -> sa.Column[str]:
-    """A text that is always there."""
     return sa.Column(name, sa.Text, nullable=False)
 
 
 def number(name: str) -> sa.Column[int]:
-    """A 64-bit number that is always there."""
     return sa.Column(name, sa.BigInteger, nullable=False)
 
 
 def flag(name: str) -> sa.Column[int]:
-    """0 or 1."""
     return sa.Column(name, sa.SmallInteger, nullable=False)
 
 
 def create_revisions() -> None:
-    """The counters that tell other processes of a change."""
     op.create_table(
         "revisions",
         text("topic"),
@@ -67,12 +63,12 @@ def create_revisions() -> None:
 
 
 def time(name: str, *, always: bool = True) -> sa.Column[float]:
-    """Unix seconds."""
+    """Return a column of Unix seconds."""
     return sa.Column(name, sa.Double, nullable=not always)
 
 
 def organization(table: str, *, always: bool) -> tuple[sa.Column[str], sa.ForeignKeyConstraint]:
-    """Whose row it is; none for what is the platform's own."""
+    """Return the owner's column; null for rows of the platform."""
     name = f"fk_{table}_organization_id"
     return (
         sa.Column("organization_id", sa.Text, nullable=not always),
@@ -81,7 +77,6 @@ def organization(table: str, *, always: bool) -> tuple[sa.Column[str], sa.Foreig
 
 
 def create_accounts() -> None:
-    """Who exists."""
     op.create_table(
         "organizations",
         text("id"),
@@ -101,7 +96,6 @@ def create_accounts() -> None:
 
 
 def create_keys() -> None:
-    """Which tokens open the gate."""
     op.create_table(
         "keys",
         text("id"),
@@ -125,7 +119,6 @@ def create_keys() -> None:
 
 
 def create_vault() -> None:
-    """Sealed secrets, and the keys that seal them."""
     op.create_table(
         "master_keys",
         text("id"),
@@ -152,7 +145,6 @@ def create_vault() -> None:
 
 
 def create_credentials() -> None:
-    """A provider's secrets."""
     op.create_table(
         "credentials",
         text("id"),
@@ -188,7 +180,6 @@ def create_credentials() -> None:
 
 
 def create_receipts() -> None:
-    """What every call used."""
     op.create_table(
         "receipts",
         text("request_id"),
@@ -230,7 +221,6 @@ def create_receipts() -> None:
 
 
 def create_ledger() -> None:
-    """Accounts, their entries, and the holds of open calls."""
     op.create_table(
         "ledger_accounts",
         text("id"),
@@ -277,7 +267,6 @@ def create_ledger() -> None:
 
 
 def create_outbox() -> None:
-    """What is to be told to the world."""
     op.create_table(
         "outbox",
         text("id"),

@@ -1,4 +1,4 @@
-"""What becomes of an answer whose caller left: a policy of the key, none for the setting's."""
+"""The key's policy for responses whose client disconnected; null means the setting's."""
 
 from __future__ import annotations
 

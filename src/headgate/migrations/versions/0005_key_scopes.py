@@ -1,4 +1,4 @@
-"""What else a key may be limited to, and its rotation."""
+"""Further limits of keys, and their rotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the platform API keeps of credentials, secrets and connections."""
+"""Fields of credentials, secrets and connections for the platform API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Master keys that a key service wraps, and rotations that can be resumed."""
+"""Master keys wrapped by a key service, and resumable rotations."""
 
 from __future__ import annotations
 

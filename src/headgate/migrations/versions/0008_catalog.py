@@ -1,4 +1,4 @@
-"""Prices that an operator set, and what an organization shows of the catalog."""
+"""Prices set by an operator, and the catalog settings of organizations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that the platform sells, each with the credential that serves it."""
+"""Managed models, each with the credential that serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the platform API that a repeated request gets again."""
+"""Stored responses of the platform API for idempotent requests."""
 
 from __future__ import annotations
 

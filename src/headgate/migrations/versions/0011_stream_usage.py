@@ -1,4 +1,4 @@
-"""Whether a credential's provider is asked for the usage of streams."""
+"""Whether a credential's provider is asked for usage in streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deadlines that a credential sets for its own calls."""
+"""Deadlines of a credential for its calls."""
 
 from __future__ import annotations
 
