@@ -19,9 +19,9 @@ import pytest
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
-from tests.fakes import planted
-from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
+from tests.fakes import planted_secrets
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
+from tests.fakes.leak_scan import ENCODINGS, PlantedSecret, draw, scan
 from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
@@ -36,11 +36,11 @@ KINDS = (
     *("own provider key", "managed provider key", "master key", "inference key", "admin key"),
     *("key of somewhere else", "other x-api-key", "key in the query", "secret of a header"),
     *("password of an address", "prompt", "answer"),
-    *planted.KINDS,
+    *planted_secrets.KINDS,
 )
 AT_PROVIDER = (
     *("own provider key", "managed provider key", "prompt", "key in the query", "answer"),
-    *planted.AT_PROVIDER,
+    *planted_secrets.AT_PROVIDER,
 )
 """What the provider itself is told, or tells."""
 
@@ -49,7 +49,7 @@ AT_PROVIDER = (
 class Scene:
     """Everything that was planted, and everything that was left."""
 
-    planted: dict[str, Canary] = field(default_factory=dict[str, Canary])
+    planted: dict[str, PlantedSecret] = field(default_factory=dict[str, PlantedSecret])
     sinks: dict[str, bytes] = field(default_factory=dict[str, bytes])
     private: dict[str, bytes] = field(default_factory=dict[str, bytes])
     modes: dict[str, int] = field(default_factory=dict[str, int])
@@ -59,7 +59,7 @@ class Scene:
 
     def plant(self, kind: str, before: str = "", length: int = 40) -> str:
         core = draw(length)
-        self.planted[kind] = Canary(kind, (core.encode(),))
+        self.planted[kind] = PlantedSecret(kind, (core.encode(),))
         return before + core
 
     def put(self, place: str, text: bytes) -> None:
@@ -80,12 +80,12 @@ class Cast:
     header: str
     userinfo: str
     master: str
-    handed: planted.Handed
+    handed: planted_secrets.PlantedSecrets
 
 
 def plant_master(scene: Scene, text: str) -> None:
     form = text.rstrip("=").encode()
-    scene.planted["master key"] = Canary("master key", (form, base64.b64decode(text)))
+    scene.planted["master key"] = PlantedSecret("master key", (form, base64.b64decode(text)))
 
 
 def plant_all(scene: Scene) -> Cast:
@@ -102,7 +102,7 @@ def plant_all(scene: Scene) -> Cast:
         header=scene.plant("secret of a header"),
         userinfo=scene.plant("password of an address"),
         master=text,
-        handed=planted.plant(scene.plant),
+        handed=planted_secrets.plant(scene.plant),
     )
 
 
@@ -285,11 +285,11 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def play(gateway: Gateway, cast: Cast, scene: Scene, folder: Path) -> None:
     for kind, name in (("inference key", "inference_key"), ("admin key", "admin_key")):
         secret = gateway.keys[name].rpartition("_")[2].encode()
-        scene.planted[kind] = Canary(kind, (secret,))
+        scene.planted[kind] = PlantedSecret(kind, (secret,))
     run_commands(gateway, cast, scene)
-    manager = planted.Manager(gateway, scene.put)
-    planted.hand_over(manager, cast.handed, os.environ["OPENAI_BASE_URL"])
-    planted.hand_over_wrongly(manager, cast.handed.refused)
+    manager = planted_secrets.ManagementClient(gateway, scene.put)
+    planted_secrets.store_secrets(manager, cast.handed, os.environ["OPENAI_BASE_URL"])
+    planted_secrets.send_misplaced_secrets(manager, cast.handed.refused)
     fund(gateway)
     make_calls(gateway, cast, scene)
     assert ServerDatabase(gateway.data).count() >= 10
@@ -345,7 +345,7 @@ def test_files_with_secrets_are_their_owners_alone(scene: Scene) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_nine_characters_in_any_encoding_are_found(encoding: str) -> None:
     core = draw()
-    canary = Canary("planted", (core.encode(),))
+    canary = PlantedSecret("planted", (core.encode(),))
     _, encode = ENCODINGS[encoding]
     leak = b"something {" + encode(core[11:20].encode()) + b"} else"
     assert scan({"log": leak}, [canary]) != []

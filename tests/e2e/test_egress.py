@@ -17,7 +17,7 @@ from headgate import settings
 from headgate.kit.db.engine import Database
 from headgate.main.egress import build_rules
 from headgate.settings import InvalidSettingError
-from tests.fakes.canary import Canary, running_canary
+from tests.fakes.canary_listener import CanaryListener, running_canary_listener
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import open_line
@@ -27,13 +27,15 @@ BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
 
 
 @pytest.fixture(scope="module")
-def canary() -> Generator[Canary]:
-    with running_canary() as running:
+def canary() -> Generator[CanaryListener]:
+    with running_canary_listener() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def module_harness(tmp_path_factory: pytest.TempPathFactory, canary: Canary) -> Generator[Harness]:
+def module_harness(
+    tmp_path_factory: pytest.TempPathFactory, canary: CanaryListener
+) -> Generator[Harness]:
     """Point every proxy variable at the canary."""
     proxy = f"http://127.0.0.1:{canary.port}"
     names = ("http_proxy", "https_proxy", "all_proxy")
@@ -64,7 +66,7 @@ REDIRECTS = [
 @pytest.mark.parametrize("location", REDIRECTS)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 def test_redirect_is_followed_nowhere_and_not_passed_on(
-    harness: Harness, canary: Canary, status: int, location: str
+    harness: Harness, canary: CanaryListener, status: int, location: str
 ) -> None:
     headers = {"location": location.format(port=canary.port), "refresh": "0;url=http://x"}
     harness.answer_with(lambda received: received.answer(b"{}", status=status, headers=headers))
@@ -114,7 +116,7 @@ OVERRIDES = [
 
 
 def test_no_path_and_no_header_takes_the_key_to_another_place(
-    harness: Harness, canary: Canary
+    harness: Harness, canary: CanaryListener
 ) -> None:
     """Sent as raw bytes on the socket, as no client library would."""
     place = f"127.0.0.1:{canary.port}"
@@ -147,7 +149,7 @@ def knock(harness: Harness, target: str, headers: dict[str, str]) -> int:
 
 
 def test_changed_base_url_does_not_take_the_old_secret_along(
-    canary: Canary, tmp_path: Path
+    canary: CanaryListener, tmp_path: Path
 ) -> None:
     """Changed by somebody with access to the database; the secret is sealed for its origin."""
     data = tmp_path / "data"
@@ -176,7 +178,7 @@ def change_base_url(path: Path, base_url: str) -> None:
 
 
 def test_stored_address_that_is_allowed_no_more_is_reached_no_more(
-    canary: Canary, tmp_path: Path
+    canary: CanaryListener, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     base_url = f"http://127.0.0.1:{canary.port}/v1"

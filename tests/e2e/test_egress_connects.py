@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.canary import running_canary
+from tests.fakes.canary_listener import running_canary_listener
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.line import open_line
 from tests.fakes.upstream import FakeUpstream, running_upstream
@@ -61,7 +61,7 @@ def traced(gateway: Gateway, path: Path) -> Generator[None]:
 def test_every_connection_leads_to_a_place_that_the_guard_allowed(tmp_path: Path) -> None:
     with (
         running_upstream() as upstream,
-        running_canary() as canary,
+        running_canary_listener() as canary,
         running_gateway(
             tmp_path / "data",
             provider_url=upstream.base_url,

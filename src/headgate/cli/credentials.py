@@ -36,22 +36,27 @@ app = typer.Typer(
 
 Reference = Annotated[str, typer.Argument(help="Id or name.")]
 FirstByteSeconds = Annotated[
-    float | None, typer.Option(help="Until an answer begins; else as model or settings say.")
+    float | None,
+    typer.Option(help="Seconds until an answer begins. Default: of the model, or the settings."),
 ]
 IdleSeconds = Annotated[
     float | None,
-    typer.Option(help="Between two pieces of an answer; else as model or settings say."),
+    typer.Option(
+        help="Seconds between two parts of an answer. Default: of the model, or the settings."
+    ),
 ]
 TotalSeconds = Annotated[
     float | None,
-    typer.Option(help="For a whole call with its retries; else as model or settings say."),
+    typer.Option(
+        help="Seconds for a call with its retries. Default: of the model, or the settings."
+    ),
 ]
 
 
 @app.command()
 def add(
     integration: Annotated[
-        str, typer.Argument(help="Whose secret it is: openai, or one of your own.")
+        str, typer.Argument(help="Integration of the secret: openai, or one of your own.")
     ],
     data: Data = None,
     as_json: Json = False,
@@ -60,21 +65,27 @@ def add(
         bool, typer.Option("--api-key-stdin", help="Read the secret from standard input.")
     ] = False,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="Read the secret from a file, `-` is standard input.")
+        Path | None, typer.Option(help="Read the secret from a file; `-` is standard input.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Else the integration's name.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Else the provider's own.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Id or name; else the oldest.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: the name of the integration.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Default: the address of the provider.")
+    ] = None,
+    organization: Annotated[
+        str | None, typer.Option(help="Id or name. Default: the oldest organization.")
+    ] = None,
     provider_organization: Annotated[
         str | None, typer.Option(help="Sent as the provider's organization header.")
     ] = None,
-    default: Annotated[bool, typer.Option("--default", help="Taken where none is named.")] = False,
+    default: Annotated[
+        bool, typer.Option("--default", help="Use it for calls that name no credential.")
+    ] = False,
     managed: Annotated[
-        bool, typer.Option("--managed", help="The platform's own: calls are paid in credits.")
+        bool, typer.Option("--managed", help="Owned by the platform: calls are paid with credits.")
     ] = False,
     expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
     stream_usage: Annotated[
-        str, typer.Option(help="ask, or never: whether streams are asked for their usage.")
+        str, typer.Option(help="ask or never: ask the provider for the usage of streams.")
     ] = STREAM_USAGE_ASK,
     first_byte_seconds: FirstByteSeconds = None,
     idle_seconds: IdleSeconds = None,

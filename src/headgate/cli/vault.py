@@ -38,12 +38,12 @@ from headgate.vault.service.master_key import (
 )
 
 Provider = Literal["local", "aws-kms", "gcp-kms", "transit"]
-Settle = Callable[[], None]
+Finish = Callable[[], None]
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="See, check and replace the keys that seal all secrets.",
+    help="Show, check and replace the keys that seal all secrets.",
 )
 
 
@@ -92,8 +92,8 @@ def check(data: Data = None, as_json: Json = False) -> None:
         unreadable_rows = find_unreadable_rows(connection, application.unlock(connection).sealer)
     if as_json:
         typer.echo(msgspec.json.encode(unreadable_rows))
-    for fault in unreadable_rows if not as_json else ():
-        typer.echo(f"{fault.table}: {fault.credential_id} ({fault.name}): {fault.reason}.")
+    for row in unreadable_rows if not as_json else ():
+        typer.echo(f"{row.table}: {row.credential_id} ({row.name}): {row.reason}.")
     if unreadable_rows:
         raise typer.Exit(1)
     if not as_json:
@@ -105,19 +105,20 @@ def rotate_master(
     data: Data = None,
     *,
     to_file: Annotated[
-        Path | None, typer.Option(help="The new key's file, made where there is none.")
+        Path | None, typer.Option(help="File of the new key; created if it does not exist.")
     ] = None,
     to_provider: Annotated[
-        Provider | None, typer.Option(help="Who keeps the new key; else who keeps the present one.")
+        Provider | None, typer.Option(help="Key service of the new key. Default: the present one.")
     ] = None,
     to_name: Annotated[
-        str | None, typer.Option(help="Its key there; else HEADGATE_MASTER_KEY_NAME.")
+        str | None, typer.Option(help="Name of the key there. Default: HEADGATE_MASTER_KEY_NAME.")
     ] = None,
     to_address: Annotated[
-        str | None, typer.Option(help="Its address; else HEADGATE_MASTER_KEY_ADDRESS.")
+        str | None,
+        typer.Option(help="Address of the key service. Default: HEADGATE_MASTER_KEY_ADDRESS."),
     ] = None,
     abandon: Annotated[
-        bool, typer.Option("--abandon", help="Take back a rotation that has not ended.")
+        bool, typer.Option("--abandon", help="Cancel the running rotation of the master key.")
     ] = False,
 ) -> None:
     """Replace the master key. A server may run meanwhile.
@@ -132,7 +133,7 @@ def rotate_master(
                 taken = _open_rotations(application, connection).abandon_master(
                     connection, by=COMMAND_LINE
                 )
-            typer.echo(f"The rotation to {taken.scope} is taken back; the present key stays.")
+            typer.echo(f"The rotation to {taken.scope} is cancelled. The present key stays active.")
             return
         changes = {
             "master_key_provider": to_provider,
@@ -140,15 +141,15 @@ def rotate_master(
             "master_key_address": to_address,
         }
         wanted = {name: value for name, value in changes.items() if value is not None}
-        target, settle, told = _open_target(application, to_file, wanted)
+        target, finish, told = _open_target(application, to_file, wanted)
         failed: int | None = None
         with _open_rotator(application, target) as rotator:
             failed = None if rotator is None else rotator.rotate_master(target, by=COMMAND_LINE)
-        settle()
+        finish()
     if failed is None:
-        typer.echo(f"The master key {target.id} was in force already.")
+        typer.echo(f"The master key {target.id} is active already.")
         return
-    typer.echo(f"The master key {target.id} is in force. {told}")
+    typer.echo(f"The master key {target.id} is active now. {told}")
     _tell_failed(failed, "organization keys")
 
 
@@ -157,7 +158,8 @@ def rotate_keys(
     data: Data = None,
     *,
     organization: Annotated[
-        str | None, typer.Option(help="Of this one only: id, name, or `platform`; else all.")
+        str | None,
+        typer.Option(help="Id or name of one organization, or `platform`. Default: all."),
     ] = None,
 ) -> None:
     """Seal all secrets again under new organization keys, and delete the old keys.
@@ -179,7 +181,9 @@ def rotate_keys(
 
 def _tell_failed(failed: int, what: str) -> None:
     if failed:
-        typer.echo(f"{failed} {what} do not open, and stay as they are: headgate vault check")
+        typer.echo(
+            f"{failed} {what} do not open and were left unchanged. Run: headgate vault check"
+        )
         raise typer.Exit(1)
 
 
@@ -189,7 +193,7 @@ def _open_rotations(application: Application, connection: sa.Connection) -> Rota
 
 def _open_target(
     application: Application, path: Path | None, wanted: dict[str, Any]
-) -> tuple[LocalMasterKey, Settle, str]:
+) -> tuple[LocalMasterKey, Finish, str]:
     """Return the new key, the action that follows its activation, and the message to show then."""
     if path is not None:
         if wanted:
@@ -211,18 +215,18 @@ def _open_target(
         return key, _do_nothing, told + ("" if is_same else f"{named} is its name.")
     if not source.is_file:
         raise RotationConflictError(
-            "The present master key is in HEADGATE_MASTER_KEY, which no command can change: say "
-            "where the new one goes with --to-file, or who keeps it with --to-provider."
+            "The present master key is in HEADGATE_MASTER_KEY, which no command can change: give "
+            "a file for the new one with --to-file, or a key service with --to-provider."
         )
     return _stage_in_place(source)
 
 
-def _stage_in_place(source: LocalSource) -> tuple[LocalMasterKey, Settle, str]:
+def _stage_in_place(source: LocalSource) -> tuple[LocalMasterKey, Finish, str]:
     told = (
-        "It is in the place of the old one, which is kept beside it for older backups; running "
-        "servers have taken it up."
+        "It replaces the old key's file, which is kept beside it for older backups; running "
+        "servers load it by themselves."
     )
-    return source.stage(), source.settle, told
+    return source.stage(), source.finish, told
 
 
 def _do_nothing() -> None:
@@ -256,7 +260,7 @@ def _open_rotator(
         disable=not sys.stderr.isatty(),
     )
     with bar:
-        task = bar.add_task("rows sealed anew" if target is None else "keys wrapped anew")
+        task = bar.add_task("rows resealed" if target is None else "keys rewrapped")
 
         def tell(rotation: Rotation) -> None:
             bar.update(task, completed=rotation.done, total=rotation.total)

@@ -34,11 +34,11 @@ from headgate.vault.service.sealed_tables import BINDINGS
 log = structlog.get_logger(__name__)
 
 PAUSE_RATIO = 2
-"""How much longer than a slice the database is left to the calls."""
+"""The pause after a page, as a multiple of the time that the page took: calls go first."""
 PAUSE_SECONDS_MIN = 0.005
 STATUS_ROTATIONS_MAX = 100
-ROUNDS_MAX = 20
-"""A key is gone through again while others still sealed under it; each round takes them along."""
+PASSES_MAX = 20
+"""Other processes may seal under a retired key until they reload, so its rows are read again."""
 
 Result = TypeVar("Result")
 ReportProgress = Callable[[Rotation], None]
@@ -118,17 +118,19 @@ class Rotator:
 
     def _replace_key(self, rotation: Rotation, retired: OrganizationKeyRecord) -> int:
         """Move all rows off a retired key and delete it; return how many rows do not open."""
-        for _ in range(ROUNDS_MAX):
+        for _ in range(PASSES_MAX):
             failed = sum(self._move_rows(rotation, table, retired) for table in BINDINGS)
             try:
                 left = self._commit(
                     lambda connection: self._rotations.drop_key(connection, rotation, retired)
                 )
             except exc.IntegrityError:
-                continue  # a row came under it in this very moment
+                continue  # another process sealed a row under it since the count
             if left == failed:
                 return failed
-        raise RotationConflictError(f"Others keep sealing under {retired.id}. Run this again.")
+        raise RotationConflictError(
+            f"Other processes still seal under the key {retired.id}. Run the rotation again."
+        )
 
     def _move_rows(self, rotation: Rotation, table: str, retired: OrganizationKeyRecord) -> int:
         successor = self._commit(

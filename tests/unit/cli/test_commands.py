@@ -218,7 +218,7 @@ def test_credential_is_added_with_deadlines_of_its_own(data: Path) -> None:
     assert deadlines == [1_800, None, 7_200]
     refused = run(*add, "--idle-seconds", "0.5", stdin=SECRET)
     assert refused.exit_code == 1
-    assert "`idle_seconds` is from 1 to 86400 seconds" in refused.stderr
+    assert "`idle_seconds` must be from 1 to 86400 seconds" in refused.stderr
 
 
 def test_stored_secret_is_referred_to_by_its_name_and_never_printed(data: Path) -> None:

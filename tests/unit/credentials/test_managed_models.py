@@ -69,7 +69,7 @@ class NamedCredentials(FakeCredentials):
         return msgspec.structs.replace(CREDENTIAL, id=name or "", managed=True)
 
 
-class Shop:
+class ManagedModelHarness:
     """A database with a platform credential of each of two names, and the managed models."""
 
     def __init__(self, path: Path | str) -> None:
@@ -78,7 +78,7 @@ class Shop:
         assert accounts_store.ORGANIZATIONS.metadata is METADATA
         METADATA.create_all(self.database.engine)
         self.audit = AuditLog(self.clock)
-        self.book = ManagedModelService(
+        self.service = ManagedModelService(
             models=WideModels(),
             audit=self.audit,
             clock=self.clock,
@@ -112,12 +112,12 @@ class Shop:
     def attach(self, model_id: str, credential: str = "main", **more: Any) -> ManagedModel:
         request = ManagedModelRequest(model_id=model_id, credential=credential, **more)
         with self.database.transaction() as connection:
-            return self.book.attach(connection, request, by=COMMAND_LINE)
+            return self.service.attach(connection, request, by=COMMAND_LINE)
 
     def change(self, model_id: str, **change: Any) -> ManagedModel:
         with self.database.transaction() as connection:
-            managed = self.book.find(connection, model_id)
-            return self.book.change(
+            managed = self.service.find(connection, model_id)
+            return self.service.change(
                 connection, managed, ManagedModelChange(**change), by=COMMAND_LINE
             )
 
@@ -126,12 +126,12 @@ class Shop:
 
     def detach(self, model_id: str) -> None:
         with self.database.transaction() as connection:
-            managed = self.book.find(connection, model_id)
-            self.book.detach(connection, managed, by=COMMAND_LINE)
+            managed = self.service.find(connection, model_id)
+            self.service.detach(connection, managed, by=COMMAND_LINE)
 
     def stored(self) -> dict[str, ManagedModel]:
         with self.database.reading() as connection:
-            return {managed.model_id: managed for managed in self.book.list(connection)}
+            return {managed.model_id: managed for managed in self.service.list(connection)}
 
     def served(self, model_id: str) -> str | None:
         with self.database.reading() as connection:
@@ -150,37 +150,39 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    shop = Shop(tmp_path / "headgate.db")
-    yield shop
-    shop.database.close()
+def harness(tmp_path: Path) -> Iterator[ManagedModelHarness]:
+    harness = ManagedModelHarness(tmp_path / "headgate.db")
+    yield harness
+    harness.database.close()
 
 
-def test_attached_model_is_served_by_its_credential_under_its_own_name(shop: Shop) -> None:
-    managed = shop.attach(MINI, "second", wire_id="deploy-1", display_name=" Mini ")
+def test_attached_model_is_served_by_its_credential_under_its_own_name(
+    harness: ManagedModelHarness,
+) -> None:
+    managed = harness.attach(MINI, "second", wire_id="deploy-1", display_name=" Mini ")
     assert (managed.display_name, managed.version, managed.enabled) == ("Mini", 1, True)
-    assert shop.served(MINI) == MINI
-    managed_route = shop.managed_routes.find(MINI)
+    assert harness.served(MINI) == MINI
+    managed_route = harness.managed_routes.find(MINI)
     assert managed_route is not None
     assert (managed_route.wire_id, managed_route.credential.id) == ("deploy-1", "cred_1")
-    (managed,) = shop.managed_routes.list()
+    (managed,) = harness.managed_routes.list()
     assert (managed.model_id, managed.display_name) == (MINI, "Mini")
     assert (managed.serving_id, managed.wire_id, managed.credential_id) == (
         *(MINI, "deploy-1"),
         "cred_1",
     )
-    assert len(shop.managed_routes) == 1
-    assert shop.served("gpt-4o") is None
+    assert len(harness.managed_routes) == 1
+    assert harness.served("gpt-4o") is None
 
 
-def test_every_change_is_audited_and_told_to_other_processes(shop: Shop) -> None:
-    managed = shop.attach(MINI)
-    shop.attach("new")
-    changed = shop.deprecate(MINI, "new")
-    assert shop.change(MINI, deprecated=True) == changed
-    shop.detach(MINI)
-    assert shop.revision() == 4
-    events = shop.events()
+def test_every_change_is_audited_and_told_to_other_processes(harness: ManagedModelHarness) -> None:
+    managed = harness.attach(MINI)
+    harness.attach("new")
+    changed = harness.deprecate(MINI, "new")
+    assert harness.change(MINI, deprecated=True) == changed
+    harness.detach(MINI)
+    assert harness.revision() == 4
+    events = harness.events()
     assert [event[0] for event in events] == [
         *("managed_model.attached", "managed_model.attached"),
         *("managed_model.changed", "managed_model.detached"),
@@ -203,157 +205,163 @@ def test_every_change_is_audited_and_told_to_other_processes(shop: Shop) -> None
     ],
 )
 def test_model_that_cannot_be_paid_for_is_not_attached(
-    shop: Shop, model_id: str, more: dict[str, str], param: str
+    harness: ManagedModelHarness, model_id: str, more: dict[str, str], param: str
 ) -> None:
     with pytest.raises(InvalidManagedModelError) as refused:
-        shop.attach(model_id, **more)
+        harness.attach(model_id, **more)
     assert refused.value.param == param
-    assert (shop.stored(), shop.events(), shop.revision()) == ({}, [], 0)
+    assert (harness.stored(), harness.events(), harness.revision()) == ({}, [], 0)
 
 
-def test_model_of_another_name_has_the_price_of_what_the_provider_is_told(shop: Shop) -> None:
-    assert shop.attach("unknown-house", wire_id=MINI).wire_id == MINI
+def test_model_of_another_name_has_the_price_of_what_the_provider_is_told(
+    harness: ManagedModelHarness,
+) -> None:
+    assert harness.attach("unknown-house", wire_id=MINI).wire_id == MINI
     with pytest.raises(InvalidManagedModelError):
-        shop.change("unknown-house", wire_id="")
+        harness.change("unknown-house", wire_id="")
 
 
 @pytest.mark.parametrize("credential", ["nothing", "foreign", "cred_2", ""])
-def test_only_a_credential_of_the_platform_serves(shop: Shop, credential: str) -> None:
+def test_only_a_credential_of_the_platform_serves(
+    harness: ManagedModelHarness, credential: str
+) -> None:
     with pytest.raises(InvalidManagedModelError) as refused:
-        shop.attach(MINI, credential)
+        harness.attach(MINI, credential)
     assert refused.value.param == "credential"
-    shop.attach(MINI, "cred_0")
+    harness.attach(MINI, "cred_0")
     with pytest.raises(InvalidManagedModelError):
-        shop.change(MINI, credential=credential)
-    assert shop.change(MINI, credential="second").credential_id == "cred_1"
+        harness.change(MINI, credential=credential)
+    assert harness.change(MINI, credential="second").credential_id == "cred_1"
 
 
-def test_name_that_cannot_be_shown_is_refused(shop: Shop) -> None:
+def test_name_that_cannot_be_shown_is_refused(harness: ManagedModelHarness) -> None:
     with pytest.raises(InvalidNameError) as refused:
-        shop.attach(MINI, display_name="a\nb")
+        harness.attach(MINI, display_name="a\nb")
     assert refused.value.param == "display_name"
 
 
-def test_model_is_attached_once(shop: Shop) -> None:
-    shop.attach(MINI)
+def test_model_is_attached_once(harness: ManagedModelHarness) -> None:
+    harness.attach(MINI)
     with pytest.raises(ManagedModelConflictError, match="already"):
-        shop.attach(MINI)
+        harness.attach(MINI)
 
 
-def test_one_model_is_the_default(shop: Shop) -> None:
-    shop.attach("a", is_default=True)
-    shop.attach("b", is_default=True)
-    shop.attach("c")
-    assert [m.model_id for m in shop.stored().values() if m.is_default] == ["b"]
-    assert {m.model_id: m.version for m in shop.stored().values()} == {"a": 2, "b": 1, "c": 1}
-    shop.change("c", is_default=True)
-    assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
-    assert shop.served("nothing") is None
-    default = shop.managed_routes.default()
+def test_one_model_is_the_default(harness: ManagedModelHarness) -> None:
+    harness.attach("a", is_default=True)
+    harness.attach("b", is_default=True)
+    harness.attach("c")
+    assert [m.model_id for m in harness.stored().values() if m.is_default] == ["b"]
+    assert {m.model_id: m.version for m in harness.stored().values()} == {"a": 2, "b": 1, "c": 1}
+    harness.change("c", is_default=True)
+    assert [m.model_id for m in harness.stored().values() if m.is_default] == ["c"]
+    assert harness.served("nothing") is None
+    default = harness.managed_routes.default()
     assert default is not None
     assert default.model_id == "c"
-    shop.change("c", is_default=False)
-    shop.served("c")
-    assert shop.managed_routes.default() is None
+    harness.change("c", is_default=False)
+    harness.served("c")
+    assert harness.managed_routes.default() is None
 
 
-def test_deprecated_model_is_served_by_the_end_of_its_chain(shop: Shop) -> None:
+def test_deprecated_model_is_served_by_the_end_of_its_chain(harness: ManagedModelHarness) -> None:
     for name in ("a", "b", "c"):
-        shop.attach(name)
-    shop.deprecate("a", "b")
-    shop.deprecate("b", "c")
-    assert [shop.served(name) for name in ("a", "b", "c")] == ["c", "c", "c"]
-    shop.change("b", deprecated=False)
-    assert shop.stored()["b"].replacement_id is None
-    assert shop.served("a") == "b"
+        harness.attach(name)
+    harness.deprecate("a", "b")
+    harness.deprecate("b", "c")
+    assert [harness.served(name) for name in ("a", "b", "c")] == ["c", "c", "c"]
+    harness.change("b", deprecated=False)
+    assert harness.stored()["b"].replacement_id is None
+    assert harness.served("a") == "b"
 
 
-def test_deprecated_model_without_a_replacement_serves_on(shop: Shop) -> None:
-    shop.attach(MINI)
-    shop.change(MINI, deprecated=True)
-    assert shop.served(MINI) == MINI
+def test_deprecated_model_without_a_replacement_serves_on(harness: ManagedModelHarness) -> None:
+    harness.attach(MINI)
+    harness.change(MINI, deprecated=True)
+    assert harness.served(MINI) == MINI
 
 
-def test_replacements_that_go_round_in_a_circle_are_refused(shop: Shop) -> None:
+def test_replacements_that_go_round_in_a_circle_are_refused(harness: ManagedModelHarness) -> None:
     for name in ("a", "b", "c"):
-        shop.attach(name)
-    shop.deprecate("a", "b")
-    shop.deprecate("b", "c")
+        harness.attach(name)
+    harness.deprecate("a", "b")
+    harness.deprecate("b", "c")
     for name, replacement in (("c", "a"), ("c", "c")):
         with pytest.raises(InvalidManagedModelError, match="circle"):
-            shop.deprecate(name, replacement)
-    assert not shop.stored()["c"].deprecated
+            harness.deprecate(name, replacement)
+    assert not harness.stored()["c"].deprecated
 
 
-def test_chain_of_replacements_is_bounded_from_either_end(shop: Shop) -> None:
+def test_chain_of_replacements_is_bounded_from_either_end(harness: ManagedModelHarness) -> None:
     names = [f"m{number}" for number in range(CHAIN_MAX + 2)]
     for name in names:
-        shop.attach(name)
+        harness.attach(name)
     for old, new in itertools.pairwise(names[1:]):
-        shop.deprecate(old, new)
-    assert shop.served(names[1]) == names[-1]
+        harness.deprecate(old, new)
+    assert harness.served(names[1]) == names[-1]
     with pytest.raises(InvalidManagedModelError, match=f"more than {CHAIN_MAX}"):
-        shop.deprecate(names[0], names[1])
+        harness.deprecate(names[0], names[1])
 
 
-def test_replacement_is_a_managed_model_of_a_deprecated_one(shop: Shop) -> None:
-    shop.attach("a")
-    shop.attach("b")
+def test_replacement_is_a_managed_model_of_a_deprecated_one(harness: ManagedModelHarness) -> None:
+    harness.attach("a")
+    harness.attach("b")
     for change in ({"deprecated": True, "replacement_id": "x"}, {"replacement_id": "b"}):
         with pytest.raises(InvalidManagedModelError) as refused:
-            shop.change("a", **change)
+            harness.change("a", **change)
         assert refused.value.param == "replacement_id"
 
 
-def test_model_that_replaces_another_is_not_detached(shop: Shop) -> None:
-    shop.attach("a")
-    shop.attach("b")
-    shop.deprecate("a", "b")
+def test_model_that_replaces_another_is_not_detached(harness: ManagedModelHarness) -> None:
+    harness.attach("a")
+    harness.attach("b")
+    harness.deprecate("a", "b")
     with pytest.raises(ManagedModelConflictError, match="replaces a"):
-        shop.detach("b")
-    shop.detach("a")
-    shop.detach("b")
+        harness.detach("b")
+    harness.detach("a")
+    harness.detach("b")
     with pytest.raises(ManagedModelNotFoundError):
-        shop.detach("b")
+        harness.detach("b")
 
 
-def test_model_that_is_switched_off_is_refused_also_as_a_replacement(shop: Shop) -> None:
-    shop.attach("a")
-    shop.attach("b", is_default=True)
-    shop.deprecate("a", "b")
-    shop.change("b", enabled=False)
+def test_model_that_is_switched_off_is_refused_also_as_a_replacement(
+    harness: ManagedModelHarness,
+) -> None:
+    harness.attach("a")
+    harness.attach("b", is_default=True)
+    harness.deprecate("a", "b")
+    harness.change("b", enabled=False)
     for name in ("a", "b"):
         with pytest.raises(ManagedModelDisabledError) as refused:
-            shop.served(name)
+            harness.served(name)
         assert refused.value.should_retry is False
     with pytest.raises(ManagedModelDisabledError):
-        shop.managed_routes.default()
-    assert shop.managed_routes.list() == []
+        harness.managed_routes.default()
+    assert harness.managed_routes.list() == []
 
 
-def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
-    read = shop.attach(MINI)
-    shop.change(MINI, enabled=False)
+def test_change_of_what_was_changed_meanwhile_is_refused(harness: ManagedModelHarness) -> None:
+    read = harness.attach(MINI)
+    harness.change(MINI, enabled=False)
     with (
-        pytest.raises(ManagedModelConflictError, match="meanwhile"),
-        shop.database.transaction() as connection,
+        pytest.raises(ManagedModelConflictError, match="somebody else"),
+        harness.database.transaction() as connection,
     ):
-        shop.book.change(connection, read, ManagedModelChange(wire_id="x"), by=COMMAND_LINE)
-    stored = shop.stored()[MINI]
+        harness.service.change(connection, read, ManagedModelChange(wire_id="x"), by=COMMAND_LINE)
+    stored = harness.stored()[MINI]
     assert (stored.wire_id, stored.enabled, stored.version) == ("", False, 2)
 
 
 def test_managed_models_live_on_postgresql_as_well(postgres_url: str) -> None:
-    shop = Shop(postgres_url)
+    harness = ManagedModelHarness(postgres_url)
     try:
         for name in ("a", "b", "c"):
-            shop.attach(name, is_default=True)
-        assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
-        shop.deprecate("a", "b")
-        assert shop.served("a") == "b"
+            harness.attach(name, is_default=True)
+        assert [m.model_id for m in harness.stored().values() if m.is_default] == ["c"]
+        harness.deprecate("a", "b")
+        assert harness.served("a") == "b"
         with pytest.raises(ManagedModelConflictError):
-            shop.detach("b")
-        shop.detach("a")
-        assert sorted(shop.stored()) == ["b", "c"]
+            harness.detach("b")
+        harness.detach("a")
+        assert sorted(harness.stored()) == ["b", "c"]
     finally:
-        shop.database.close()
+        harness.database.close()

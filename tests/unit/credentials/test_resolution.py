@@ -28,19 +28,19 @@ from headgate.kit.http.message import Origin
 from headgate.relay.ports import OPERATOR
 from headgate.vault.model.base_url import InvalidCredentialError
 from headgate.vault.service.sealing import open_secret
-from tests.fakes.safe import SECRET, Safe
+from tests.fakes.vault import SECRET, VaultHarness
 
 
 @pytest.fixture
-def safe(tmp_path: Path) -> Iterator[Safe]:
-    safe = Safe(tmp_path / "headgate.db")
-    yield safe
-    safe.database.close()
+def harness(tmp_path: Path) -> Iterator[VaultHarness]:
+    harness = VaultHarness(tmp_path / "headgate.db")
+    yield harness
+    harness.database.close()
 
 
-def test_opened_credential_is_ready_to_be_sent(safe: Safe) -> None:
-    safe.add(base_url="https://Proxy.example:8443/openai/v1/", provider_organization="org-1")
-    credential = safe.resolver.resolve(safe.own, integration="openai", name=None)
+def test_opened_credential_is_ready_to_be_sent(harness: VaultHarness) -> None:
+    harness.add(base_url="https://Proxy.example:8443/openai/v1/", provider_organization="org-1")
+    credential = harness.resolver.resolve(harness.own, integration="openai", name=None)
     assert credential.origin == Origin("https", "proxy.example", 8443)
     assert credential.base_path == b"/openai/v1"
     assert credential.headers == [
@@ -51,138 +51,140 @@ def test_opened_credential_is_ready_to_be_sent(safe: Safe) -> None:
     assert not credential.managed
 
 
-def test_no_organization_header_unless_configured(safe: Safe) -> None:
-    safe.add()
-    credential = safe.resolver.resolve(safe.own, integration="openai", name=None)
+def test_no_organization_header_unless_configured(harness: VaultHarness) -> None:
+    harness.add()
+    credential = harness.resolver.resolve(harness.own, integration="openai", name=None)
     assert credential.origin == Origin("https", "api.openai.com", 443)
     assert [name for name, _ in credential.headers] == [b"authorization"]
 
 
-def test_default_then_newest_valid_then_managed(safe: Safe) -> None:
-    managed = safe.add(organization_id=None, name="platform")
-    assert safe.taken() == managed.id
-    older = safe.add(name="older")
-    newer = safe.add(name="newer", expires_at=safe.clock.time + 100)
-    assert safe.taken() == newer.id
-    default = safe.add(name="default", is_default=True, expires_at=safe.clock.time + 50)
-    safe.add(name="newest")
-    assert safe.taken() == default.id
-    safe.clock.time += 60
-    newest = safe.taken()
+def test_default_then_newest_valid_then_managed(harness: VaultHarness) -> None:
+    managed = harness.add(organization_id=None, name="platform")
+    assert harness.taken() == managed.id
+    older = harness.add(name="older")
+    newer = harness.add(name="newer", expires_at=harness.clock.time + 100)
+    assert harness.taken() == newer.id
+    default = harness.add(name="default", is_default=True, expires_at=harness.clock.time + 50)
+    harness.add(name="newest")
+    assert harness.taken() == default.id
+    harness.clock.time += 60
+    newest = harness.taken()
     assert newest not in {default.id, newer.id, older.id}
-    assert safe.taken(name="older") == older.id
-    assert safe.taken(organization_id=safe.other) == managed.id
-    assert safe.resolver.resolve("org_x", integration="headgate", name=None).managed
+    assert harness.taken(name="older") == older.id
+    assert harness.taken(organization_id=harness.other) == managed.id
+    assert harness.resolver.resolve("org_x", integration="headgate", name=None).managed
 
 
-def test_name_of_a_credential_tells_its_integration(safe: Safe) -> None:
-    ours = safe.add()
-    theirs = safe.add("acme-key", integration="acme", name="theirs")
-    platform = safe.add(organization_id=None, integration="acme", name="platform")
-    foreign = safe.add(organization_id=safe.other, integration="acme", name="foreign")
-    find = functools.partial(safe.resolver.find_integration, safe.own, preferred="openai")
+def test_name_of_a_credential_tells_its_integration(harness: VaultHarness) -> None:
+    ours = harness.add()
+    theirs = harness.add("acme-key", integration="acme", name="theirs")
+    platform = harness.add(organization_id=None, integration="acme", name="platform")
+    foreign = harness.add(organization_id=harness.other, integration="acme", name="foreign")
+    find = functools.partial(harness.resolver.find_integration, harness.own, preferred="openai")
     for known in (theirs, platform):
         assert (find(known.id), find(known.name)) == ("acme", "acme")
     assert find(ours.id) == "openai"
     # What is not known or somebody else's stays where the call would have gone.
     assert (find("nothing"), find(foreign.id), find(foreign.name)) == ("openai",) * 3
-    safe.add("acme-key", integration="acme", name=ours.name)
+    harness.add("acme-key", integration="acme", name=ours.name)
     assert find(ours.name) == "openai"
-    assert safe.resolver.find_integration(safe.own, ours.name, "acme") == "acme"
+    assert harness.resolver.find_integration(harness.own, ours.name, "acme") == "acme"
 
 
-def test_own_credentials_of_an_integration_are_seen_without_being_used(safe: Safe) -> None:
-    safe.add(organization_id=None, integration="acme", name="platform")
-    assert safe.resolver.has_any(safe.own, "acme")
-    assert not safe.resolver.has_any(safe.own, "openai")
-    assert safe.resolver.peek(safe.own, "acme") is None
-    theirs = safe.add("acme-key", integration="acme", expires_at=safe.clock.time + 10)
-    found = safe.resolver.peek(safe.own, "acme")
+def test_own_credentials_of_an_integration_are_seen_without_being_used(
+    harness: VaultHarness,
+) -> None:
+    harness.add(organization_id=None, integration="acme", name="platform")
+    assert harness.resolver.has_any(harness.own, "acme")
+    assert not harness.resolver.has_any(harness.own, "openai")
+    assert harness.resolver.peek(harness.own, "acme") is None
+    theirs = harness.add("acme-key", integration="acme", expires_at=harness.clock.time + 10)
+    found = harness.resolver.peek(harness.own, "acme")
     assert found is not None
     assert (found.id, found.has_integration_address) == (theirs.id, True)
-    safe.clock.time += 20
-    assert safe.resolver.peek(safe.own, "acme") is None
-    elsewhere = safe.add(integration="acme", base_url="https://proxy.example/v1")
-    found = safe.resolver.peek(safe.own, "acme")
+    harness.clock.time += 20
+    assert harness.resolver.peek(harness.own, "acme") is None
+    elsewhere = harness.add(integration="acme", base_url="https://proxy.example/v1")
+    found = harness.resolver.peek(harness.own, "acme")
     assert found is not None
     assert (found.id, found.has_integration_address) == (elsewhere.id, False)
 
 
-def test_pinned_credential_is_never_replaced(safe: Safe) -> None:
-    safe.add(name="good")
-    expired = safe.add(name="short", expires_at=safe.clock.time + 10)
-    foreign = safe.add(name="foreign", organization_id=safe.other)
-    assert safe.taken(name=expired.id) == expired.id
-    safe.clock.time += 10
+def test_pinned_credential_is_never_replaced(harness: VaultHarness) -> None:
+    harness.add(name="good")
+    expired = harness.add(name="short", expires_at=harness.clock.time + 10)
+    foreign = harness.add(name="foreign", organization_id=harness.other)
+    assert harness.taken(name=expired.id) == expired.id
+    harness.clock.time += 10
     for name in ("short", expired.id, foreign.id, "foreign", "nothing"):
         with pytest.raises(UnusableCredentialError) as caught:
-            safe.taken(name=name)
+            harness.taken(name=name)
         assert caught.value.should_retry is False
 
 
-def test_removed_credential_is_never_used_again(safe: Safe) -> None:
-    record = safe.add()
-    with safe.database.transaction() as connection:
-        safe.book.remove(connection, record, by=SYSTEM)
-    safe.reload()
+def test_removed_credential_is_never_used_again(harness: VaultHarness) -> None:
+    record = harness.add()
+    with harness.database.transaction() as connection:
+        harness.service.remove(connection, record, by=SYSTEM)
+    harness.reload()
     with pytest.raises(NoCredentialError, match="headgate credentials add openai"):
-        safe.taken()
+        harness.taken()
     with pytest.raises(UnusableCredentialError):
-        safe.taken(name=record.id)
-    with safe.database.reading() as connection:
+        harness.taken(name=record.id)
+    with harness.database.reading() as connection:
         assert (
             connection.execute(sa.select(credential_store.CREDENTIALS.c.sealed)).scalar_one()
             is None
         )
-        assert safe.book.list(connection) == []
+        assert harness.service.list(connection) == []
 
 
-def test_own_name_wins_over_a_managed_one(safe: Safe) -> None:
-    own = safe.add(name="same")
-    safe.add(name="same", organization_id=None)
-    assert safe.taken(name="same") == own.id
+def test_own_name_wins_over_a_managed_one(harness: VaultHarness) -> None:
+    own = harness.add(name="same")
+    harness.add(name="same", organization_id=None)
+    assert harness.taken(name="same") == own.id
 
 
-def test_making_another_default_takes_it_from_the_first(safe: Safe) -> None:
-    first = safe.add(name="first", is_default=True)
-    second = safe.add(name="second")
-    with safe.database.transaction() as connection:
-        safe.book.make_default(connection, second, by=SYSTEM)
-    with safe.database.reading() as connection:
-        defaults = [record.id for record in safe.book.list(connection) if record.is_default]
+def test_making_another_default_takes_it_from_the_first(harness: VaultHarness) -> None:
+    first = harness.add(name="first", is_default=True)
+    second = harness.add(name="second")
+    with harness.database.transaction() as connection:
+        harness.service.make_default(connection, second, by=SYSTEM)
+    with harness.database.reading() as connection:
+        defaults = [record.id for record in harness.service.list(connection) if record.is_default]
     assert defaults == [second.id]
     assert first.is_default
 
 
-def test_last_use_is_written_when_flushed(safe: Safe) -> None:
-    record = safe.add()
-    safe.taken()
-    with safe.database.transaction() as connection:
-        assert safe.book.find(connection, record.id).last_used_at is None
-        safe.resolver.flush_used(connection)
-        assert safe.book.find(connection, record.id).last_used_at == safe.clock.time
+def test_last_use_is_written_when_flushed(harness: VaultHarness) -> None:
+    record = harness.add()
+    harness.taken()
+    with harness.database.transaction() as connection:
+        assert harness.service.find(connection, record.id).last_used_at is None
+        harness.resolver.flush_used(connection)
+        assert harness.service.find(connection, record.id).last_used_at == harness.clock.time
 
 
-def test_secret_is_nowhere_in_the_files_and_masked_in_the_record(safe: Safe) -> None:
-    record = safe.add()
+def test_secret_is_nowhere_in_the_files_and_masked_in_the_record(harness: VaultHarness) -> None:
+    record = harness.add()
     assert record.hint == "sk-proj-…WXYZ"
     assert SECRET not in repr(record)
-    safe.database.close()
-    for path in safe.database.path.parent.iterdir():
+    harness.database.close()
+    for path in harness.database.path.parent.iterdir():
         content = path.read_bytes()
         assert SECRET[8:16].encode() not in content
     request = CredentialRequest(organization_id=None, integration="openai", secret=SECRET)
     assert SECRET not in repr(request)
 
 
-def test_ciphertext_of_another_row_or_address_does_not_open(safe: Safe) -> None:
+def test_ciphertext_of_another_row_or_address_does_not_open(harness: VaultHarness) -> None:
     records = [
-        safe.add(name=str(number), organization_id=owner)
-        for owner in (safe.own, safe.other, None)
+        harness.add(name=str(number), organization_id=owner)
+        for owner in (harness.own, harness.other, None)
         for number in range(4)
     ]
-    with safe.database.reading() as connection:
-        keys = safe.sealer.organization_keys(connection)
+    with harness.database.reading() as connection:
+        keys = harness.sealer.organization_keys(connection)
         sealed = {record.id: box for record, box in credential_store.select_credentials(connection)}
     for one, other in itertools.permutations(records, 2):
         for key in keys.values():
@@ -193,44 +195,44 @@ def test_ciphertext_of_another_row_or_address_does_not_open(safe: Safe) -> None:
         open_secret(keys[moved.key_id], sealed[moved.id], moved)
 
 
-def test_changed_row_is_left_out_and_named(safe: Safe) -> None:
-    good, bad = safe.add(name="good"), safe.add(name="bad")
-    safe.change(bad.id, base_url="https://evil.example/v1")
-    faults = safe.reload()
+def test_changed_row_is_left_out_and_named(harness: VaultHarness) -> None:
+    good, bad = harness.add(name="good"), harness.add(name="bad")
+    harness.change(bad.id, base_url="https://evil.example/v1")
+    faults = harness.reload()
     assert [fault.credential_id for fault in faults] == [bad.id]
-    assert safe.taken() == good.id
+    assert harness.taken() == good.id
     with pytest.raises(UnusableCredentialError):
-        safe.taken(name="bad")
+        harness.taken(name="bad")
 
 
-def test_environment_credential_follows_its_variables(safe: Safe) -> None:
-    first = safe.upsert()
+def test_environment_credential_follows_its_variables(harness: VaultHarness) -> None:
+    first = harness.upsert()
     assert first.name == "environment"
     assert first.is_default
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         revision = read_revisions(connection)["credentials"]
-    assert safe.upsert() == first
-    with safe.database.reading() as connection:
+    assert harness.upsert() == first
+    with harness.database.reading() as connection:
         assert read_revisions(connection)["credentials"] == revision
-    changed = safe.upsert("local", base_url="http://127.0.0.1:9/v1")
+    changed = harness.upsert("local", base_url="http://127.0.0.1:9/v1")
     assert changed.id == first.id
-    safe.reload()
-    assert safe.resolver.resolve(safe.own, integration="openai", name=None).secret == b"local"
+    harness.reload()
+    assert harness.resolver.resolve(harness.own, integration="openai", name=None).secret == b"local"
 
 
-def test_credential_that_people_call_environment_is_theirs(safe: Safe) -> None:
-    own = safe.add("sk-own-0123456789abcdefWXYZ", name="environment")
-    made = safe.upsert()
+def test_credential_that_people_call_environment_is_theirs(harness: VaultHarness) -> None:
+    own = harness.add("sk-own-0123456789abcdefWXYZ", name="environment")
+    made = harness.upsert()
     assert made.id != own.id
-    with safe.database.reading() as connection:
-        assert safe.book.open(connection, own) == "sk-own-0123456789abcdefWXYZ"
+    with harness.database.reading() as connection:
+        assert harness.service.open(connection, own) == "sk-own-0123456789abcdefWXYZ"
 
 
-def test_environment_credential_is_not_default_where_another_is(safe: Safe) -> None:
-    chosen = safe.add(is_default=True)
-    assert not safe.upsert().is_default
-    safe.reload()
-    assert safe.taken() == chosen.id
+def test_environment_credential_is_not_default_where_another_is(harness: VaultHarness) -> None:
+    chosen = harness.add(is_default=True)
+    assert not harness.upsert().is_default
+    harness.reload()
+    assert harness.taken() == chosen.id
 
 
 @pytest.mark.parametrize(
@@ -260,37 +262,37 @@ def test_environment_credential_is_not_default_where_another_is(safe: Safe) -> N
     ],
 )
 def test_what_cannot_be_a_credential_is_refused_by_field(
-    safe: Safe, more: dict[str, str], param: str
+    harness: VaultHarness, more: dict[str, str], param: str
 ) -> None:
     with pytest.raises(InvalidCredentialError) as caught:
-        safe.add(**more)  # pyright: ignore[reportArgumentType]
+        harness.add(**more)  # pyright: ignore[reportArgumentType]
     assert caught.value.param == param
-    with safe.database.reading() as connection:
-        assert safe.book.list(connection) == []
+    with harness.database.reading() as connection:
+        assert harness.service.list(connection) == []
 
 
-def test_several_may_have_one_name_which_then_names_none_of_them(safe: Safe) -> None:
-    first, second = safe.add(), safe.add()
+def test_several_may_have_one_name_which_then_names_none_of_them(harness: VaultHarness) -> None:
+    first, second = harness.add(), harness.add()
     assert first.name == second.name == "OpenAI"
-    assert safe.taken() == second.id
-    assert safe.taken(name=first.id) == first.id
+    assert harness.taken() == second.id
+    assert harness.taken(name=first.id) == first.id
     with pytest.raises(UnusableCredentialError, match="'OpenAI' is one of several of that name"):
-        safe.taken(name="OpenAI")
-    with safe.database.reading() as connection, pytest.raises(CredentialNotFoundError):
-        safe.book.find(connection, "OpenAI")
-    with safe.database.transaction() as connection:
-        safe.book.remove(connection, first, by=SYSTEM)
-    safe.reload()
-    assert safe.taken(name="OpenAI") == second.id
+        harness.taken(name="OpenAI")
+    with harness.database.reading() as connection, pytest.raises(CredentialNotFoundError):
+        harness.service.find(connection, "OpenAI")
+    with harness.database.transaction() as connection:
+        harness.service.remove(connection, first, by=SYSTEM)
+    harness.reload()
+    assert harness.taken(name="OpenAI") == second.id
 
 
-def test_no_name_takes_another_ones_id(safe: Safe) -> None:
-    victim = safe.add(name="victim")
+def test_no_name_takes_another_ones_id(harness: VaultHarness) -> None:
+    victim = harness.add(name="victim")
     for _ in range(2):
-        safe.add(name=victim.id)
-    assert safe.taken(name=victim.id) == victim.id
-    with safe.database.reading() as connection:
-        assert safe.book.find(connection, victim.id) == victim
+        harness.add(name=victim.id)
+    assert harness.taken(name=victim.id) == victim.id
+    with harness.database.reading() as connection:
+        assert harness.service.find(connection, victim.id) == victim
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,9 @@ def test_mask_shows_public_prefix_and_end_of_long_secrets_only(secret: str, mask
     assert mask_secret(secret, ("sk-", "sk-proj-")) == mask
 
 
-def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(safe: Safe) -> None:
+def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(
+    harness: VaultHarness,
+) -> None:
     """Where the operator's own credentials may go is no exception for everybody."""
     local = "http://127.0.0.1:11434/v1"
 
@@ -319,45 +323,51 @@ def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(sa
             source=source,
         )
 
-    with safe.database.transaction() as connection:
+    with harness.database.transaction() as connection:
         with pytest.raises(InvalidCredentialError, match="HEADGATE_EGRESS_ALLOW") as refused:
-            safe.book.add(connection, make(safe.own), by=SYSTEM)
+            harness.service.add(connection, make(harness.own), by=SYSTEM)
         assert refused.value.param == "base_url"
         with pytest.raises(InvalidCredentialError):
-            safe.book.prepare(connection, make(safe.own), by=SYSTEM)
-        for request in (make(None), make(safe.own, ENVIRONMENT_NAME)):
-            assert safe.book.prepare(connection, request, by=SYSTEM).purpose == OPERATOR
-            assert safe.book.add(connection, request, by=SYSTEM).base_url == local
+            harness.service.prepare(connection, make(harness.own), by=SYSTEM)
+        for request in (make(None), make(harness.own, ENVIRONMENT_NAME)):
+            assert harness.service.prepare(connection, request, by=SYSTEM).purpose == OPERATOR
+            assert harness.service.add(connection, request, by=SYSTEM).base_url == local
 
 
-def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(safe: Safe) -> None:
+def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(
+    harness: VaultHarness,
+) -> None:
     local = "http://127.0.0.1:11434/v1"
     given = CredentialRequest(
-        organization_id=safe.own,
+        organization_id=harness.own,
         integration="openai",
         secret="sk-local-0123456789abcdefghij",
         base_url=local,
     )
-    with safe.database.transaction() as connection:
-        record = safe.book.upsert_environment(connection, given)
-        kept = safe.book.replace_secret(
+    with harness.database.transaction() as connection:
+        record = harness.service.upsert_environment(connection, given)
+        kept = harness.service.replace_secret(
             connection, record, msgspec.structs.replace(given, secret="sk-other"), by=SYSTEM
         )
         assert find_purpose(kept) == OPERATOR
         elsewhere = msgspec.structs.replace(given, base_url="http://127.0.0.1:11434/api")
         with pytest.raises(InvalidCredentialError, match="HEADGATE_EGRESS_ALLOW"):
-            safe.book.replace_secret(connection, kept, elsewhere, by=SYSTEM)
+            harness.service.replace_secret(connection, kept, elsewhere, by=SYSTEM)
         allowed = msgspec.structs.replace(given, base_url="http://127.0.0.1:9/v1")
-        moved = safe.book.replace_secret(connection, kept, allowed, by=SYSTEM)
+        moved = harness.service.replace_secret(connection, kept, allowed, by=SYSTEM)
         assert (moved.source, find_purpose(moved)) == ("", "")
-        again = safe.book.upsert_environment(connection, given)
+        again = harness.service.upsert_environment(connection, given)
         assert (again.id != moved.id, again.base_url) == (True, local)
 
 
 @pytest.mark.parametrize("allowed", ["gpt-5.4", "openai/gpt-5.4", "openai/*"])
-def test_models_of_a_credential_are_known_by_either_spelling(safe: Safe, allowed: str) -> None:
-    safe.add(allowed_models=(allowed,))
-    resolve = functools.partial(safe.resolver.resolve, safe.own, integration="openai", name=None)
+def test_models_of_a_credential_are_known_by_either_spelling(
+    harness: VaultHarness, allowed: str
+) -> None:
+    harness.add(allowed_models=(allowed,))
+    resolve = functools.partial(
+        harness.resolver.resolve, harness.own, integration="openai", name=None
+    )
     assert resolve(model="gpt-5.4").integration == "openai"
     if allowed != "openai/*":
         with pytest.raises(NoCredentialError, match="limited to the models"):

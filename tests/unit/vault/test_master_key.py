@@ -17,17 +17,19 @@ from headgate.vault.service import (
     find_master_key,
     store_master_key,
 )
-from tests.fakes.safe import Safe
+from tests.fakes.vault import VaultHarness
 
 
 @pytest.fixture
-def safe(tmp_path: Path) -> Iterator[Safe]:
-    safe = Safe(tmp_path / "headgate.db")
-    yield safe
-    safe.database.close()
+def harness(tmp_path: Path) -> Iterator[VaultHarness]:
+    harness = VaultHarness(tmp_path / "headgate.db")
+    yield harness
+    harness.database.close()
 
 
-def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path: Path) -> None:
+def test_right_master_key_is_found_in_file_and_environment(
+    harness: VaultHarness, tmp_path: Path
+) -> None:
     path = tmp_path / "master.key"
     created = create_master_key(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -42,9 +44,9 @@ def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path:
         create_master_key(path)
     material = os.urandom(32)
     for text in (material.hex(), base64.b64encode(material).decode()):
-        with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError):
+        with harness.database.reading() as connection, pytest.raises(InvalidMasterKeyError):
             find_master_key(connection, text=text, path=path)
-    with safe.database.transaction() as connection:
+    with harness.database.transaction() as connection:
         store_master_key(connection, LocalMasterKey(material), now=1.0)
         known = find_master_key(connection, text=material.hex(), path=path)
     assert known is not None
@@ -63,19 +65,24 @@ def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path:
         ("!" * 44, "not 32 bytes"),
     ],
 )
-def test_weak_master_key_is_refused(safe: Safe, text: str, reason: str, tmp_path: Path) -> None:
-    with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError, match=reason):
+def test_weak_master_key_is_refused(
+    harness: VaultHarness, text: str, reason: str, tmp_path: Path
+) -> None:
+    with (
+        harness.database.reading() as connection,
+        pytest.raises(InvalidMasterKeyError, match=reason),
+    ):
         find_master_key(connection, text=text, path=tmp_path / "none")
 
 
 def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
-    safe: Safe, tmp_path: Path
+    harness: VaultHarness, tmp_path: Path
 ) -> None:
-    safe.add()
-    safe.database.close()
+    harness.add()
+    harness.database.close()
     path = tmp_path / "master.key"
-    before = safe.database.path.read_bytes()
-    with safe.database.reading() as connection:
+    before = harness.database.path.read_bytes()
+    with harness.database.reading() as connection:
         with pytest.raises(InvalidMasterKeyError, match="is missing"):
             find_master_key(connection, text=None, path=path)
         create_master_key(path)
@@ -88,5 +95,5 @@ def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
         path.write_bytes(b"\xff\xfe")
         with pytest.raises(InvalidMasterKeyError, match="cannot be read"):
             find_master_key(connection, text=None, path=path)
-    safe.database.close()
-    assert safe.database.path.read_bytes() == before
+    harness.database.close()
+    assert harness.database.path.read_bytes() == before

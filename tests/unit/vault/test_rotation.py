@@ -43,41 +43,41 @@ from headgate.vault.service import (
 from headgate.vault.service.sealing import SEALS_ALARM, SEALS_MAX
 from headgate.vault.store import keys as key_store
 from headgate.vault.store import rotations as rotation_store
-from tests.fakes.safe import Facts, Safe
+from tests.fakes.vault import FakeIntegration, VaultHarness
 
 SLICE_ROWS = 4
 """Of a slice, in these tests."""
 
 
 @pytest.fixture
-def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Safe]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VaultHarness]:
     monkeypatch.setattr(jobs, "PAUSE_SECONDS_MIN", 0.0)
     monkeypatch.setattr(jobs, "PAUSE_RATIO", 0)
     monkeypatch.setattr(rotation, "SLICE_ROWS", SLICE_ROWS)
-    safe = Safe(tmp_path / "headgate.db")
-    yield safe
-    safe.database.close()
+    harness = VaultHarness(tmp_path / "headgate.db")
+    yield harness
+    harness.database.close()
     failpoint.arm()
 
 
 class Operator:
     """A process of its own, with a master key of its own, on the same database."""
 
-    def __init__(self, safe: Safe, master_key: LocalMasterKey | None = None) -> None:
-        self.safe = safe
+    def __init__(self, harness: VaultHarness, master_key: LocalMasterKey | None = None) -> None:
+        self.harness = harness
         self.seen: list[Rotation] = []
-        self.sealer = Sealer(master_key or safe.master_key, safe.clock)
-        self.audit = AuditLog(safe.clock)
-        self.rotations = Rotations(self.sealer, safe.clock, IdGenerator(), self.audit)
+        self.sealer = Sealer(master_key or harness.master_key, harness.clock)
+        self.audit = AuditLog(harness.clock)
+        self.rotations = Rotations(self.sealer, harness.clock, IdGenerator(), self.audit)
         self.rotator = Rotator(
             self.rotations,
-            reading=safe.database.reading,
+            reading=harness.database.reading,
             commit=self.commit,
             report=self.seen.append,
         )
 
     def commit(self, work: Callable[[sa.Connection], Any]) -> Any:
-        with self.safe.database.transaction() as connection:
+        with self.harness.database.transaction() as connection:
             return work(connection)
 
     def keys(self, scope: str = EVERY_KEY) -> int:
@@ -87,7 +87,7 @@ class Operator:
         return self.rotator.rotate_master(target, by=COMMAND_LINE)
 
     def faults(self) -> list[str]:
-        with self.safe.database.reading() as connection:
+        with self.harness.database.reading() as connection:
             return [fault.credential_id for fault in find_unreadable_rows(connection, self.sealer)]
 
 
@@ -95,31 +95,33 @@ def arm(text: str) -> None:
     failpoint.arm(text, test_mode=True)
 
 
-def fill(safe: Safe, count: int) -> dict[str, str]:
+def fill(harness: VaultHarness, count: int) -> dict[str, str]:
     """Credentials of two organizations and the platform: the secret of each id."""
-    owners = (safe.own, safe.other, None)
+    owners = (harness.own, harness.other, None)
     secrets: dict[str, str] = {}
     for number in range(count):
         secret = f"sk-proj-0123456789abcdef{number:06}"
-        record = add(safe, secret, name=str(number), organization_id=owners[number % 3])
+        record = add(harness, secret, name=str(number), organization_id=owners[number % 3])
         secrets[record] = secret
     return secrets
 
 
-def add(safe: Safe, secret: str, **more: object) -> str:
-    """As `Safe.add`, without loading everything again."""
-    reload, safe.reload = safe.reload, list
+def add(harness: VaultHarness, secret: str, **more: object) -> str:
+    """As `VaultHarness.add`, without loading everything again."""
+    reload, harness.reload = harness.reload, list
     try:
-        return safe.add(secret, **more).id
+        return harness.add(secret, **more).id
     finally:
-        safe.reload = reload
+        harness.reload = reload
 
 
-def read_secrets(safe: Safe, sealer: Sealer | None = None) -> dict[str, str]:
-    vault = CredentialResolver(sealer or safe.sealer, {"openai": Facts()}, safe.clock)
-    with safe.database.reading() as connection:
+def read_secrets(harness: VaultHarness, sealer: Sealer | None = None) -> dict[str, str]:
+    vault = CredentialResolver(
+        sealer or harness.sealer, {"openai": FakeIntegration()}, harness.clock
+    )
+    with harness.database.reading() as connection:
         assert vault.load(connection) == []
-        records = safe.book.list(connection)
+        records = harness.service.list(connection)
     return {
         record.id: vault.resolve(
             record.organization_id or "", integration="openai", name=record.id
@@ -128,30 +130,34 @@ def read_secrets(safe: Safe, sealer: Sealer | None = None) -> dict[str, str]:
     }
 
 
-def list_keys(safe: Safe) -> set[str]:
-    with safe.database.reading() as connection:
+def list_keys(harness: VaultHarness) -> set[str]:
+    with harness.database.reading() as connection:
         return {record.id for record in key_store.select_organization_keys(connection)}
 
 
-def change_key(safe: Safe, key_id: str, **values: object) -> None:
+def change_key(harness: VaultHarness, key_id: str, **values: object) -> None:
     keys = key_store.ORGANIZATION_KEYS
-    with safe.database.transaction() as connection:
+    with harness.database.transaction() as connection:
         connection.execute(sa.update(keys).where(keys.c.id == key_id).values(**values))
 
 
-def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> None:
-    secrets = fill(safe, 18)
-    removed = safe.add(name="removed")
-    with safe.database.transaction() as connection:
-        safe.book.remove(connection, removed, by=COMMAND_LINE)
+def test_rotation_of_organization_keys_seals_every_secret_anew(harness: VaultHarness) -> None:
+    secrets = fill(harness, 18)
+    removed = harness.add(name="removed")
+    with harness.database.transaction() as connection:
+        harness.service.remove(connection, removed, by=COMMAND_LINE)
         before = {record.id: box for record, box in credential_store.select_credentials(connection)}
-    old = list_keys(safe)
-    operator = Operator(safe)
+    old = list_keys(harness)
+    operator = Operator(harness)
     assert operator.keys() == 0
-    assert list_keys(safe).isdisjoint(old)
-    assert len(list_keys(safe)) == 3
-    assert read_secrets(safe) == read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
-    with safe.database.reading() as connection:
+    assert list_keys(harness).isdisjoint(old)
+    assert len(list_keys(harness)) == 3
+    assert (
+        read_secrets(harness)
+        == read_secrets(harness, Sealer(harness.master_key, harness.clock))
+        == secrets
+    )
+    with harness.database.reading() as connection:
         after = list(credential_store.select_credentials(connection))
         assert all(before[record.id] != box for record, box in after)
         assert {record.seal_number for record, _ in after} == {2}
@@ -165,177 +171,186 @@ def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> No
     assert [each.done for each in operator.seen] == sorted(each.done for each in operator.seen)
 
 
-def test_rotation_of_one_organization_leaves_the_others_keys(safe: Safe) -> None:
-    fill(safe, 9)
-    for scope in (safe.own, PLATFORM_KEY):
-        before = list_keys(safe)
-        assert Operator(safe).keys(scope) == 0
-        assert len(before & list_keys(safe)) == 2
-    assert Operator(safe).faults() == []
+def test_rotation_of_one_organization_leaves_the_others_keys(harness: VaultHarness) -> None:
+    fill(harness, 9)
+    for scope in (harness.own, PLATFORM_KEY):
+        before = list_keys(harness)
+        assert Operator(harness).keys(scope) == 0
+        assert len(before & list_keys(harness)) == 2
+    assert Operator(harness).faults() == []
 
 
 @pytest.mark.parametrize(("nth", "done"), [(1, 0), (2, 4), (4, 10)])
 def test_rotation_of_organization_keys_goes_on_where_it_was_cut(
-    safe: Safe, nth: int, done: int
+    harness: VaultHarness, nth: int, done: int
 ) -> None:
-    secrets = fill(safe, 18)
+    secrets = fill(harness, 18)
     arm(f"rotation_slice=raise@{nth}")
     with pytest.raises(FailpointError):
-        Operator(safe).keys()
-    assert read_secrets(safe) == secrets
-    new = add(safe, "sk-proj-0123456789abcdefNEW1", name="added meanwhile")
+        Operator(harness).keys()
+    assert read_secrets(harness) == secrets
+    new = add(harness, "sk-proj-0123456789abcdefNEW1", name="added meanwhile")
     arm("rotation_slice=sleep:0")
-    operator = Operator(safe)
+    operator = Operator(harness)
     assert operator.keys() == 0
     assert operator.seen[0].done == done
-    assert read_secrets(safe) == {**secrets, new: "sk-proj-0123456789abcdefNEW1"}
-    with safe.database.reading() as connection:
+    assert read_secrets(harness) == {**secrets, new: "sk-proj-0123456789abcdefNEW1"}
+    with harness.database.reading() as connection:
         assert rotation_store.find_running_rotation(connection, operator.seen[0].kind) is None
 
 
-def test_one_rotation_at_a_time(safe: Safe) -> None:
-    fill(safe, 3)
+def test_one_rotation_at_a_time(harness: VaultHarness) -> None:
+    fill(harness, 3)
     arm("rotation_slice=raise")
     with pytest.raises(FailpointError):
-        Operator(safe).keys(safe.own)
-    with pytest.raises(RotationConflictError, match=f"end it first: .* --organization {safe.own}"):
-        Operator(safe).keys(safe.other)
+        Operator(harness).keys(harness.own)
+    with pytest.raises(
+        RotationConflictError, match=f"end it first: .* --organization {harness.own}"
+    ):
+        Operator(harness).keys(harness.other)
     target = LocalMasterKey(os.urandom(32))
     with pytest.raises(FailpointError):
-        Operator(safe).master(target)
+        Operator(harness).master(target)
     with pytest.raises(RotationConflictError, match=f"to the master key {target.id} has begun"):
-        Operator(safe).master(LocalMasterKey(os.urandom(32)))
+        Operator(harness).master(LocalMasterKey(os.urandom(32)))
     arm("rotation_slice=sleep:0")
-    assert (Operator(safe).keys(safe.own), Operator(safe).master(target)) == (0, 0)
+    assert (Operator(harness).keys(harness.own), Operator(harness).master(target)) == (0, 0)
     with pytest.raises(RotationConflictError, match="was in force before"):
-        Operator(safe, target).master(safe.master_key)
+        Operator(harness, target).master(harness.master_key)
 
 
-def test_rows_that_do_not_open_stay_and_are_counted(safe: Safe) -> None:
-    secrets = fill(safe, 6)
+def test_rows_that_do_not_open_stay_and_are_counted(harness: VaultHarness) -> None:
+    secrets = fill(harness, 6)
     broken = next(iter(secrets))
-    safe.change(broken, sealed=b"\x01" * 200)
-    operator = Operator(safe)
+    harness.change(broken, sealed=b"\x01" * 200)
+    operator = Operator(harness)
     assert operator.keys() == 1
     assert operator.faults() == [broken]
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         [ended] = operator.rotations.describe(connection).rotations
         retired = operator.rotations.list_retired(connection)
     assert (ended.failed, ended.done, len(retired)) == (1, 5, 1)
     assert operator.keys() == 1
 
 
-def test_secret_that_is_changed_during_its_rotation_is_the_changed_one_after_it(safe: Safe) -> None:
-    first = safe.upsert()
-    operator = Operator(safe)
+def test_secret_that_is_changed_during_its_rotation_is_the_changed_one_after_it(
+    harness: VaultHarness,
+) -> None:
+    first = harness.upsert()
+    operator = Operator(harness)
     begun = operator.commit(lambda c: operator.rotations.begin_keys(c, EVERY_KEY, by=COMMAND_LINE))
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         [retired] = operator.rotations.list_retired(connection)
     successor = operator.commit(lambda c: operator.rotations.find_successor(c, retired))
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         page = operator.rotations.reseal(connection, "credentials", retired, successor, after="")
-    changed = safe.upsert("sk-proj-0123456789abcdefNEW1")
+    changed = harness.upsert("sk-proj-0123456789abcdefNEW1")
     assert (changed.key_id, changed.seal_number) == (successor[0], 2)
     operator.commit(lambda c: operator.rotations.store_resealed(c, begun, page))
     assert operator.keys() == 0
-    assert read_secrets(safe) == {first.id: "sk-proj-0123456789abcdefNEW1"}
+    assert read_secrets(harness) == {first.id: "sk-proj-0123456789abcdefNEW1"}
 
 
-def test_master_key_is_replaced_in_one_moment(safe: Safe) -> None:
-    secrets = fill(safe, 9)
+def test_master_key_is_replaced_in_one_moment(harness: VaultHarness) -> None:
+    secrets = fill(harness, 9)
     target = LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
     with pytest.raises(FailpointError):
-        Operator(safe).master(target)
-    assert read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
+        Operator(harness).master(target)
+    assert read_secrets(harness, Sealer(harness.master_key, harness.clock)) == secrets
     arm("rotation_switch=sleep:0")
-    operator = Operator(safe)
-    late = add(safe, "sk-proj-0123456789abcdefLATE", name="late", organization_id=None)
+    operator = Operator(harness)
+    late = add(harness, "sk-proj-0123456789abcdefLATE", name="late", organization_id=None)
     assert operator.master(target) == 0
     assert operator.master(target) is None
     found = {**secrets, late: "sk-proj-0123456789abcdefLATE"}
-    assert read_secrets(safe, Sealer(target, safe.clock)) == found
-    with safe.database.reading() as connection:
+    assert read_secrets(harness, Sealer(target, harness.clock)) == found
+    with harness.database.reading() as connection:
         states = {key.id: key.state for key in key_store.select_master_keys(connection).values()}
         masters = {key.master_key_id for key in key_store.select_organization_keys(connection)}
-        assert Sealer(safe.master_key, safe.clock).organization_keys(connection) == {}
-    assert states == {safe.master_key.id: MasterKeyState.RETIRED, target.id: MasterKeyState.ACTIVE}
+        assert Sealer(harness.master_key, harness.clock).organization_keys(connection) == {}
+    assert states == {
+        harness.master_key.id: MasterKeyState.RETIRED,
+        target.id: MasterKeyState.ACTIVE,
+    }
     assert masters == {target.id}
 
 
-def test_key_that_is_made_while_the_master_key_is_replaced_comes_along(safe: Safe) -> None:
-    add(safe, "sk-proj-0123456789abcdefOWN1")
-    operator, target = Operator(safe), LocalMasterKey(os.urandom(32))
+def test_key_that_is_made_while_the_master_key_is_replaced_comes_along(
+    harness: VaultHarness,
+) -> None:
+    add(harness, "sk-proj-0123456789abcdefOWN1")
+    operator, target = Operator(harness), LocalMasterKey(os.urandom(32))
     begun = operator.commit(lambda c: operator.rotations.begin_master(c, target, by=COMMAND_LINE))
-    add(safe, "sk-proj-0123456789abcdefOTH1", organization_id=safe.other)
+    add(harness, "sk-proj-0123456789abcdefOTH1", organization_id=harness.other)
     failed = operator.commit(
         lambda c: operator.rotations.activate_master(c, begun, target, by=COMMAND_LINE)
     )
     assert failed == 0
-    assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
+    assert len(read_secrets(harness, Sealer(target, harness.clock))) == 2
     with pytest.raises(RotationConflictError, match="Another process has ended the rotation"):
         operator.commit(
             lambda c: operator.rotations.activate_master(c, begun, target, by=COMMAND_LINE)
         )
-    assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
+    assert len(read_secrets(harness, Sealer(target, harness.clock))) == 2
 
 
-def test_rotation_of_the_master_key_is_taken_back(safe: Safe) -> None:
-    secrets, target = fill(safe, 6), LocalMasterKey(os.urandom(32))
+def test_rotation_of_the_master_key_is_taken_back(harness: VaultHarness) -> None:
+    secrets, target = fill(harness, 6), LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
-    operator = Operator(safe)
+    operator = Operator(harness)
     with pytest.raises(FailpointError):
         operator.master(target)
     operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
     with pytest.raises(RotationConflictError, match="No rotation of the master key"):
         operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
-    assert read_secrets(safe) == secrets
+    assert read_secrets(harness) == secrets
     arm("rotation_switch=sleep:0")
     assert operator.master(LocalMasterKey(os.urandom(32))) == 0
 
 
-def test_server_with_the_old_master_key_goes_on_and_says_so(safe: Safe) -> None:
-    secrets = fill(safe, 9)
-    assert read_secrets(safe) == secrets
+def test_server_with_the_old_master_key_goes_on_and_says_so(harness: VaultHarness) -> None:
+    secrets = fill(harness, 9)
+    assert read_secrets(harness) == secrets
     target = LocalMasterKey(os.urandom(32))
-    Operator(safe).master(target)
+    Operator(harness).master(target)
     with capture_logs() as lines:
-        assert read_secrets(safe) == secrets
-    assert safe.sealer.is_outdated
+        assert read_secrets(harness) == secrets
+    assert harness.sealer.is_outdated
     assert "vault.master_key_replaced" in {line["event"] for line in lines}
     # What needs no new key works; what needs one is refused with what to do.
-    kept = add(safe, "sk-proj-0123456789abcdefKEPT", name="kept")
-    Operator(safe, target).keys(safe.other)
+    kept = add(harness, "sk-proj-0123456789abcdefKEPT", name="kept")
+    Operator(harness, target).keys(harness.other)
     with pytest.raises(MasterKeyReplacedError, match="Restart it with the new one"):
-        Operator(safe).rotator.rotate_keys(safe.own, by=COMMAND_LINE)
-    assert len(read_secrets(safe, Sealer(target, safe.clock))) == len(secrets) + 1
-    assert kept in read_secrets(safe, Sealer(target, safe.clock))
+        Operator(harness).rotator.rotate_keys(harness.own, by=COMMAND_LINE)
+    assert len(read_secrets(harness, Sealer(target, harness.clock))) == len(secrets) + 1
+    assert kept in read_secrets(harness, Sealer(target, harness.clock))
 
 
 def test_server_takes_the_new_master_key_from_the_place_where_it_found_the_old(
-    safe: Safe, tmp_path: Path
+    harness: VaultHarness, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys" / "master.key"
     path.parent.mkdir()
-    path.write_text(safe.master_key._key.material.hex())  # pyright: ignore[reportPrivateUsage]
+    path.write_text(harness.master_key._key.material.hex())  # pyright: ignore[reportPrivateUsage]
     path.chmod(0o600)
     source = LocalSource(text=None, path=path)
-    server = Sealer(safe.master_key, safe.clock, source)
-    secrets = fill(safe, 6)
-    assert read_secrets(safe, server) == secrets
+    server = Sealer(harness.master_key, harness.clock, source)
+    secrets = fill(harness, 6)
+    assert read_secrets(harness, server) == secrets
     target = source.stage()
     assert source.stage().id == target.id
-    Operator(safe).master(target)
+    Operator(harness).master(target)
     # The file is not in its place yet, and the right one is found all the same.
-    assert read_secrets(safe, server) == secrets
+    assert read_secrets(harness, server) == secrets
     assert (server.is_outdated, server.master_key.id) == (False, target.id)
-    source.settle()
-    source.settle()
-    with safe.database.reading() as connection:
+    source.commit_staged()
+    source.commit_staged()
+    with harness.database.reading() as connection:
         found = find_master_key(connection, text=None, path=path)
         assert found is not None
         assert found.id == target.id
-        kept = path.with_name(f"master.key.{safe.master_key.id}")
+        kept = path.with_name(f"master.key.{harness.master_key.id}")
         with pytest.raises(
             InvalidMasterKeyError, match=rf"was replaced on .* {target.id}: give that"
         ):
@@ -343,46 +358,48 @@ def test_server_takes_the_new_master_key_from_the_place_where_it_found_the_old(
     assert sorted(each.name for each in path.parent.iterdir()) == ["master.key", kept.name]
 
 
-def test_next_master_key_alone_does_not_start_a_server(safe: Safe) -> None:
-    fill(safe, 3)
+def test_next_master_key_alone_does_not_start_a_server(harness: VaultHarness) -> None:
+    fill(harness, 3)
     target = LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
     with pytest.raises(FailpointError):
-        Operator(safe).master(target)
+        Operator(harness).master(target)
     text = target._key.material.hex()  # pyright: ignore[reportPrivateUsage]
     with (
-        safe.database.reading() as connection,
+        harness.database.reading() as connection,
         pytest.raises(InvalidMasterKeyError, match="its rotation has not ended"),
     ):
         find_master_key(connection, text=text, path=Path("none"))
 
 
-def test_seals_are_counted_and_a_worn_key_is_told_and_then_replaced(safe: Safe) -> None:
-    first = safe.add(name="first")
-    with safe.database.reading() as connection:
+def test_seals_are_counted_and_a_worn_key_is_told_and_then_replaced(harness: VaultHarness) -> None:
+    first = harness.add(name="first")
+    with harness.database.reading() as connection:
         [key] = list(key_store.select_organization_keys(connection))
         [master] = key_store.select_master_keys(connection).values()
     assert (key.id, key.seals, master.seals) == (first.key_id, 1, 2)
-    change_key(safe, key.id, seals=SEALS_ALARM - 2)
-    operator = Operator(safe)
+    change_key(harness, key.id, seals=SEALS_ALARM - 2)
+    operator = Operator(harness)
     with capture_logs() as lines:
-        add(safe, "sk-proj-0123456789abcdefGHIJ", name="second")
+        add(harness, "sk-proj-0123456789abcdefGHIJ", name="second")
         assert "vault.key_worn" not in {line["event"] for line in lines}
-        add(safe, "sk-proj-0123456789abcdefGHIJ", name="third")
+        add(harness, "sk-proj-0123456789abcdefGHIJ", name="third")
         assert {"vault.key_worn"} <= {line["event"] for line in lines}
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         [told] = operator.rotations.describe(connection).keys
     assert (told.is_worn, told.rows, told.seals) == (True, 3, SEALS_ALARM)
-    change_key(safe, key.id, seals=SEALS_MAX)
-    fourth = safe.add(name="fourth")
+    change_key(harness, key.id, seals=SEALS_MAX)
+    fourth = harness.add(name="fourth")
     assert fourth.key_id != first.key_id
     assert SEALS_MAX < 2**32
-    assert safe.reload() == []
+    assert harness.reload() == []
 
 
-def test_another_kind_of_error_ends_the_rotation_and_the_next_run_goes_on(safe: Safe) -> None:
-    fill(safe, 6)
-    operator = Operator(safe)
+def test_another_kind_of_error_ends_the_rotation_and_the_next_run_goes_on(
+    harness: VaultHarness,
+) -> None:
+    fill(harness, 6)
+    operator = Operator(harness)
     commit = operator.commit
 
     def fail(_work: Callable[[sa.Connection], Any]) -> Any:
@@ -395,11 +412,11 @@ def test_another_kind_of_error_ends_the_rotation_and_the_next_run_goes_on(safe: 
     assert operator.keys() == 0
 
 
-def test_book_of_another_process_seals_under_the_new_key_at_once(safe: Safe) -> None:
-    fill(safe, 3)
-    rotations = Operator(safe).rotations
-    with safe.database.transaction() as connection:
+def test_book_of_another_process_seals_under_the_new_key_at_once(harness: VaultHarness) -> None:
+    fill(harness, 3)
+    rotations = Operator(harness).rotations
+    with harness.database.transaction() as connection:
         rotations.begin_keys(connection, EVERY_KEY, by=COMMAND_LINE)
         retired = {record.id for record in rotations.list_retired(connection)}
-    assert isinstance(safe.book, CredentialService)
-    assert safe.add(name="after").key_id not in retired
+    assert isinstance(harness.service, CredentialService)
+    assert harness.add(name="after").key_id not in retired

@@ -38,7 +38,7 @@ from headgate.vault.service import (
 from headgate.vault.service.master_key import parse_master_key
 from headgate.vault.service.sealing import open_secret
 from headgate.vault.store import keys as key_store
-from tests.fakes.safe import SECRET, HeldClock, Safe
+from tests.fakes.vault import SECRET, HeldClock, VaultHarness
 
 GOLDEN: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[2] / "golden" / "vault" / "sealed.json").read_bytes()
@@ -48,19 +48,19 @@ RANDOM = bytes.fromhex("fb ff 3a 91 5e 22 d8 4b 06 ee 19 a3 74 b5 f1 2d") * 2
 
 
 @pytest.fixture
-def safe(tmp_path: Path) -> Iterator[Safe]:
-    safe = Safe(tmp_path / "headgate.db")
-    yield safe
-    safe.database.close()
+def harness(tmp_path: Path) -> Iterator[VaultHarness]:
+    harness = VaultHarness(tmp_path / "headgate.db")
+    yield harness
+    harness.database.close()
 
 
 @pytest.mark.parametrize("owner", ["own", "platform"])
-def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> None:
+def test_what_the_first_release_sealed_opens_today(harness: VaultHarness, owner: str) -> None:
     master_key = LocalMasterKey(parse_master_key(GOLDEN["master_key_text"], "here"))
     assert master_key.id == GOLDEN["master_key_id"]
     wrapped, sealed = (base64.b64decode(GOLDEN[owner][name]) for name in ("wrapped", "sealed"))
     organization_id, key_id = GOLDEN[owner]["organization_id"], GOLDEN["organization_key_id"]
-    with safe.database.transaction() as connection:
+    with harness.database.transaction() as connection:
         store_master_key(connection, master_key, now=0.0)
         if organization_id is not None:
             values = {"id": organization_id, "name": "Golden", "created_at": 0.0}
@@ -93,9 +93,11 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
             open_secret(keys[key_id], sealed, msgspec.structs.replace(record, **change))
 
 
-def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: Path) -> None:
+def test_check_value_of_the_first_release_is_known_today(
+    harness: VaultHarness, tmp_path: Path
+) -> None:
     value = base64.b64decode(GOLDEN["check_value"])
-    with safe.database.transaction() as connection:
+    with harness.database.transaction() as connection:
         connection.execute(sa.delete(key_store.MASTER_KEYS))
         record = MasterKeyRecord(id=GOLDEN["master_key_id"], check_value=value, created_at=0.0)
         key_store.insert_master_key(connection, record)
@@ -106,62 +108,66 @@ def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: P
             find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
 
 
-def test_organization_key_is_bound_to_its_organization_and_id(safe: Safe) -> None:
-    safe.add()
-    with safe.database.transaction() as connection:
+def test_organization_key_is_bound_to_its_organization_and_id(harness: VaultHarness) -> None:
+    harness.add()
+    with harness.database.transaction() as connection:
         (row,) = list(key_store.select_organization_keys(connection))
-        assert row.organization_id == safe.own
+        assert row.organization_id == harness.own
         keys = key_store.ORGANIZATION_KEYS
-        connection.execute(sa.update(keys).values(organization_id=safe.other))
-        assert safe.sealer.organization_keys(connection) == {}
+        connection.execute(sa.update(keys).values(organization_id=harness.other))
+        assert harness.sealer.organization_keys(connection) == {}
         with pytest.raises(BrokenSealError):
-            safe.sealer.current_key(connection, safe.other)
+            harness.sealer.current_key(connection, harness.other)
         connection.execute(sa.update(keys).values(organization_id=None))
-        assert safe.sealer.organization_keys(connection) == {}
+        assert harness.sealer.organization_keys(connection) == {}
 
 
-def test_every_organization_has_a_key_of_its_own_and_keeps_it(safe: Safe) -> None:
-    owners = (safe.own, safe.other, None, safe.own, safe.other, None)
-    records = [safe.add(name=str(n), organization_id=owner) for n, owner in enumerate(owners)]
+def test_every_organization_has_a_key_of_its_own_and_keeps_it(harness: VaultHarness) -> None:
+    owners = (harness.own, harness.other, None, harness.own, harness.other, None)
+    records = [harness.add(name=str(n), organization_id=owner) for n, owner in enumerate(owners)]
     assert [record.key_id for record in records[:3]] == [record.key_id for record in records[3:]]
     assert len({record.key_id for record in records}) == 3
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         found = key_store.select_organization_keys(connection)
         kept = {record.organization_id: record.id for record in found}
     assert kept == {record.organization_id: record.key_id for record in records}
 
 
-def test_newest_key_of_an_organization_seals_and_the_older_ones_still_open(safe: Safe) -> None:
-    old = safe.add(name="old")
+def test_newest_key_of_an_organization_seals_and_the_older_ones_still_open(
+    harness: VaultHarness,
+) -> None:
+    old = harness.add(name="old")
     key = SecretKey.generate()
-    with safe.database.transaction() as connection:
-        bound_to = crypto.encode_fields("headgate.organization_key.1", safe.own, "okey_0")
+    with harness.database.transaction() as connection:
+        bound_to = crypto.encode_fields("headgate.organization_key.1", harness.own, "okey_0")
         values = {
             "id": "okey_0",
-            "organization_id": safe.own,
-            "master_key_id": safe.master_key.id,
-            "wrapped": safe.master_key.wrap(key.material, bound_to=bound_to),
-            "created_at": safe.clock.time + 1,
+            "organization_id": harness.own,
+            "master_key_id": harness.master_key.id,
+            "wrapped": harness.master_key.wrap(key.material, bound_to=bound_to),
+            "created_at": harness.clock.time + 1,
         }
         key_store.insert_organization_key(connection, values)
-    new = safe.add(name="new")
+    new = harness.add(name="new")
     assert (new.key_id, old.key_id != "okey_0") == ("okey_0", True)
-    assert safe.reload() == []
-    assert {safe.taken(name="old"), safe.taken(name="new")} == {old.id, new.id}
+    assert harness.reload() == []
+    assert {harness.taken(name="old"), harness.taken(name="new")} == {old.id, new.id}
 
 
-def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Safe) -> None:
-    broken = [safe.add(name=f"broken {number}") for number in range(2)]
-    lost = safe.add(name="lost", organization_id=safe.other)
-    good = safe.add(name="good")
+def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(
+    harness: VaultHarness,
+) -> None:
+    broken = [harness.add(name=f"broken {number}") for number in range(2)]
+    lost = harness.add(name="lost", organization_id=harness.other)
+    good = harness.add(name="good")
     for record in broken:
-        safe.change(record.id, sealed=b"\x01" * 200)
-    with safe.database.transaction() as connection:
+        harness.change(record.id, sealed=b"\x01" * 200)
+    with harness.database.transaction() as connection:
         keys = key_store.ORGANIZATION_KEYS
         statement = sa.update(keys).where(keys.c.id == lost.key_id).values(wrapped=b"\x01" * 109)
         connection.execute(statement)
     with capture_logs() as lines:
-        faults = safe.reload()
+        faults = harness.reload()
     reason = (
         "its seal is broken: it was changed, put back from an older copy, or moved here from "
         "another row or address"
@@ -173,8 +179,8 @@ def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Sa
             lost.id, "lost", f"{lost.key_id} is missing, or does not open under this master key"
         ),
     ]
-    with safe.database.reading() as connection:
-        assert find_unreadable_rows(connection, safe.sealer) == sorted(
+    with harness.database.reading() as connection:
+        assert find_unreadable_rows(connection, harness.sealer) == sorted(
             faults, key=lambda fault: fault.credential_id
         )
     assert lines[0] == {
@@ -184,7 +190,7 @@ def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Sa
         "reason": reason,
         "log_level": "error",
     }
-    assert safe.taken() == good.id
+    assert harness.taken() == good.id
 
 
 @pytest.mark.parametrize(
@@ -238,11 +244,13 @@ def test_text_that_is_no_key_is_refused_by_its_source(text: str) -> None:
         parse_master_key(text, "HERE")
 
 
-def test_refused_key_is_told_with_the_place_that_it_came_from(safe: Safe, tmp_path: Path) -> None:
+def test_refused_key_is_told_with_the_place_that_it_came_from(
+    harness: VaultHarness, tmp_path: Path
+) -> None:
     path = tmp_path / "master.key"
     path.touch(0o600)
     path.write_text(base64.b64encode(RANDOM).decode())
-    with safe.database.reading() as connection:
+    with harness.database.reading() as connection:
         with pytest.raises(InvalidMasterKeyError, match="in HEADGATE_MASTER_KEY is not the one"):
             find_master_key(connection, text=RANDOM.hex(), path=path)
         with pytest.raises(InvalidMasterKeyError, match="HEADGATE_MASTER_KEY is not 32 bytes"):
@@ -261,10 +269,10 @@ def test_refused_key_is_told_with_the_place_that_it_came_from(safe: Safe, tmp_pa
             find_master_key(connection, text="", path=tmp_path / "master.key2")
 
 
-def test_folder_in_the_place_of_the_key_is_refused(safe: Safe, tmp_path: Path) -> None:
+def test_folder_in_the_place_of_the_key_is_refused(harness: VaultHarness, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(0o700)
     with (
-        safe.database.reading() as connection,
+        harness.database.reading() as connection,
         pytest.raises(InvalidMasterKeyError, match="folder"),
     ):
         find_master_key(connection, text=None, path=tmp_path / "folder")

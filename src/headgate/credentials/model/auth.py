@@ -26,7 +26,7 @@ AUTH_TYPE_OF_FIELD: Mapping[str, str] = {
     "access_token": OAUTH2,
     "value": CUSTOM,
 }
-"""The type that each field with a secret makes."""
+"""The auth type that follows from each field that can hold the secret."""
 AUTH_TYPES = (API_KEY, BEARER_TOKEN, OAUTH2, CUSTOM)
 HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}")
 RESERVED_HEADERS = frozenset(
@@ -51,7 +51,7 @@ class AuthMaterial(msgspec.Struct, frozen=True):
     header: str | None = None
 
     def __repr__(self) -> str:
-        return f"Material({self.auth_type}, {self.field})"
+        return f"AuthMaterial({self.auth_type}, {self.field})"
 
 
 def infer_material(
@@ -65,7 +65,7 @@ def infer_material(
     wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
     if wanted is not None and wanted not in AUTH_TYPES:
         message = (
-            f"A credential of this type cannot be stored here; there is: {', '.join(AUTH_TYPES)}."
+            f"Credentials of this type are not supported; use one of: {', '.join(AUTH_TYPES)}."
         )
         raise InvalidCredentialError(message, param="auth_type")
     if len(given) != 1:
@@ -75,13 +75,15 @@ def infer_material(
     [(field, secret)] = given.items()
     inferred = AUTH_TYPE_OF_FIELD[field]
     if wanted is not None and wanted != inferred:
-        message = f"auth_data.{field} makes a credential of the type {inferred}, not {wanted}."
+        message = f"auth_data.{field} is for credentials of type {inferred}, not {wanted}."
         raise InvalidCredentialError(message, param="auth_type")
     if inferred == OAUTH2 and not has_oauth_config:
-        message = "An access token comes with the oauth_config that it was obtained by."
+        message = (
+            "An access_token needs the oauth_config that it was issued with, beside auth_data."
+        )
         raise InvalidCredentialError(message, param="oauth_config")
     if (inferred == CUSTOM) is not (header is not None):
-        message = "A custom credential has both a header and its value, and no other has a header."
+        message = "Give header and value together; only a custom credential has a header."
         raise InvalidCredentialError(message, param="auth_data.header")
     return AuthMaterial(inferred, field, secret, None if header is None else check_header(header))
 
@@ -94,8 +96,10 @@ def check_header(header: str) -> str:
     name = header.lower()
     is_free = HEADER.fullmatch(name) and name not in RESERVED_HEADERS
     is_free = is_free and not name.startswith(RESERVED_PREFIXES)
-    # A secret that was written in its place would be stored in clear.
+    # A secret given as the name of the header by mistake would be stored in clear text.
     if not is_free or mask_text(name) != name:
-        message = "The header is a name of letters, digits and dashes that has no other meaning."
+        message = (
+            "The header must be letters, digits and dashes, and not one that HTTP or Headgate uses."
+        )
         raise InvalidCredentialError(message, param="auth_data.header")
     return name

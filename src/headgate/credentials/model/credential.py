@@ -12,13 +12,13 @@ from headgate.relay.ports import OPERATOR, Deadlines
 
 MetadataValue = str | int | float | bool | None
 MANAGED_INTEGRATION = "headgate"
-"""The integration whose credentials are all platform-managed ones (decision 18)."""
+"""The name under which calls ask for any credential of the platform, whatever its integration."""
 API_KEY = "api_key"
 STREAM_USAGE_ASK = "ask"
 STREAM_USAGE_NEVER = "never"
 DEADLINES = Deadlines.__struct_fields__
 STREAM_USAGE = (STREAM_USAGE_ASK, STREAM_USAGE_NEVER)
-"""Whether the provider is asked for the usage of a stream whose client did not ask for it."""
+"""Whether Headgate asks the provider for the usage of streams whose client did not ask."""
 
 
 class CredentialRecord(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 
 MODEL_ID = re.compile(r"[\x21-\x7e]{1,256}")
-"""What a model may be called: it goes into headers, receipts and addresses."""
+"""The form of model ids: they appear in headers, receipts and URLs."""
 
 
 class ManagedModel(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ def check_secret(
     just has to fit into a header.
     """
     if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
-        message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
+        message = f"A key must be 1 to {SECRET_CHARACTERS_MAX} printable characters without spaces."
         raise InvalidCredentialError(message, param="api_key")
     own_origin, _ = parse_base_url(integration.base_url)
     if auth_type != API_KEY:
@@ -32,7 +32,7 @@ def check_secret(
     if origin == own_origin and not re.fullmatch(integration.secret_pattern, secret):
         message = (
             f"This is not a key of {integration.display_name}: "
-            f"it should match {integration.secret_pattern}. Copy it again, whole."
+            f"it must match {integration.secret_pattern}. Copy the whole key again."
         )
         raise InvalidCredentialError(message, param="api_key")
 

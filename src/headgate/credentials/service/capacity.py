@@ -17,10 +17,10 @@ from headgate.credentials.store import capacity as store
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers
 
-RESET_CHECK_SECONDS = 60.0
-"""How often the answers to one credential and model are looked at."""
-NOTED_MAX = 10_000
-"""Credentials and models that are remembered: a client may name any number of models."""
+OBSERVE_SECONDS = 60.0
+"""Headers are read once in this time for each credential and model, to keep calls cheap."""
+CAPACITIES_MAX = 10_000
+"""Bounds the memory, because a client may name any number of models."""
 
 
 class CapacityTracker:
@@ -37,14 +37,14 @@ class CapacityTracker:
         """Record the limits in the head of an answer, at most once per `LOOK_SECONDS`."""
         if self._due.get((credential_id, model), 0.0) > monotonic_seconds:
             return
-        self._look(credential_id, model, headers, monotonic_seconds)
+        self._record(credential_id, model, headers, monotonic_seconds)
 
-    def _look(
+    def _record(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
     ) -> None:
-        if len(self._due) >= NOTED_MAX:
+        if len(self._due) >= CAPACITIES_MAX:
             self._due.clear()
-        self._due[credential_id, model] = monotonic_seconds + RESET_CHECK_SECONDS
+        self._due[credential_id, model] = monotonic_seconds + OBSERVE_SECONDS
         if model is None:
             return
         said = {
@@ -53,7 +53,7 @@ class CapacityTracker:
             if name in (REQUESTS_HEADER, TOKENS_HEADER)
         }
         requests, tokens = said.get(REQUESTS_HEADER), said.get(TOKENS_HEADER)
-        if (requests is not None or tokens is not None) and len(self._found) < NOTED_MAX:
+        if (requests is not None or tokens is not None) and len(self._found) < CAPACITIES_MAX:
             self._found[credential_id, model] = Capacity(requests, tokens, self._clock.now())
 
     def flush(self, connection: sa.Connection) -> None:

@@ -38,8 +38,8 @@ from headgate.vault.service import note_change
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
 from headgate.vault.service.secrets import SecretService
 
-RESEALED = ("base_url", "hint", "key_id", "seal_number", "source")
-"""What changes with the secret."""
+FIELDS_OF_SECRET = ("base_url", "hint", "key_id", "seal_number", "source")
+"""The fields that a new secret replaces."""
 ENVIRONMENT_NAME = "environment"
 
 
@@ -117,7 +117,7 @@ class CredentialService:
 
         Raise `InvalidCredentialError` and `InvalidNameError`.
         """
-        note_change(connection)  # first: the next writer waits here, and then sees this one
+        note_change(connection)  # first: concurrent writers wait here, and then read this change
         record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
             credential_store.clear_default(
@@ -185,7 +185,7 @@ class CredentialService:
             expires_at=None,
         )
         fresh, sealed = self._seal(connection, wanted, record.id, seals=record.seal_number, by=by)
-        values = {name: getattr(fresh, name) for name in RESEALED}
+        values = {name: getattr(fresh, name) for name in FIELDS_OF_SECRET}
         changed = msgspec.structs.replace(
             record, **values, updated_at=fresh.updated_at, version=record.version + 1
         )

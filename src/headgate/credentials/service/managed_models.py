@@ -68,10 +68,12 @@ class ManagedModelService:
         credential_id, integration = self._find_credential(connection, request.credential)
         self._refuse_unpriced(request.model_id, request.wire_id, integration)
         if any(managed.model_id == request.model_id for managed in known):
-            message = f"{request.model_id!r} is a managed model already; change or detach it."
+            message = (
+                f"{request.model_id!r} is a managed model already. Change it, or detach it first."
+            )
             raise ManagedModelConflictError(message, param="model_id")
         if len(known) >= MANAGED_MODELS_MAX:
-            message = f"There are {MANAGED_MODELS_MAX} managed models, as many as there can be."
+            message = f"There are {MANAGED_MODELS_MAX} managed models, which is the maximum."
             raise ManagedModelConflictError(message)
         now = self._clock.now()
         managed = ManagedModel(
@@ -122,7 +124,9 @@ class ManagedModelService:
         if different.get("is_default"):
             managed_store.clear_managed_default(connection)
         if not managed_store.update_managed_model(connection, changed):
-            raise ManagedModelConflictError("The managed model was changed meanwhile; look again.")
+            raise ManagedModelConflictError(
+                "The managed model was changed by somebody else. Read it again."
+            )
         self._note(connection, by, "managed_model.changed", managed.id, different)
         return changed
 
@@ -158,7 +162,7 @@ class ManagedModelService:
             values["display_name"] = _check_display_name(values["display_name"])
         if not values.get("deprecated", managed.deprecated):
             if values.get("replacement_id") is not None:
-                message = "Only a deprecated model has a replacement; deprecate it as well."
+                message = "Only a deprecated model can have a replacement. Set deprecated as well."
                 raise InvalidManagedModelError(message, param="replacement_id")
             values["replacement_id"] = None
         return values
@@ -168,7 +172,7 @@ class ManagedModelService:
         cost."""
         for name, value in (("model_id", model_id), ("wire_id", wire_id or model_id)):
             if not MODEL_ID.fullmatch(value):
-                message = "A model's id is 1 to 256 printable ASCII characters without blanks."
+                message = "A model id must be 1 to 256 printable ASCII characters without spaces."
                 raise InvalidManagedModelError(message, param=name)
         models = self._models
         model = models.find(wire_id, integration) or models.find(model_id, integration)
@@ -189,13 +193,13 @@ class ManagedModelService:
         known = {managed.model_id: managed for managed in self.list(connection)}
         known[changed.model_id] = changed
         if changed.replacement_id is not None and changed.replacement_id not in known:
-            message = f"The replacement {changed.replacement_id!r} is no managed model."
+            message = f"The replacement {changed.replacement_id!r} is not a managed model."
             raise InvalidManagedModelError(message, param="replacement_id")
         for managed in known.values():
             if find_serving_model(managed, known) is None:
                 message = (
-                    f"The replacements of {managed.model_id!r} go round in a circle, or are more "
-                    f"than {CHAIN_MAX} after each other."
+                    f"The replacements of {managed.model_id!r} form a circle, or are more "
+                    f"than {CHAIN_MAX} in a row."
                 )
                 raise InvalidManagedModelError(message, param="replacement_id")
 

@@ -20,7 +20,7 @@ from headgate.relay.ports import (
 )
 
 CHAIN_MAX = 8
-"""Replacements after each other."""
+"""The most replacements that are followed from one model."""
 
 
 class ManagedModelRouteTable:
@@ -29,7 +29,7 @@ class ManagedModelRouteTable:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._integrations: Mapping[str, str] = {}
-        """Of each of the platform's credentials, by its id."""
+        """The integration of each platform credential, by its id."""
         self._known: Mapping[str, ManagedModel] = {}
         self._serving: Mapping[str, ManagedModel | None] = {}
         self._default: ManagedModel | None = None
@@ -73,7 +73,9 @@ class ManagedModelRouteTable:
             return None
         serving = self._serving.get(model_id)
         if serving is None or not serving.enabled:
-            message = f"The model {model_id!r} is not on offer at present."
+            message = (
+                f"The model {model_id!r} is disabled. `GET /v1/models` lists the available models."
+            )
             raise ManagedModelDisabledError(message, param="model", should_retry=False)
         credential = self._credentials.resolve(
             "", integration=MANAGED_INTEGRATION, name=serving.credential_id

@@ -72,7 +72,7 @@ class CredentialResolver:
         self._snapshots: Mapping[_SnapshotKey, _CredentialSnapshot] = {}
         self._used: dict[str, float] = {}
         self.unreadable_rows: Sequence[UnreadableRow] = ()
-        """What did not open when it was last loaded."""
+        """The rows that did not open at the last load."""
         self._audit = AuditLog(clock)
         self._reported: set[UnreadableRow] = set()
         self._unrecorded: list[tuple[UnreadableRow, str | None]] = []
@@ -121,7 +121,7 @@ class CredentialResolver:
             if candidate.models and not _allows_model(candidate, model, is_free=is_free):
                 raise UnusableCredentialError(
                     f"The credential {name!r} cannot be used: {_describe_limit(candidate, model)}. "
-                    "No other one is taken in its place.",
+                    "No other credential is used instead.",
                     should_retry=False,
                 )
             return self._use(candidate, now)
@@ -130,7 +130,7 @@ class CredentialResolver:
             if candidate.expires_at <= now:
                 continue
             if fault and candidate.managed:
-                break  # an own one that must be mended is no leave to spend the wallet's money
+                break  # a broken own credential must not silently spend the wallet's money
             credential = candidate.credential
             if credential is None:
                 fault = fault or candidate.fault
@@ -156,7 +156,7 @@ class CredentialResolver:
         if len(found) > 1:
             message = (
                 f"The credential {name!r} is one of several of that name, of {', '.join(found)}: "
-                "give its id. No other one is taken in its place."
+                "give its id. No other credential is used instead."
             )
             raise UnusableCredentialError(message, should_retry=False)
         return found[0] if found else preferred
@@ -230,7 +230,7 @@ class CredentialResolver:
             state = "has expired"
         else:
             return candidate
-        message = f"The credential {name!r} {state}; no other one is taken in its place."
+        message = f"The credential {name!r} {state}. No other credential is used instead."
         raise UnusableCredentialError(message, should_retry=False)
 
     def _use(self, candidate: _Candidate, now: float) -> Credential:
@@ -299,7 +299,7 @@ def _explain_none(snapshot: _CredentialSnapshot, integration: str, fault: str) -
     """Build the error for a call without a usable credential; `fault` is about the best one."""
     message = f"There is no usable {integration} credential for this organization"
     if fault:
-        message += f": of the one that would be taken, {fault}"
+        message += f": the best one cannot be used because {fault}"
     elif snapshot.candidates:
         message += f": {len(snapshot.candidates)} expired"
     message += f". Its owner can add one with: headgate credentials add {integration}"
@@ -321,7 +321,7 @@ def _build_snapshots(
     for (organization_id, integration), own in ordered.items():
         managed = [] if organization_id is None else ordered.get((None, integration), [])
         entries = own + managed
-        # Own ones last, so that a managed one cannot take the name of an own one.
+        # In reverse, so that on equal names own credentials win over managed ones.
         named = {record.name: candidate for record, candidate in reversed(entries)}
         named.update((record.id, candidate) for record, candidate in entries)
         snapshots[organization_id, integration] = _CredentialSnapshot(

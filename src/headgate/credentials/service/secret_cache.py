@@ -45,7 +45,7 @@ class SecretCache:
     def __init__(self, sealer: Sealer) -> None:
         self.sealer = sealer
         self.opened = 0
-        """How many seals were opened so far, for who measures."""
+        """The number of seals opened since the start, for measurements."""
         self._known: dict[str, _Known] = {}
 
     def begin(self, connection: sa.Connection) -> SecretCacheLoad:

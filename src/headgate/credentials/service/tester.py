@@ -30,7 +30,7 @@ from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
 
 ENDPOINT = "credentials.test"
-"""What a trial is called in receipts and metrics."""
+"""The endpoint of credential tests in receipts and metrics."""
 
 
 class TooManyCredentialTestsError(HeadgateError):
@@ -73,7 +73,7 @@ class CredentialTester:
             self._rate_limiter.take(allowed)
         except RateLimitedError as error:
             raise TooManyCredentialTestsError(
-                f"Credentials may be tried {self._per_minute} times a minute. "
+                f"Credentials can be tested {self._per_minute} times a minute. "
                 f"Try again in {error.retry_after_seconds:.0f} seconds.",
                 retry_after_seconds=error.retry_after_seconds,
             ) from error

@@ -22,11 +22,11 @@ TIMEOUTS = Timeouts(
 )
 
 
-REFUSED_LIMIT, LIMIT = "max_tokens", "max_completion_tokens"
-"""What current models refuse, and what they take in its place."""
+OLD_LIMIT_FIELD, NEW_LIMIT_FIELD = "max_tokens", "max_completion_tokens"
+"""The field that current models refuse, and its replacement."""
 LIMIT_MIN = 16
-"""The least that providers take there."""
-INVALID_CODES = frozenset(
+"""The smallest value that providers accept in the new field."""
+INVALID_KEY_CODES = frozenset(
     {
         "api_key_invalid",
         "expired_api_key",
@@ -38,8 +38,8 @@ INVALID_CODES = frozenset(
         "unauthenticated",
     }
 )
-"""By which providers say, under any status, that the key itself is no good."""
-OTHER_CODES = frozenset(
+"""Error codes by which providers reject the key itself, whatever the status."""
+VALID_KEY_CODES = frozenset(
     {
         "account_deactivated",
         "billing_not_active",
@@ -53,9 +53,9 @@ OTHER_CODES = frozenset(
         "missing_scope",
     }
 )
-"""What a 401 can be about beside the key itself."""
-RETRIED_LATER = frozenset({408, 425})
-MISSING = 404
+"""Error codes of a 401 that do not mean that the key is invalid."""
+TRANSIENT_STATUS_CODES = frozenset({408, 425})
+NOT_FOUND = 404
 
 
 class CredentialTestResult(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class CredentialTestOutcome(msgspec.Struct, frozen=True):
     calls: int = 1
 
     def __repr__(self) -> str:
-        return f"Attempt({self.result})"
+        return f"CredentialTestOutcome({self.result})"
 
 
 async def run_credential_test(
@@ -97,7 +97,7 @@ async def send_test_call(
     `max_tokens`.
     """
     made = await _send(client, credential, call, call.body)
-    if made.result.status == 400 and REFUSED_LIMIT in call.body and _refuses_limit(made.body):
+    if made.result.status == 400 and OLD_LIMIT_FIELD in call.body and _refuses_limit(made.body):
         again = await _send(client, credential, call, _rename_limit(call.body))
         return msgspec.structs.replace(again, calls=2)
     return made
@@ -125,16 +125,18 @@ async def _send(
 
 
 def _refuses_limit(body: bytes) -> bool:
-    return REFUSED_LIMIT.encode() in body
+    return OLD_LIMIT_FIELD.encode() in body
 
 
 def _rename_limit(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request with the newer name of the limit."""
-    limit = asked[REFUSED_LIMIT]
+    limit = asked[OLD_LIMIT_FIELD]
     if isinstance(limit, int):
         limit = max(limit, LIMIT_MIN)
     return {
-        LIMIT if name == REFUSED_LIMIT else name: limit if name == REFUSED_LIMIT else value
+        NEW_LIMIT_FIELD if name == OLD_LIMIT_FIELD else name: limit
+        if name == OLD_LIMIT_FIELD
+        else value
         for name, value in asked.items()
     }
 
@@ -147,7 +149,7 @@ def _judge(
         shown = mask_text(excerpt[:EXCERPT_CHARACTERS_MAX])
         is_valid = _judge_refusal(status, body)
         return CredentialTestResult(
-            is_valid, f"{credential.origin} {SAID[is_valid] % status}: {shown}", status
+            is_valid, f"{credential.origin} {VERDICT_TEXTS[is_valid] % status}: {shown}", status
         )
     try:
         answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -162,10 +164,10 @@ def _judge(
     return CredentialTestResult(True, f"{credential.origin} accepts it.", status)
 
 
-SAID = {
+VERDICT_TEXTS = {
     False: "answered %d",
     True: "accepts the key, but answered the test call with %d",
-    None: "answered %d, which says nothing of the key",
+    None: "answered %d, which does not tell whether the key is valid",
 }
 
 
@@ -177,12 +179,12 @@ def _judge_refusal(status: int, body: bytes) -> bool | None:
     """
     fault = provider_errors.classify(status, body)
     codes = {fault.code.lower(), fault.type.lower()}
-    if not codes.isdisjoint(INVALID_CODES) or b"API_KEY_INVALID" in body:
+    if not codes.isdisjoint(INVALID_KEY_CODES) or b"API_KEY_INVALID" in body:
         return False
     if status == 401:
-        return not codes.isdisjoint(OTHER_CODES)
-    if status >= 500 or status < 400 or status in RETRIED_LATER:
+        return not codes.isdisjoint(VALID_KEY_CODES)
+    if status >= 500 or status < 400 or status in TRANSIENT_STATUS_CODES:
         return None
-    if status == MISSING and "model" not in fault.code:
+    if status == NOT_FOUND and "model" not in fault.code:
         return None
     return True if fault.message or fault.code else None

@@ -61,7 +61,7 @@ class CredentialValidator:
         integration = self._find_integration(request.integration)
         now = self._clock.now()
         if request.expires_at is not None and request.expires_at <= now:
-            raise InvalidCredentialError("The time of expiry is in the past.", param="expires_at")
+            raise InvalidCredentialError("expires_at is in the past.", param="expires_at")
         base_url = (request.base_url or integration.base_url).rstrip("/")
         origin, _ = parse_base_url(base_url)
         secret, hint = self._check_secret(connection, request, integration, origin)
@@ -127,7 +127,7 @@ class CredentialValidator:
         integration = self._find_integration(request.integration)
         base_url = (request.base_url or integration.base_url).rstrip("/")
         if request.organization_id is None:
-            message = "The platform's own credentials hold their secrets themselves."
+            message = "Credentials of the platform cannot refer to stored secrets."
             raise InvalidCredentialError(message, param=param)
         try:
             return self._secrets.find_value(
@@ -141,7 +141,7 @@ class CredentialValidator:
             reason = (
                 error.message if isinstance(error, BrokenReferenceError) else "it cannot be opened"
             )
-            message = f"This reference leads nowhere: {reason}."
+            message = f"This reference cannot be resolved: {reason}."
             raise InvalidCredentialError(message, param=param) from error
 
     def _check_origin(self, origin: Origin, purpose: str) -> None:
@@ -165,7 +165,7 @@ def check_stream_usage(text: str) -> str:
     """Raise `InvalidCredentialError` unless the text is in `STREAM_USAGE`."""
     if text in STREAM_USAGE:
         return text
-    message = f"`stream_usage` is one of {', '.join(STREAM_USAGE)}."
+    message = f"`stream_usage` must be one of {', '.join(STREAM_USAGE)}."
     raise InvalidCredentialError(message, param="stream_usage")
 
 
@@ -173,7 +173,7 @@ def check_deadline(name: str, seconds: float | None) -> float | None:
     """Return the seconds. Raise `InvalidCredentialError` if they are out of bounds."""
     if seconds is None or DEADLINE_SECONDS_MIN <= seconds <= DEADLINE_SECONDS_MAX:
         return seconds
-    message = f"`{name}` is from {DEADLINE_SECONDS_MIN} to {DEADLINE_SECONDS_MAX} seconds."
+    message = f"`{name}` must be from {DEADLINE_SECONDS_MIN} to {DEADLINE_SECONDS_MAX} seconds."
     raise InvalidCredentialError(message, param=name)
 
 
@@ -185,5 +185,5 @@ def check_provider_organization(text: str | None) -> str | None:
         and 0 < len(text.replace(" ", "")) == len(text) <= PROVIDER_ORGANIZATION_CHARACTERS_MAX
     ):
         return text
-    message = "The provider's organization is an id of printable characters without blanks."
+    message = "The provider's organization must be an id of printable characters without spaces."
     raise InvalidCredentialError(message, param="provider_organization")

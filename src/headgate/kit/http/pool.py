@@ -91,7 +91,7 @@ class OriginPool:
         """Hand the connection to the longest waiting request, keep it, or close it for lack of
         room."""
         if self.pending:
-            self._pool.hand_over(self, connection)
+            self._pool.store_secrets(self, connection)
         elif self._pool.is_starved() or len(self.idle) >= self._pool.limits.idle_max:
             connection.drop()
         else:
@@ -160,7 +160,7 @@ class Pool:
                 raise PoolExhaustedError(message) from None
             raise ConnectTimeoutError(f"No connection to {origin} within {seconds} s.") from None
 
-    def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
+    def store_secrets(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """Give the connection to the first waiting request of an origin, or keep it."""
         pending = self._pop(origin_pool)
         if pending is None:

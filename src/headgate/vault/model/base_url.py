@@ -13,7 +13,7 @@ BASE_URL_CHARACTERS_MAX = 2048
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = r"[a-z0-9_-]{1,63}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*|[0-9a-f:.]*:[0-9a-f:.]*)")
-"""Names that DNS can hold, and IPv6 addresses."""
+"""Names that fit into DNS, and IPv6 addresses."""
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 
 
@@ -35,7 +35,7 @@ def parse_base_url(text: str) -> tuple[Origin, bytes]:
     the provider's address is another.
     """
     message = (
-        "A base URL is http(s)://host[:port][/path], without user, query or fragment, "
+        "A base URL must be http(s)://host[:port][/path], without user, query or fragment, "
         f"of at most {BASE_URL_CHARACTERS_MAX} characters."
     )
     if len(text) > BASE_URL_CHARACTERS_MAX:
@@ -51,7 +51,10 @@ def parse_base_url(text: str) -> tuple[Origin, bytes]:
     if not (plain and parts.scheme in _DEFAULT_PORTS and port != 0 and not dotted):
         raise InvalidCredentialError(message, param="base_url")
     written = f"[{host}]" if ":" in host else host
-    if parts.netloc.lower() not in (written, f"{written}:{port}"):  # read alike by every parser
+    if parts.netloc.lower() not in (
+        written,
+        f"{written}:{port}",
+    ):  # only spellings that all parsers read alike
         raise InvalidCredentialError(message, param="base_url")
     if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
         raise InvalidCredentialError(message, param="base_url")

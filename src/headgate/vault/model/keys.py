@@ -11,10 +11,10 @@ from headgate.kit.errors import HeadgateError, Kind
 
 class MasterKeyState(enum.Enum):
     PENDING = "pending"
-    """A rotation wraps the organization keys under it; nothing opens with it yet."""
+    """A rotation is wrapping organization keys under it. It opens nothing yet."""
     ACTIVE = "active"
     RETIRED = "retired"
-    """Another one took its place; backups from before need it."""
+    """Replaced by another key. Older backups still need it."""
 
 
 class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):

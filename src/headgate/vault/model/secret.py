@@ -99,7 +99,7 @@ def parse_reference(text: str) -> str | None:
         return None
     found = _REFERENCE.fullmatch(text.strip())
     if found is None:
-        message = "A reference is {{vault:name}}, and stands alone."
+        message = "A reference must be {{vault:name}}, with nothing before or after it."
         raise BrokenReferenceError(message)
     return found[1]
 
@@ -122,7 +122,9 @@ def check_secret_name(name: str) -> str:
 def check_secret_value(value: str) -> str:
     """Return the value. Raise `InvalidSecretError` if it cannot be sent in a header."""
     if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
-        message = f"A value is 1 to {VALUE_CHARACTERS_MAX} printable characters without blanks."
+        message = (
+            f"A value must be 1 to {VALUE_CHARACTERS_MAX} printable characters without spaces."
+        )
         raise InvalidSecretError(message, param="value")
     if _MARK in value:
         raise InvalidSecretError("A value cannot itself be a reference.", param="value")

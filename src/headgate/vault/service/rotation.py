@@ -176,7 +176,7 @@ class Rotations:
         now = self._clock.now()
         self._advance(connection, rotation, 0)
         for key_id in sorted(key_store.select_active_master_keys(connection)):
-            # From here on nobody makes a key under it; whoever did before has committed.
+            # From here on no process can create a key under it: creating one locks this row first.
             key_store.set_master_key_state(
                 connection, key_id, MasterKeyState.RETIRED, retired_at=now
             )

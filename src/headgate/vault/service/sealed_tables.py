@@ -37,7 +37,7 @@ BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
     "credentials": _bind_credential,
     "secrets": _bind_secret,
 }
-"""What the seal of a row is bound to, from all of its columns."""
+"""For each table, the function that returns what the seal of a row is bound to."""
 
 
 def reseal(table: str, row: Row, old: SecretKey, new_id: str, new: SecretKey) -> dict[str, Any]:

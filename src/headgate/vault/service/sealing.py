@@ -26,8 +26,8 @@ from headgate.vault.store import keys as key_store
 FIELD = "secret"
 SEALS_ALARM = 2**31
 SEALS_MAX = 2**32 - 2**20
-"""A key seals less than 2^32 times (NIST SP 800-38D 8.3: random nonces of 96 bits); before that, a
-new key is made."""
+"""A key must seal less than 2^32 times (NIST SP 800-38D 8.3: random nonces of 96 bits), so a new
+key is created before that."""
 
 log = structlog.get_logger(__name__)
 

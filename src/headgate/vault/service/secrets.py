@@ -48,7 +48,7 @@ class SecretService:
         place = (request.organization_id, request.project_id)
         revision.note_change(
             connection
-        )  # first: the next writer waits here, and then sees this one
+        )  # first: concurrent writers wait here, and then read this change
         before = secret_store.find_secret(connection, *place, name=name)
         record_id = self._ids.make("sec") if before is None else before[0].id
         changes = {

@@ -19,13 +19,13 @@ SEALED_CREDENTIALS = sa.table(
     sa.column("key_id", sa.Text),
     sa.column("seal_number", sa.BigInteger),
 )
-"""What the vault sees of the credentials, whose whole table belongs to the feature above it."""
+"""The sealed columns of credentials; the table itself belongs to the feature `credentials`."""
 SEALED_TABLES: Mapping[str, sa.TableClause] = {
     table.name: table for table in (SEALED_CREDENTIALS, SECRETS)
 }
 """Every table whose column `sealed` is opened with the organization key `key_id`.
 
-All have `id`, `organization_id`, `name`, `sealed` (null: the secret was forgotten), `key_id` and
+All have `id`, `organization_id`, `name`, `sealed` (null: the secret was deleted), `key_id` and
 `seal_number`. How their seals are bound is in `service/sealed_tables.py`.
 """
 

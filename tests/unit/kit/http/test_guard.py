@@ -22,7 +22,7 @@ from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.relay.ports import Credential
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
-from tests.fakes.canary import Canary, running_canary
+from tests.fakes.canary_listener import CanaryListener, running_canary_listener
 from tests.fakes.places import NAMES, ODD_HOSTS, ODD_URLS, PRIVATE_V4, PRIVATE_V6
 
 NOTHING_ALLOWED = EgressRule()
@@ -62,8 +62,8 @@ def make_credential(origin: Origin) -> Credential:
 
 
 @pytest.fixture(scope="module")
-def canary() -> Generator[Canary]:
-    with running_canary() as running:
+def canary() -> Generator[CanaryListener]:
+    with running_canary_listener() as running:
         yield running
 
 
@@ -110,7 +110,7 @@ def is_elsewhere(origin: Origin) -> bool:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_no_spelling_of_a_local_place_is_ever_connected_to(canary: Canary) -> None:
+async def test_no_spelling_of_a_local_place_is_ever_connected_to(canary: CanaryListener) -> None:
     urls = [url.format(port=canary.port) if "{port}" in url else url for url in URLS]
     assert len(urls) > 250
     client = HttpClient(resolver=Guard(NOTHING_ALLOWED, Names()))
@@ -149,7 +149,7 @@ def test_address_is_refused_where_it_is_given_or_when_it_is_called(url: str) -> 
     ],
 )
 async def test_what_the_operator_allows_is_reached(
-    canary: Canary, entry: str, host: str, scheme: str
+    canary: CanaryListener, entry: str, host: str, scheme: str
 ) -> None:
     class OnlyLocal:
         async def find(self, host: str) -> Sequence[str]:
@@ -208,7 +208,7 @@ def test_entry_that_cannot_be_meant_is_refused_and_named(entry: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_name_that_changes_its_address_with_every_question_never_leads_inside(
-    canary: Canary,
+    canary: CanaryListener,
 ) -> None:
     """127.0.0.9 stands for a public address; all others of this machine stay forbidden."""
     flips = 1_000

@@ -38,21 +38,21 @@ class AwsKms:
         read_time: Callable[[], float],
     ) -> None:
         self.key_name = key_name
-        self._place = endpoint
+        self._endpoint = endpoint
         self._signer = signer
         self._send = send
         self._read_time = read_time
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("Encrypt", {"Plaintext": encode_base64(material)}, context)
-        return read_base64(self._place, answer, "CiphertextBlob")
+        answer = self._request("Encrypt", {"Plaintext": encode_base64(material)}, context)
+        return read_base64(self._endpoint, answer, "CiphertextBlob")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("Decrypt", {"CiphertextBlob": encode_base64(wrapped)}, context)
-        return read_base64(self._place, answer, "Plaintext")
+        answer = self._request("Decrypt", {"CiphertextBlob": encode_base64(wrapped)}, context)
+        return read_base64(self._endpoint, answer, "Plaintext")
 
-    def _ask(self, action: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
-        origin = self._place.origin
+    def _request(self, action: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
+        origin = self._endpoint.origin
         default = {"http": 80, "https": 443}[origin.scheme] == origin.port
         host = str(origin).partition("://")[2]
         body = msgspec.json.encode(
@@ -63,9 +63,9 @@ class AwsKms:
             (b"host", (host.rpartition(":")[0] if default else host).encode()),
             (b"x-amz-target", f"TrentService.{action}".encode()),
         ]
-        path = f"{self._place.base_path.decode()}/"
+        path = f"{self._endpoint.base_path.decode()}/"
         signed = sign(self._signer, path, headers, body, now=self._read_time())
         sent = [header for header in signed if header[0] != b"host"]
         return call_key_service(
-            self._send, self._place, self._place.build_request("/", sent, body), code="__type"
+            self._send, self._endpoint, self._endpoint.build_request("/", sent, body), code="__type"
         )

@@ -74,16 +74,16 @@ class AccountToken:
         read_time: Callable[[], float],
     ) -> None:
         self._account = account
-        self._place = endpoint
+        self._endpoint = endpoint
         self._send = send
         self._read_time = read_time
 
     def fetch(self) -> str:
         form = urllib.parse.urlencode({"grant_type": GRANT, "assertion": self._sign()})
         headers = [(b"content-type", b"application/x-www-form-urlencoded")]
-        request = self._place.build_request("", headers, form.encode())
+        request = self._endpoint.build_request("", headers, form.encode())
         return _read_token(
-            self._place, call_key_service(self._send, self._place, request, code="error")
+            self._endpoint, call_key_service(self._send, self._endpoint, request, code="error")
         )
 
     def _sign(self) -> str:
@@ -107,13 +107,13 @@ class MachineToken:
     """Fetch tokens from the metadata server of a machine in Google Cloud."""
 
     def __init__(self, *, endpoint: KeyServiceEndpoint, send: Send) -> None:
-        self._place = endpoint
+        self._endpoint = endpoint
         self._send = send
 
     def fetch(self) -> str:
-        asked = self._place.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
+        asked = self._endpoint.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
         request: Request = msgspec.structs.replace(asked, method=b"GET")
-        return _read_token(self._place, call_key_service(self._send, self._place, request))
+        return _read_token(self._endpoint, call_key_service(self._send, self._endpoint, request))
 
 
 class GcpKms:
@@ -125,19 +125,19 @@ class GcpKms:
         self, key_name: str, *, endpoint: KeyServiceEndpoint, tokens: TokenSource, send: Send
     ) -> None:
         self.key_name = key_name
-        self._place = endpoint
+        self._endpoint = endpoint
         self._tokens = tokens
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
-        return read_base64(self._place, answer, "ciphertext")
+        answer = self._request("encrypt", {"plaintext": encode_base64(material)}, context)
+        return read_base64(self._endpoint, answer, "ciphertext")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("decrypt", {"ciphertext": encode_base64(wrapped)}, context)
-        return read_base64(self._place, answer, "plaintext")
+        answer = self._request("decrypt", {"ciphertext": encode_base64(wrapped)}, context)
+        return read_base64(self._endpoint, answer, "plaintext")
 
-    def _ask(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
+    def _request(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
         headers = [
             (b"authorization", f"Bearer {self._tokens.fetch()}".encode()),
             (b"content-type", b"application/json"),
@@ -146,8 +146,8 @@ class GcpKms:
             {**fields, "additionalAuthenticatedData": encode_context(context)}
         )
         path = f"/v1/{urllib.parse.quote(self.key_name)}:{verb}"
-        request = self._place.build_request(path, headers, body)
-        return call_key_service(self._send, self._place, request, code="error.status")
+        request = self._endpoint.build_request(path, headers, body)
+        return call_key_service(self._send, self._endpoint, request, code="error.status")
 
 
 def read_account(content: bytes, path: str) -> ServiceAccount:

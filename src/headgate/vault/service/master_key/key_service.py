@@ -39,7 +39,7 @@ class KeyServiceResponse(msgspec.Struct, frozen=True):
 
 
 Send = Callable[[Request], KeyServiceResponse]
-"""Sends one request and waits for its whole answer. Raises an `EgressError`."""
+"""Sends one request and waits for the whole answer. Raises `EgressError`."""
 
 
 class KeyServiceEndpoint(msgspec.Struct, frozen=True):

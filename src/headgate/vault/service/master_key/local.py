@@ -20,7 +20,7 @@ from headgate.vault.service.master_key.source import describe_active, explain_mi
 
 VARIABLE = "HEADGATE_MASTER_KEY"
 DISTINCT_BYTES_MIN = 16
-"""32 random bytes have fewer distinct ones once in 10^14 keys."""
+"""Fewer distinct values among 32 random bytes occur once in 10^14 keys."""
 _HELP = "Make one with: openssl rand -base64 32"
 
 
@@ -75,7 +75,7 @@ class LocalSource:
         """Read or create the next key, in a file beside the present one."""
         return read_or_create(next_of(self._path))
 
-    def settle(self) -> None:
+    def commit_staged(self) -> None:
         """Rename the next key's file to the present one, which is kept under a name with its key
         id."""
         upcoming = next_of(self._path)
@@ -155,7 +155,7 @@ def write_master_key(path: Path, material: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        # Half a key would be taken for a wrong one by every later start.
+        # A partial file would make every later start refuse the key as wrong.
         path.unlink()
         raise
     _flush_directory(path.parent)

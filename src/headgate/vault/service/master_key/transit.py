@@ -51,25 +51,25 @@ class Transit:
         mount, _, name = key_name.rpartition("/")
         self._mount = urllib.parse.quote(mount or MOUNT)
         self._name = urllib.parse.quote(name)
-        self._place = endpoint
+        self._endpoint = endpoint
         self._read_token = read_token
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
+        answer = self._request("encrypt", {"plaintext": encode_base64(material)}, context)
         ciphertext = find_text(answer, "data.ciphertext")
         if not _CIPHERTEXT.fullmatch(ciphertext):
-            endpoint = self._place
+            endpoint = self._endpoint
             raise KeyServiceUnavailableError(
                 f"{endpoint} answers without data.ciphertext. {endpoint.hint}"
             )
         return ciphertext.encode()
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        answer = self._ask("decrypt", {"ciphertext": wrapped.decode("latin-1")}, context)
-        return read_base64(self._place, answer, "data.plaintext")
+        answer = self._request("decrypt", {"ciphertext": wrapped.decode("latin-1")}, context)
+        return read_base64(self._endpoint, answer, "data.plaintext")
 
-    def _ask(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
+    def _request(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
         headers = [
             (b"x-vault-token", self._read_token().encode()),
             (b"content-type", b"application/json"),
@@ -77,5 +77,5 @@ class Transit:
         body = msgspec.json.encode({**fields, "associated_data": encode_context(context)})
         path = f"/v1/{self._mount}/{verb}/{self._name}"
         return call_key_service(
-            self._send, self._place, self._place.build_request(path, headers, body)
+            self._send, self._endpoint, self._endpoint.build_request(path, headers, body)
         )

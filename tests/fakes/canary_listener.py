@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator
 
 
-class Canary:
+class CanaryListener:
     """`heard` has, for each connection, the address of this machine that it came to, and the
     bytes that it brought."""
 
@@ -52,8 +52,8 @@ class Canary:
 
 
 @contextlib.contextmanager
-def running_canary() -> Generator[Canary]:
-    canary = Canary()
+def running_canary_listener() -> Generator[CanaryListener]:
+    canary = CanaryListener()
     try:
         yield canary
     finally:

@@ -28,7 +28,7 @@ ENCODINGS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 
 
 @dataclass(frozen=True)
-class Canary:
+class PlantedSecret:
     """One planted secret: its kind, and the bytes of which no eight may be seen anywhere."""
 
     kind: str
@@ -47,7 +47,7 @@ def draw(length: int = 40) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def scan(sinks: Mapping[str, bytes], canaries: Iterable[Canary]) -> list[str]:
+def scan(sinks: Mapping[str, bytes], canaries: Iterable[PlantedSecret]) -> list[str]:
     """Which secret was seen where; one sentence for each pair."""
     wanted: dict[int, dict[bytes, str]] = {}
     for canary in canaries:

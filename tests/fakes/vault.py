@@ -48,7 +48,7 @@ class HeldClock:
         return self.time
 
 
-class Facts(msgspec.Struct, frozen=True):
+class FakeIntegration(msgspec.Struct, frozen=True):
     name: str = "openai"
     display_name: str = "OpenAI"
     base_url: str = "https://api.openai.com/v1"
@@ -59,7 +59,7 @@ class Facts(msgspec.Struct, frozen=True):
     organization_header: str = "openai-organization"
 
 
-class Safe:
+class VaultHarness:
     """A database with two organizations, a credential book and a vault."""
 
     def __init__(self, path: Path | str) -> None:
@@ -67,13 +67,15 @@ class Safe:
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
         self.master_key = LocalMasterKey(os.urandom(32))
-        acme = Facts(name="acme", base_url="https://api.acme.example/v1", secret_pattern=".+")
-        facts = {"openai": Facts(), "acme": acme}
+        acme = FakeIntegration(
+            name="acme", base_url="https://api.acme.example/v1", secret_pattern=".+"
+        )
+        facts = {"openai": FakeIntegration(), "acme": acme}
         sealer = Sealer(self.master_key, self.clock)
         rules = EgressRules(parse_rule(["http://127.0.0.1:9"]))
         rules = rules.with_origins(OPERATOR, Origin("http", "127.0.0.1", 11434))
         audit = AuditLog(self.clock)
-        self.book = CredentialService(
+        self.service = CredentialService(
             sealer, facts, egress_rules=rules, clock=self.clock, ids=IdGenerator(), audit=audit
         )
         self.resolver = CredentialResolver(sealer, facts, self.clock)
@@ -89,7 +91,7 @@ class Safe:
         values = {"organization_id": self.own, "integration": "openai", "secret": secret, **more}
         with self.database.transaction() as connection:
             request = CredentialRequest(**values)  # pyright: ignore[reportArgumentType]
-            record = self.book.add(connection, request, by=SYSTEM)
+            record = self.service.add(connection, request, by=SYSTEM)
         self.reload()
         return record
 
@@ -99,7 +101,7 @@ class Safe:
             organization_id=self.own, integration="openai", secret=secret, base_url=base_url
         )
         with self.database.transaction() as connection:
-            return self.book.upsert_environment(connection, request)
+            return self.service.upsert_environment(connection, request)
 
     def reload(self) -> list[sealed_row.UnreadableRow]:
         with self.database.reading() as connection:
@@ -117,7 +119,7 @@ class Safe:
 REFERENCE = "{{vault:mine}}"
 
 
-class Drawer(Safe):
+class SecretsHarness(VaultHarness):
     """A safe with stored secrets."""
 
     def __init__(self, path: Path | str) -> None:

@@ -19,7 +19,7 @@ AT_PROVIDER = KINDS[:-1]
 
 
 @dataclass
-class Handed:
+class PlantedSecrets:
     """The planted secrets, by how they come in."""
 
     credential: str
@@ -30,12 +30,14 @@ class Handed:
     refused: str
 
 
-def plant(make: Callable[..., str]) -> Handed:
+def plant(make: Callable[..., str]) -> PlantedSecrets:
     """`make` plants one of a kind; what stands before it is public."""
-    return Handed(*(make(kind, "pk-" if kind == KINDS[-1] else "sk-proj-") for kind in KINDS))
+    return PlantedSecrets(
+        *(make(kind, "pk-" if kind == KINDS[-1] else "sk-proj-") for kind in KINDS)
+    )
 
 
-class Manager:
+class ManagementClient:
     """Asks the platform API with the first management key; every answer goes to `put`."""
 
     def __init__(self, gateway: Gateway, put: Callable[[str, bytes], None]) -> None:
@@ -63,7 +65,7 @@ class Manager:
         return answered.json
 
 
-def hand_over(manager: Manager, handed: Handed, base_url: str) -> None:
+def store_secrets(manager: ManagementClient, handed: PlantedSecrets, base_url: str) -> None:
     """What succeeds: every secret is stored or tried, shown in every view, and sent."""
 
     def data(secret: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def hand_over(manager: Manager, handed: Handed, base_url: str) -> None:
         assert manager.ask("GET", f"/api/{path}").status == 200
 
 
-def hand_over_wrongly(manager: Manager, secret: str) -> None:
+def send_misplaced_secrets(manager: ManagementClient, secret: str) -> None:
     """What is refused: a secret that is none, or stands where it does not belong."""
     key = {"api_key": secret}
     named = f"sk-{secret}"
