@@ -130,7 +130,7 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
             sqlite.copy_into(connection, path)
         except sqlite.DRIVER.OperationalError as error:
             raise BackupNotAllowedError(
-                f"{folder} cannot be written, or its database not be read: {error}."
+                f"Cannot write {folder}, or cannot read the database: {error}."
             ) from error
         path.chmod(0o600)
         schema, rows = check_copy(path)
@@ -146,7 +146,7 @@ def create_folder(folder: Path) -> Generator[Path]:
     Raise `BackupNotAllowedError`.
     """
     if folder.exists():
-        raise BackupNotAllowedError(f"{folder} is there already; a backup goes to a new folder.")
+        raise BackupNotAllowedError(f"{folder} exists already; name a new folder for the backup.")
     made = folder.with_name(f"{folder.name}.part")
     try:
         if made.exists():
@@ -190,7 +190,7 @@ def read_manifest(folder: Path, database: str) -> BackupManifest:
     try:
         manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=BackupManifest)
     except FileNotFoundError as error:
-        message = f"{folder} is no backup: it has no {MANIFEST_FILE}."
+        message = f"{folder} is not a backup: it has no {MANIFEST_FILE}."
         raise BackupNotAllowedError(message) from error
     except (OSError, msgspec.DecodeError) as error:
         raise BackupNotAllowedError(f"{folder / MANIFEST_FILE} cannot be read: {error}.") from error
@@ -229,11 +229,11 @@ def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
     """
     schema = migration.read_version(connection)
     if schema is None:
-        raise DamagedBackupError("The database holds nothing of Headgate: it was never set up.")
+        raise DamagedBackupError("The database was never set up by Headgate.")
     # Books of an older schema are checked by the start that upgrades them, and by the doctor.
     faults = billing.find_inconsistencies(connection) if schema == migration.HEAD else []
     if faults:
-        message = f"The books do not balance: {' '.join(faults)} Ask `headgate doctor`."
+        message = f"The ledger does not balance: {' '.join(faults)} Run `headgate doctor`."
         raise DamagedBackupError(message)
     known = set(sa.inspect(connection).get_table_names())
     rows = {
@@ -292,14 +292,12 @@ def restore(
         manifest = read_manifest(folder, "sqlite")
         path = check_file(folder, manifest)
         if check_copy(path) != (manifest.schema, manifest.rows):
-            message = (
-                f"{path} has other tables or rows than its manifest tells. Use another backup."
-            )
+            message = f"{path} has other tables or rows than its manifest says. Use another backup."
             raise DamagedBackupError(message)
         target = (settings.data / DATABASE_FILE).resolve()
         if _is_taken(target) and not replace:
             raise BackupNotAllowedError(
-                f"There is a database {target} already. With --replace it is moved aside; or "
+                f"There is a database {target} already. Add --replace to move it aside, or "
                 "choose another directory with --data."
             )
         material, needs_key = _choose_key(settings, source, path, key_file)
@@ -319,10 +317,12 @@ def restore(
 def check_key_place(folder: Path, key_file: Path) -> None:
     """Raise `BackupNotAllowedError` for a key file that exists or would be inside the backup."""
     if key_file.exists():
-        raise BackupNotAllowedError(f"{key_file} is there already; the key goes to a new file.")
+        raise BackupNotAllowedError(
+            f"{key_file} exists already; name a new file for the master key."
+        )
     if folder.absolute() in key_file.absolute().parents:
         raise BackupNotAllowedError(
-            f"{key_file} would be in the backup itself: who has both can open every secret. Keep "
+            f"{key_file} would be inside the backup: whoever has both can open every secret. Keep "
             "the key elsewhere."
         )
 
@@ -330,12 +330,12 @@ def check_key_place(folder: Path, key_file: Path) -> None:
 def _write_key(source: MasterKeySource, connection: sa.Connection, key_file: Path) -> None:
     if not isinstance(source, LocalSource):
         raise BackupNotAllowedError(
-            f"{source.provider} keeps the master key: there is no file of it to write. Keep the "
-            "access to that key service instead, and leave --key-file out."
+            f"{source.provider} keeps the master key, so there is no key file to write. Keep the "
+            "access to that key service, and omit --key-file."
         )
     material = source.read_material(connection)
     if material is None:
-        raise BackupNotAllowedError("There is no master key yet; leave --key-file out.")
+        raise BackupNotAllowedError("There is no master key yet; omit --key-file.")
     try:
         write_master_key(key_file, material)
     except OSError as error:
@@ -349,9 +349,7 @@ def _choose_key(
     if not isinstance(source, LocalSource):
         if key_file is None:
             return None, False
-        raise BackupNotAllowedError(
-            f"{source.provider} keeps the master key; leave --key-file out."
-        )
+        raise BackupNotAllowedError(f"{source.provider} keeps the master key; omit --key-file.")
     engine = sqlite.open_copy(path)
     try:
         with engine.connect() as connection:
@@ -403,7 +401,7 @@ def _copy_file(path: Path, fresh: Path, manifest: BackupManifest) -> None:
     fresh.chmod(0o600)
     copied = describe_file(fresh)
     if copied.sha256 != manifest.file.sha256:
-        raise DamagedBackupError(f"{fresh} is not what was read from {path}; look at the disk.")
+        raise DamagedBackupError(f"{fresh} differs from {path} after copying; check the disk.")
 
 
 def flush(path: Path) -> None:

@@ -223,7 +223,7 @@ def make_directory(path: Path) -> None:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise
-        message = f"{path} cannot be made, or is no directory: {error.strerror}."
+        message = f"{path} cannot be created, or is not a directory: {error.strerror}."
         raise UnusableDataDirectoryError(f"{message} Choose another with --data.") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UnusableDataDirectoryError(

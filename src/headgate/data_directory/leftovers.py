@@ -47,8 +47,9 @@ def refuse(
     names = " ".join(str(path) for path in remains)
     return UnusableDataDirectoryError(
         f"The database {database} is missing or empty, but an installation was here: {names}. "
-        "Nothing was changed. To go on with it, bring its database back: headgate restore BACKUP "
-        f"--data {settings.data} (docs/backup.md). To begin anew, move these files away first."
+        "Nothing was changed. To continue with it, restore its database: headgate restore BACKUP "
+        f"--data {settings.data} (docs/backup.md). To start with an empty database, move these "
+        "files away first."
     )
 
 

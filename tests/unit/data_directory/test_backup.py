@@ -87,9 +87,9 @@ def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -
 
 def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
     settings = Settings(data=made / "data")
-    with pytest.raises(BackupNotAllowedError, match="is there already"):
+    with pytest.raises(BackupNotAllowedError, match="exists already"):
         backup.back_up(settings, build_source(settings), made / "backup")
-    with pytest.raises(BackupNotAllowedError, match="is there already"):
+    with pytest.raises(BackupNotAllowedError, match="exists already"):
         backup.back_up(
             settings,
             build_source(settings),
@@ -111,7 +111,7 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(BackupNotAllowedError, match="cannot be written"):
+        with pytest.raises(BackupNotAllowedError, match=r"(?i)cannot (be written|write)"):
             backup.back_up(
                 settings,
                 build_source(settings),
@@ -126,7 +126,7 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
 def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> None:
     settings = Settings(data=made / "data")
     (tmp_path / "file").touch()
-    with pytest.raises(BackupNotAllowedError, match="cannot be written"):
+    with pytest.raises(BackupNotAllowedError, match=r"(?i)cannot (be written|write)"):
         backup.back_up(
             settings,
             build_source(settings),
@@ -142,7 +142,7 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
     open_application(fresh).close()
     (fresh.data / "master.key").unlink()
     before = (fresh.data / DATABASE_FILE).read_bytes()
-    with pytest.raises(BackupNotAllowedError, match="With --replace it is moved aside"):
+    with pytest.raises(BackupNotAllowedError, match="Add --replace to move it aside"):
         backup.restore(
             fresh,
             build_source(fresh),
@@ -209,7 +209,7 @@ def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
     with pytest.raises(DamagedBackupError):
         backup.restore(fresh, build_source(fresh), folder, replace=False)
     (folder / "manifest.json").unlink()
-    with pytest.raises(BackupNotAllowedError, match="is no backup"):
+    with pytest.raises(BackupNotAllowedError, match="is not a backup"):
         backup.restore(fresh, build_source(fresh), folder, replace=False)
     assert not (fresh.data / DATABASE_FILE).exists()
 
@@ -251,7 +251,7 @@ def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
             "INSERT INTO ledger_accounts VALUES ('wallet:x', 'org_x', 'wallet', 1)"
         )
     database.close()
-    with pytest.raises(DamagedBackupError, match="The books do not balance"):
+    with pytest.raises(DamagedBackupError, match="The ledger does not balance"):
         backup.back_up(settings, build_source(settings), tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
 
@@ -277,7 +277,7 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
         told = raised.value.message
         assert str(fresh.data / left) in told
         assert f"headgate restore BACKUP --data {fresh.data}" in told
-        assert "To begin anew, move these files away first." in told
+        assert "To start with an empty database, move these files away first." in told
     assert (fresh.data / left).read_bytes() == b"left"
     (fresh.data / left).unlink()
     backup.restore(

@@ -41,8 +41,10 @@ class ConnectTimeoutError(ConnectError):
 
 
 class PoolExhaustedError(ConnectError):
-    """This process, or its system, has no room for one more connection; the origin is not known to
-    be at fault."""
+    """Report that this process or its system has no room for one more connection.
+
+    It says nothing against the origin.
+    """
 
 
 class TlsError(ConnectError):
@@ -58,19 +60,22 @@ class IdleTimeoutError(EgressError):
 
 
 class TotalTimeoutError(EgressError):
-    """The deadline over everything has passed."""
+    """Report that the deadline of the whole exchange has passed."""
 
     @classmethod
     def unsent(cls, message: str) -> TotalTimeoutError:
-        """One that ended the wait for a connection."""
+        """Return an error for a request that never got a connection."""
         error = cls(message)
         error.sent = False
         return error
 
 
 class DisconnectedError(EgressError):
-    """The peer went away. `reused` marks a kept connection that ended at once, without a byte: it
-    may have ended before the request came, or after the peer has read it."""
+    """Report that the peer went away. `reused` marks a kept connection that ended at once, without
+    a byte.
+
+    Such a connection may have ended before the request arrived, or after the peer has read it.
+    """
 
     def __init__(self, message: str, *, reused: bool = False) -> None:
         super().__init__(message)
@@ -90,5 +95,7 @@ class ResponseTooLargeError(EgressError):
 
 
 class ConnectCancelledError(asyncio.CancelledError):
-    """Cancelled before there was a connection: nothing was sent. `asyncio.timeout` does not take it
-    for its own cancelling: deadlines belong into the request."""
+    """Report a task cancelled before it had a connection: nothing was sent.
+
+    `asyncio.timeout` does not recognize it as its own cancellation: put deadlines into the request.
+    """
