@@ -139,4 +139,4 @@ def test_no_unknown_field_is_taken(operation: Operation) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_operation_looks_at_versions_if_it_says_so(operation: Operation) -> None:
-    assert ("check_match(" in inspect.getsource(operation.handler)) is operation.is_versioned
+    assert ("check_version(" in inspect.getsource(operation.handler)) is operation.is_versioned

@@ -1,4 +1,4 @@
-"""The declared policy of an operation: who may ask for it. `gate` is what enforces it."""
+"""Declares who may call an operation. `gate` enforces it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OWNERS = frozenset({Role.OWNER})
 
 
 class Audience(enum.Enum):
-    """To whom an operation is open at all."""
+    """Name who an operation is open to."""
 
     ANYONE = "anyone"
     """Also without a login."""
@@ -26,8 +26,9 @@ class Audience(enum.Enum):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """A policy. `permission` is what a management key must hold; an empty one is held by no key,
-    so that only a person may. `roles` are those of a person in the organization."""
+    """Declare the policy of an operation. A management key needs `permission`; with an empty
+    one, only people may call it. `roles` are the roles of a person in the organization that
+    allow it."""
 
     audience: Audience
     permission: str = ""
@@ -39,10 +40,12 @@ PERSON = Access(Audience.PERSON)
 
 
 def organization(permission: str, *, roles: frozenset[Role] = MANAGERS) -> Access:
-    """For an organization's managers, and for its keys with that permission (`keys:write`)."""
+    """Allow an organization's managers, and its management keys with the permission
+    (`keys:write`)."""
     return Access(Audience.ORGANIZATION, permission, roles)
 
 
 def platform(permission: str) -> Access:
-    """For the operator, and for keys that hold the permission by name (`platform:write`)."""
+    """Allow the operator of the server, and management keys that name the permission
+    (`platform:write`)."""
     return Access(Audience.PLATFORM, permission)

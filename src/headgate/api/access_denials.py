@@ -1,6 +1,7 @@
-"""Writes down who was not let in: a line in the log, and for people and management keys an entry in
-the audit log. Both are bounded, so that a flood of bad keys fills no disk; what was left out is
-counted and written down when the minute is over.
+"""Records denied requests: a line in the log, and for people and management keys an entry in the
+audit
+log. Both are limited per minute, so that a flood of invalid keys does not fill the disk; how many
+were left out is recorded at the end of the minute.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from headgate.accounts.model import SignInFailedError
 from headgate.accounts.service import TooManySignInsError
 from headgate.api.errors import WrongPasswordError
 from headgate.api.gate import read_tokens
-from headgate.api.storage import Storage
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys.model import KeyKind, read_public_prefix
 from headgate.keys.service import KeyIndex
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.event_limiter import EventLimiter
 
@@ -36,15 +37,15 @@ log = structlog.get_logger(__name__)
 
 
 class SignInAttempt(msgspec.Struct, frozen=True):
-    """For whom somebody tried to sign in: an address in its valid form, and whose it is."""
+    """Hold the normalized e-mail address of a sign-in, and the id of the person who has it."""
 
     email: str
     person_id: str
 
 
 class DeniedRequest(msgspec.Struct, frozen=True):
-    """Somebody who was not let in. `token` is never written down, only the part of it that may be
-    shown; `reason` is the code of the error."""
+    """Describe a denied request. Of `token` only the public part is recorded; `reason` is the
+    code of the error."""
 
     api: str
     reason: str
@@ -52,30 +53,30 @@ class DeniedRequest(msgspec.Struct, frozen=True):
     token: bytes = b""
     user_agent: str = ""
     sign_in: SignInAttempt | None = None
-    is_persons: bool = False
-    """Whether it was a person's way in that was tried."""
+    is_person: bool = False
+    """Whether a person tried to sign in, or sent a token that is no API key."""
 
 
 class AccessDenialLog:
-    """The refusals of one process. Called on the event loop only."""
+    """Record the denied requests of this process. Only for use on the event loop."""
 
-    def __init__(self, storage: Storage, audit: AuditLog, key_index: KeyIndex) -> None:
+    def __init__(self, storage: AsyncDatabase, audit: AuditLog, key_index: KeyIndex) -> None:
         self._storage = storage
         self._audit = audit
         self._key_index = key_index
-        self._lines = EventLimiter(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
-        self._entries = EventLimiter(
+        self._log_lines = EventLimiter(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
+        self._audit_entries = EventLimiter(
             in_all=AUDIT_ENTRIES_MAX, of_address=AUDIT_ENTRIES_OF_ADDRESS_MAX
         )
         self._window: asyncio.TimerHandle | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def note(self, denied: DeniedRequest) -> None:
-        """Write a refusal down, or count it where there are too many. Never raises or waits."""
+    def record(self, denied: DeniedRequest) -> None:
+        """Record a denied request, or count it if there are too many. Never raises or waits."""
         if self._window is None:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(WINDOW_SECONDS, self.end_window)
-        if self._lines.take(denied.address):
+        if self._log_lines.take(denied.address):
             log.warning(
                 "access.refused",
                 face=denied.api,
@@ -84,17 +85,17 @@ class AccessDenialLog:
                 key=read_public_prefix(denied.token),
             )
         event = self._find_event(denied)
-        if event is not None and self._entries.take(denied.address):
+        if event is not None and self._audit_entries.take(denied.address):
             self._write(describe_actor(denied, event), event)
 
-    def note_key(self, error: HeadgateError, token: bytes, address: str) -> None:
-        """As `note`, for a model call."""
-        self.note(DeniedRequest("/v1", error.code, address, token))
+    def record_model_call(self, error: HeadgateError, token: bytes, address: str) -> None:
+        """Record a model call whose API key was rejected."""
+        self.record(DeniedRequest("/v1", error.code, address, token))
 
     def end_window(self) -> None:
-        """Write down how many refusals of the minute were left out."""
+        """Record how many denied requests of the minute were left out."""
         self._window = None
-        lines, entries = self._lines.end(), self._entries.end()
+        lines, entries = self._log_lines.end(), self._audit_entries.end()
         if lines is not None:
             log.warning("access.refused_more", **msgspec.structs.asdict(lines))
         if entries is not None:
@@ -106,34 +107,34 @@ class AccessDenialLog:
         if denied.token.startswith(ADMIN_PREFIX.encode()):
             key_id, organization_id = self._key_index.find_owner(denied.token) or (UNKNOWN, None)
             return AuditEvent("key.refused", organization_id, key_id, changes)
-        if denied.is_persons:
+        if denied.is_person:
             person_id = denied.sign_in.person_id if denied.sign_in is not None else ""
             return AuditEvent("person.sign_in_refused", None, person_id or UNKNOWN, changes)
         return None
 
     def _write(self, by: Actor, event: AuditEvent) -> None:
         task = asyncio.get_running_loop().create_task(self._record(by, event))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _record(self, by: Actor, event: AuditEvent) -> None:
         def record(connection: sa.Connection) -> None:
             self._audit.record(connection, by, event)
 
-        # While the database takes no writes, the log has the line.
+        # The log has the line even while the database cannot be written.
         with contextlib.suppress(HeadgateError):
             await self._storage.write(record)
 
 
 def describe_actor(denied: DeniedRequest, event: AuditEvent) -> Actor:
-    """As the audit log names somebody who proved nothing."""
+    """Return the actor of an audit entry about somebody who is not authenticated."""
     kind = ActorKind.KEY if event.action == "key.refused" else ActorKind.PERSON
     name = denied.sign_in.email if denied.sign_in is not None else ""
     return Actor(kind, event.object_id, name, denied.address, denied.user_agent)
 
 
 def find_denied_request(request: Request, error: HeadgateError) -> DeniedRequest | None:
-    """What an error of the API says of somebody who was not let in; None for any other error."""
+    """Return what an error tells of a denied request; None for any other error."""
     is_sign_in = isinstance(error, SignInFailedError | TooManySignInsError | WrongPasswordError)
     if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
         return None
@@ -147,5 +148,5 @@ def find_denied_request(request: Request, error: HeadgateError) -> DeniedRequest
         token=(b"" if is_sign_in else next(iter(keys or marked), b"")),
         user_agent=request.headers.get("user-agent", "")[:256],
         sign_in=getattr(request.state, "sign_in", None),
-        is_persons=is_sign_in or (bool(tokens) and not marked),
+        is_person=is_sign_in or (bool(tokens) and not marked),
     )

@@ -1,4 +1,4 @@
-"""The ASGI application: everything that is not a model call."""
+"""Builds the ASGI application: everything that is not a model call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import headgate
-from headgate.api.unserved import Unserved
+from headgate.api.not_found import NotFoundHandler
 
 
 class ReadinessCheck(Protocol):
-    """Whether calls can be served."""
+    """Tell whether calls can be served."""
 
     def check(self) -> str | None:
-        """None when they can; otherwise the reason in a few words."""
+        """Return None if calls can be served, or the reason in a few words."""
         ...
 
 
@@ -29,7 +29,7 @@ def build_app(
     make_id: Callable[[str], str],
     platform: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The routes of operators: health, metrics, and what this is; with them, the platform API."""
+    """Build the application: health, metrics, the root page, and the routes of the platform API."""
 
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "live"})
@@ -52,7 +52,7 @@ def build_app(
             }
         )
 
-    unserved = Unserved(make_id)
+    not_found = NotFoundHandler(make_id)
     app = Starlette(
         routes=[
             *platform,
@@ -61,7 +61,10 @@ def build_app(
             Route("/health/ready", ready),
             Route("/metrics", metrics),
         ],
-        exception_handlers={404: unserved.refuse_address, 405: unserved.refuse_method},
+        exception_handlers={
+            404: not_found.answer_not_found,
+            405: not_found.answer_method_not_allowed,
+        },
     )
     app.router.redirect_slashes = False
     return app

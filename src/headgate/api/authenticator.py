@@ -14,8 +14,8 @@ from headgate.accounts.service import AccountLinking, SessionService, derive_csr
 from headgate.api.cookies import Cookies
 from headgate.api.errors import ForbiddenError, InvalidCsrfTokenError, NotAuthenticatedError
 from headgate.api.principal import Principal, PrincipalKind
-from headgate.api.storage import Storage
 from headgate.audit.model import Actor, ActorKind
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.errors import HeadgateError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RequestAuthenticator:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: AsyncDatabase,
         sessions: SessionService,
         account_linking: AccountLinking,
         *,

@@ -1,7 +1,8 @@
-"""The errors of the platform API, in its own shape.
+"""The errors of the platform API, and their bodies and headers.
 
-`{"detail": "<text>", "code": "<code>"}` ordinarily; 422 with `{"detail": [{"loc", "msg", "type"}]}`
-where a field is at fault. What is missing and what is somebody else's give the same bytes (M7).
+Most errors are `{"detail": "<text>", "code": "<code>"}`. Errors of fields have status 422 and the
+body `{"detail": [{"loc", "msg", "type"}]}`. Missing objects and objects of other organizations
+get the same bytes, so that nobody can find out which ids exist.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class FieldDetails(msgspec.Struct):
 
 @contextlib.contextmanager
 def rename_params(names: Mapping[str, str]) -> Generator[None]:
-    """Errors name the fields of the body, where the feature calls them otherwise."""
+    """Rename the fields that errors name, from the feature's names to those of the body."""
     try:
         yield
     except HeadgateError as error:
@@ -166,26 +167,25 @@ def rename_params(names: Mapping[str, str]) -> Generator[None]:
         raise
 
 
-def status_of(error: HeadgateError) -> int:
-    """The status of an error: one that names a field of the body is always 422."""
+def find_status(error: HeadgateError) -> int:
+    """Return the HTTP status of an error. Errors that name a field are 422."""
     if error.kind is Kind.INVALID and error.param is not None:
         return FIELD_STATUS
     return error.kind.value
 
 
-def describe(error: HeadgateError) -> dict[str, Any]:
-    """The body of an error."""
+def build_body(error: HeadgateError) -> dict[str, Any]:
     if error.kind is Kind.MISSING:
         return NOT_FOUND
     if isinstance(error, InvalidFieldError):
-        return _describe_field(list(error.loc), error.message, error.type)
-    if error.param is not None and status_of(error) == FIELD_STATUS:
-        return _describe_field(["body", *error.param.split(".")], error.message, error.code)
+        return _build_field_body(list(error.loc), error.message, error.type)
+    if error.param is not None and find_status(error) == FIELD_STATUS:
+        return _build_field_body(["body", *error.param.split(".")], error.message, error.code)
     return {"detail": mask_text(error.message), "code": error.code}
 
 
-def advise(error: HeadgateError) -> dict[str, str]:
-    """The headers that belong to an error."""
+def build_headers(error: HeadgateError) -> dict[str, str]:
+    """Return the headers that belong to an error: authentication, retry and rate limits."""
     headers: dict[str, str] = {}
     if error.kind is Kind.UNAUTHENTICATED:
         headers["www-authenticate"] = 'Bearer realm="headgate"'
@@ -199,7 +199,7 @@ def advise(error: HeadgateError) -> dict[str, str]:
     return headers
 
 
-def _describe_field(loc: list[str | int], message: str, code: str) -> dict[str, Any]:
-    """A secret that was written in the place of a field's name must not be repeated."""
+def _build_field_body(loc: list[str | int], message: str, code: str) -> dict[str, Any]:
+    """Mask secrets in the path, too: a client may have sent one in the place of a field's name."""
     named = [mask_text(step) if isinstance(step, str) else step for step in loc]
     return {"detail": [{"loc": named, "msg": mask_text(message), "type": code}]}

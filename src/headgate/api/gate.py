@@ -1,4 +1,4 @@
-"""The one authorization gate (law 7): who asks, for which organization, and whether they may."""
+"""The one place that authorizes requests of the platform API (law 7)."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ FOREIGN = "You do not manage this organization: it is not yours, or your role do
 
 
 class AuthorizedPrincipal(msgspec.Struct, frozen=True):
-    """Who was let through, and for which organization."""
+    """Hold who was authorized, and for which organization."""
 
     principal: Principal
     organization_id: str | None
 
 
 Identify = Callable[[Request, str], Awaitable[Principal | None]]
-"""The person of a request and its bearer token (empty: none); None where there is none. Raises
-`NotAuthenticatedError` for a login that is no longer good."""
+"""Returns the person of a request and of its bearer token (empty: none), or None. Raises
+`NotAuthenticatedError` for a login that has ended."""
 
 
 class Gate:
-    """Lets a request through to an operation, or raises why not."""
+    """Authorize requests of operations, or raise why not."""
 
     def __init__(
         self,
@@ -57,9 +57,11 @@ class Gate:
         self._public_url = public_url
 
     async def admit(self, request: Request, access: Access) -> AuthorizedPrincipal:
-        """Raises `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
-        `ForbiddenError` and its kinds, and `AddressOutOfScopeError` and `RateLimitedError` for a
-        key."""
+        """Return who sends the request, if its policy allows them.
+
+        Raises `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
+        `ForbiddenError` or a subclass; for keys `AddressOutOfScopeError` and `RateLimitedError`.
+        """
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
             return AuthorizedPrincipal(ANONYMOUS, None)
@@ -101,7 +103,7 @@ class Gate:
 
 
 def read_tokens(request: Request) -> list[str]:
-    """What was presented: a bearer token, `x-api-key`, `api-key`. Nothing else counts (M1)."""
+    """Return the tokens of a request: a bearer token, `x-api-key` and `api-key`, in this order."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     tokens = [token] if scheme.lower() == "bearer" else []
     for name in KEY_HEADERS:
@@ -110,8 +112,8 @@ def read_tokens(request: Request) -> list[str]:
 
 
 def check_origin(request: Request, public_url: str | None) -> None:
-    """Raise `ForbiddenOriginError` for a change that a page of another site made a browser send:
-    there is no session yet whose token it would have to know (login CSRF)."""
+    """Raise `ForbiddenOriginError` for a change that a page of another site made a browser send.
+    Operations without a login have no session token that would prove it (login CSRF)."""
     origin = request.headers.get("origin")
     if origin is None or request.method in ("GET", "HEAD"):
         return
@@ -125,7 +127,7 @@ def check_origin(request: Request, public_url: str | None) -> None:
 
 
 def check_operator(principal: Principal, access: Access) -> None:
-    """Raises `ForbiddenError` for all but the operator of the installation."""
+    """Raise `ForbiddenError` unless the principal is the operator of the server."""
     if principal.is_operator:
         return
     grant = principal.grant
@@ -137,7 +139,8 @@ def check_operator(principal: Principal, access: Access) -> None:
 
 
 def check_manager(principal: Principal, access: Access, request: Request) -> str:
-    """The organization of the header, which this principal manages. Raises `ForbiddenError`."""
+    """Return the organization of the header, if the principal manages it. Raises
+    `ForbiddenError` and `MissingOrganizationHeaderError`."""
     grant = principal.grant
     if grant is not None and not grant.management:
         raise ForbiddenError(

@@ -1,9 +1,9 @@
-"""How an operation of the API is declared: one function, with its address and policy beside it.
+"""Declares operations of the platform API: one function, with its address and policy beside it.
 
-    OPERATIONS = Operations("API keys", "Keys that open the gate.")
+    OPERATIONS = Operations("API keys", "Keys of an organization.")
 
     @OPERATIONS.post(
-        "/api/api-keys", access=organization("keys:write"), status=201, summary="Issue a key"
+        "/api/api-keys", access=organization("keys:write"), status=201, summary="Create an API key"
     )
     async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyResponse:
         ...
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 Handler = Callable[[Any], Awaitable[Any]]
 ANY_VERSION = "*"
 VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
-"""As ETag has it, or the bare number."""
+"""A version as an ETag, or as the bare number."""
 
 
 class IdempotencyKeyReusedError(HeadgateError):
@@ -56,7 +56,7 @@ class IdempotencyKeyReusedError(HeadgateError):
 
 
 class RepeatedRequestError(Exception):
-    """The request came before; this is what was answered then."""
+    """Carry the stored response of a request that is repeated."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class RepeatedRequestError(Exception):
 
 
 class ResponseHead(msgspec.Struct):
-    """What an answer has beside its body. `cookies` are whole `set-cookie` values."""
+    """Hold the status, headers and cookies of a response. `cookies` are `set-cookie` values."""
 
     status: int
     headers: dict[str, str] = {}
@@ -72,7 +72,7 @@ class ResponseHead(msgspec.Struct):
 
 
 class RequestContext(Generic[Query, Body]):
-    """One request that the gate has let through."""
+    """Hold one authorized request, with access to the services and the database."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class RequestContext(Generic[Query, Body]):
 
     @property
     def organization_id(self) -> str:
-        """Whose objects these are; only for operations of an organization."""
+        """The authorized organization. Only operations of an organization have one."""
         assert self._organization_id is not None, "the operation is of no organization"
         return self._organization_id
 
@@ -111,8 +111,8 @@ class RequestContext(Generic[Query, Body]):
         return await self.services.storage.write(work)
 
     async def create(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """As `write`, for what makes an object: `work` gives the answer itself, which is kept for
-        a repetition under the same `Idempotency-Key` (24 hours)."""
+        """Create an object in a transaction. `work` returns the response, which is stored for 24
+        hours and returned again if the request is repeated with the same `Idempotency-Key`."""
         claim = self._claim
         if claim is None:
             return await self.write(work)
@@ -122,7 +122,7 @@ class RequestContext(Generic[Query, Body]):
             try:
                 known = idempotency.find_response(connection, claim, now=now)
             except idempotency.IdempotencyMismatchError as error:
-                message = "This Idempotency-Key was used for another request. Take a new one."
+                message = "This Idempotency-Key was used for another request. Use a new one."
                 raise IdempotencyKeyReusedError(message) from error
             if known is not None:
                 raise RepeatedRequestError(known)
@@ -132,23 +132,21 @@ class RequestContext(Generic[Query, Body]):
 
         return await self.write(make_once)
 
-    def check_match(self, version: int) -> None:
-        """Raise `OutdatedVersionError` where `If-Match` names another version than the stored
-        one.
-        """
-        wanted = read_match(self.request)
-        if wanted is not None and wanted != version:
+    def check_version(self, version: int) -> None:
+        """Raise `OutdatedVersionError` if `If-Match` names another version than the stored one."""
+        version_named = parse_if_match(self.request)
+        if version_named is not None and version_named != version:
             raise OutdatedVersionError(
-                f"This was changed meanwhile: it is at version {version}. Read it again."
+                f"The object was changed and is at version {version} now. Read it again."
             )
 
 
-def read_match(request: Request) -> int | None:
-    """The version that `If-Match` names, None for any. Raises `InvalidFieldError`."""
-    wanted = request.headers.get("if-match", ANY_VERSION).strip()
-    if wanted == ANY_VERSION:
+def parse_if_match(request: Request) -> int | None:
+    """Return the version that `If-Match` names, None for any. Raises `InvalidFieldError`."""
+    version_named = request.headers.get("if-match", ANY_VERSION).strip()
+    if version_named == ANY_VERSION:
         return None
-    named = VERSION.fullmatch(wanted)
+    named = VERSION.fullmatch(version_named)
     if named is None:
         raise InvalidFieldError(
             'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
@@ -157,7 +155,7 @@ def read_match(request: Request) -> int | None:
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one address, with all that its schema, its gate and its tests need."""
+    """Describe one operation: all that its route, its document and its tests need."""
 
     method: str
     path: str
@@ -173,26 +171,26 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[int, ...]
     example: Any
     is_versioned: bool = False
-    """Whether its object counts its changes; of another, no version that is named is the one."""
+    """Whether its object has a version, which `If-Match` can name."""
 
     @property
     def id(self) -> str:
-        """Its name in the schema."""
+        """The `operationId` in the document."""
         return self.handler.__name__  # type: ignore[attr-defined]
 
     @property
     def takes_organization(self) -> bool:
-        """Whether `X-Organization-ID` has to be there."""
+        """Whether the header `X-Organization-ID` is required."""
         return self.access.audience is Audience.ORGANIZATION
 
     @property
     def changes(self) -> bool:
-        """Whether it does anything but read."""
+        """Whether it does more than read."""
         return self.method not in ("GET", "HEAD")
 
 
 class Operations:
-    """The operations of one module, collected by its decorators."""
+    """Collect the operations of one module; its methods are decorators."""
 
     def __init__(self, tag: str, description: str) -> None:
         self.tag = tag
@@ -200,23 +198,18 @@ class Operations:
         self.all: list[Operation] = []
 
     def get(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
-        """An operation that reads. `declared`: see `_declare`."""
         return self._declare("GET", path, **declared)
 
     def post(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
-        """An operation that makes or does something."""
         return self._declare("POST", path, **declared)
 
     def put(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
-        """An operation that replaces."""
         return self._declare("PUT", path, **declared)
 
     def patch(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
-        """An operation that changes what is given and nothing else."""
         return self._declare("PATCH", path, **declared)
 
     def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
-        """An operation that removes."""
         return self._declare("DELETE", path, **declared)
 
     def _declare(
@@ -231,9 +224,9 @@ class Operations:
         example: Any = None,
         is_versioned: bool | None = None,
     ) -> Callable[[Handler], Handler]:
-        """`errors` are statuses beyond those of every such operation; `example` is a body (or,
-        where there is none, an answer) for the schema. `is_versioned`: see `Operation`; unless
-        it is said, what changes or removes something is."""
+        """Return a decorator that registers a handler. `errors` are statuses beyond the usual
+        ones. `example` is a body, or a response if there is no body. `is_versioned` is by
+        default true for methods that change or remove an object."""
 
         def register(handler: Handler) -> Handler:
             hints = typing.get_type_hints(handler)

@@ -1,4 +1,5 @@
-"""The path of one request through the API: gate, query, body, handler, answer."""
+"""Handles a request of the platform API: authorization, query, body, the operation itself,
+response."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from headgate.api.errors import (
     JSON,
     InvalidFieldError,
     OutdatedVersionError,
-    advise,
-    describe,
-    status_of,
+    build_body,
+    build_headers,
+    find_status,
 )
 from headgate.api.gate import Gate
 from headgate.api.operation import (
@@ -24,30 +25,30 @@ from headgate.api.operation import (
     RepeatedRequestError,
     RequestContext,
     ResponseHead,
-    read_match,
+    parse_if_match,
 )
 from headgate.api.principal import Principal
-from headgate.api.reading import read_body, read_query, take_body
+from headgate.api.reading import parse_body, parse_query, receive_body
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
 
-REPETITION_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 VERSION_FIELD = "version"
 
-SAFE_HEADERS = {
+SECURITY_HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer: it is for its asker alone, it is no page, and no page may show it."""
+"""Sent with every response: it must not be cached, run as a page, or be shown in one."""
 
 log = structlog.get_logger(__name__)
 
 
 class OperationHandler:
-    """Serves one operation."""
+    """Serve one operation."""
 
     def __init__(self, operation: Operation, services: Services, gate: Gate) -> None:
         self._operation = operation
@@ -55,36 +56,36 @@ class OperationHandler:
         self._gate = gate
 
     async def serve(self, request: Request) -> Response:
-        """Answer a request; every error in the API's own shape."""
+        """Answer a request; errors are answered in the platform API's format."""
         request_id = self._services.ids.make("req")
         try:
             response = await self._answer(request)
         except HeadgateError as error:
             denied = find_denied_request(request, error)
             if denied is not None:
-                self._services.denials.note(denied)
+                self._services.denials.record(denied)
             response = render_error(error)
         except ClientDisconnect:
-            # Nobody reads this: the edge has told a client that is too slow, others are gone.
+            # Nobody reads this: the edge has answered a slow client, others have disconnected.
             response = Response(status_code=408)
-        # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
+        # The client must get an answer, but no details: the log has those.
         except Exception:
             log.exception("api.fault", request_id=request_id, operation=self._operation.id)
             response = render_fault(request_id)
         response.headers["x-request-id"] = request_id
-        response.headers.update(SAFE_HEADERS)
+        response.headers.update(SECURITY_HEADERS)
         return response
 
     async def _answer(self, request: Request) -> Response:
         operation = self._operation
         admitted = await self._gate.admit(request, operation.access)
-        query = read_query(request, operation.query)
-        if operation.changes and read_match(request) is not None and not operation.is_versioned:
+        query = parse_query(request, operation.query)
+        if operation.changes and parse_if_match(request) is not None and not operation.is_versioned:
             raise OutdatedVersionError(
-                "This has no versions, so that none is the one that was named."
+                "This object has no versions. Send the request without If-Match."
             )
-        raw = await take_body(request) if operation.changes else b""
-        body = read_body(request, raw, operation.body) if operation.changes else operation.body()
+        raw = await receive_body(request) if operation.changes else b""
+        body = parse_body(request, raw, operation.body) if operation.changes else operation.body()
         response_head = ResponseHead(operation.status)
         context = RequestContext(
             request,
@@ -93,7 +94,7 @@ class OperationHandler:
             organization_id=admitted.organization_id,
             query=query,
             body=body,
-            claim=read_claim(request, operation, admitted.principal, raw=raw),
+            claim=build_idempotency_claim(request, operation, admitted.principal, raw=raw),
             response_head=response_head,
         )
         try:
@@ -109,14 +110,15 @@ class OperationHandler:
         )
 
 
-def read_claim(
+def build_idempotency_claim(
     request: Request, operation: Operation, principal: Principal, *, raw: bytes
 ) -> IdempotencyClaim | None:
-    """By what this request would be known again; None where it does not ask for that."""
+    """Return what the request is recognized by when it is repeated; None without an idempotency
+    key."""
     key = request.headers.get("idempotency-key")
     if key is None or operation.method != "POST":
         return None
-    if not REPETITION_KEY.fullmatch(key):
+    if not IDEMPOTENCY_KEY.fullmatch(key):
         message = "An idempotency key is 1 to 255 printable characters without blanks."
         raise InvalidFieldError(message, ("header", "Idempotency-Key"))
     organization_id = request.headers.get("x-organization-id", "")
@@ -125,7 +127,6 @@ def read_claim(
 
 
 def render(response_head: ResponseHead, body: bytes | None) -> Response:
-    """An answer with its headers and cookies."""
     response = Response(
         body, response_head.status, response_head.headers, media_type=None if body is None else JSON
     )
@@ -135,13 +136,12 @@ def render(response_head: ResponseHead, body: bytes | None) -> Response:
 
 
 def render_error(error: HeadgateError) -> Response:
-    """An error in the API's own shape."""
-    body = msgspec.json.encode(describe(error))
-    return Response(body, status_of(error), advise(error), media_type=JSON)
+    body = msgspec.json.encode(build_body(error))
+    return Response(body, find_status(error), build_headers(error), media_type=JSON)
 
 
 def render_fault(request_id: str) -> Response:
-    """A fault of ours: the log has the rest under the same id."""
-    detail = f"Something went wrong here. The log has it under {request_id}."
+    """Return the answer to an unexpected exception. The log has its details under the same id."""
+    detail = f"An unexpected error occurred. The server's log has it under {request_id}."
     body = msgspec.json.encode({"detail": detail, "code": "internal_error"})
     return Response(body, 500, media_type=JSON)

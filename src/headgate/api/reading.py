@@ -1,4 +1,5 @@
-"""Reads query and body of a request into the declared types, or says which field is wrong."""
+"""Parses the query and the body of a request into the declared types, and names the field that
+is wrong."""
 
 from __future__ import annotations
 
@@ -32,38 +33,38 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
-def read_query(request: Request, wanted: type[StructT]) -> StructT:
-    """The query's parameters. Raises `InvalidFieldError`."""
+def parse_query(request: Request, struct: type[StructT]) -> StructT:
+    """Return the parameters of the query. Raises `InvalidFieldError`."""
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
-            raise InvalidFieldError("This parameter is there twice.", ("query", name), "duplicate")
-        if name in list_times(wanted) and NUMBER.fullmatch(value):
-            raise InvalidFieldError("A time is written as RFC 3339 has it.", ("query", name))
+            raise InvalidFieldError("This parameter is given twice.", ("query", name), "duplicate")
+        if name in list_time_fields(struct) and NUMBER.fullmatch(value):
+            raise InvalidFieldError("Write times in RFC 3339 format.", ("query", name))
         given[name] = value
     try:
-        return _place_times(msgspec.convert(given, wanted, strict=False), "query")
+        return _normalize_times(msgspec.convert(given, struct, strict=False), "query")
     except msgspec.ValidationError as error:
-        raise _refuse(error, "query") from error
+        raise _build_field_error(error, "query") from error
 
 
-def read_body(request: Request, body: bytes, wanted: type[StructT]) -> StructT:
-    """The JSON body.
-
-    Raises `MalformedJsonError`, `UnsupportedMediaTypeError` and `InvalidFieldError`.
-    """
-    if wanted is Empty and not body:
-        return wanted()
+def parse_body(request: Request, body: bytes, struct: type[StructT]) -> StructT:
+    """Return the JSON body. Raises `MalformedJsonError`, `UnsupportedMediaTypeError` and
+    `InvalidFieldError`."""
+    if struct is Empty and not body:
+        return struct()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "") and not kind.endswith("+json"):
         raise UnsupportedMediaTypeError(f"This address reads application/json, not {kind[:64]!r}.")
     if not body:
-        raise InvalidFieldError("A JSON object is wanted here.", ("body",), "missing")
+        raise InvalidFieldError(
+            "The request needs a JSON object as its body.", ("body",), "missing"
+        )
     try:
         json_limits.check(body, JSON_LIMITS)
-        return _place_times(msgspec.json.decode(body, type=wanted), "body")
+        return _normalize_times(msgspec.json.decode(body, type=struct), "body")
     except msgspec.ValidationError as error:
-        raise _refuse(error, "body", _find_key(error, body, wanted)) from error
+        raise _build_field_error(error, "body", _find_invalid_key(error, body, struct)) from error
     except JsonLimitError as error:
         raise MalformedJsonError(f"The body cannot be read: {error.message}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -71,35 +72,37 @@ def read_body(request: Request, body: bytes, wanted: type[StructT]) -> StructT:
 
 
 @functools.cache
-def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
-    """The fields that are times: these are texts here, where msgspec would take a number, too."""
-    hints = typing.get_type_hints(wanted)
+def list_time_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the names of the fields that are times. They must be strings here; msgspec would
+    accept numbers, too."""
+    hints = typing.get_type_hints(struct)
     return frozenset(name for name, hint in hints.items() if _is_time(hint))
 
 
-def _place_times(read: StructT, place: str) -> StructT:
-    """Read times without an offset as UTC. Raises `InvalidFieldError` for one of no year in UTC."""
-    for name in list_times(type(read)):
-        at = getattr(read, name)
+def _normalize_times(struct_value: StructT, place: str) -> StructT:
+    """Set UTC for times without an offset. Raises `InvalidFieldError` for years outside 1 to
+    9999."""
+    for name in list_time_fields(type(struct_value)):
+        at = getattr(struct_value, name)
         if not isinstance(at, datetime.datetime):
             continue
         if at.tzinfo is None:
             at = at.replace(tzinfo=datetime.UTC)
-            msgspec.structs.force_setattr(read, name, at)
+            msgspec.structs.force_setattr(struct_value, name, at)
         try:
             to_datetime(at.timestamp())
         except (ValueError, OverflowError) as error:
-            message = "In UTC, this time is outside of the years 1 to 9999."
+            message = "In UTC, this time is outside the years 1 to 9999."
             raise InvalidFieldError(message, (place, name)) from error
-    return read
+    return struct_value
 
 
-def _find_key(
-    error: msgspec.ValidationError, body: bytes, wanted: type[msgspec.Struct]
+def _find_invalid_key(
+    error: msgspec.ValidationError, body: bytes, struct: type[msgspec.Struct]
 ) -> str | None:
-    """The key at fault of the map that an error speaks of; None where it speaks of none.
+    """Return the key of a map that a validation error is about; None if it is about no map.
 
-    Msgspec says only `[...]`. The map is halved until one key is left that fails alike.
+    Msgspec names it only as `[...]`, so the map is halved until one key with this error is left.
     """
     message = str(error)
     found = _WHERE.fullmatch(message)
@@ -116,13 +119,13 @@ def _find_key(
     while len(keys) > 1:
         half = keys[: len(keys) // 2]
         parent[step] = {key: entries[key] for key in half}
-        keys = half if _fails_alike(value, wanted, message) else keys[len(half) :]
+        keys = half if _fails_with(value, struct, message) else keys[len(half) :]
     return keys[0]
 
 
-def _fails_alike(value: Any, wanted: type[msgspec.Struct], message: str) -> bool:
+def _fails_with(value: Any, struct: type[msgspec.Struct], message: str) -> bool:
     try:
-        msgspec.convert(value, wanted)
+        msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
         return str(error) == message
     return False
@@ -132,24 +135,24 @@ def _is_time(hint: object) -> bool:
     return hint is datetime.datetime or any(map(_is_time, typing.get_args(hint)))
 
 
-async def take_body(request: Request) -> bytes:
-    """The bytes of the body. Raises `BodyTooLargeError`."""
+async def receive_body(request: Request) -> bytes:
+    """Return the bytes of the body. Raises `BodyTooLargeError`."""
     announced = int(request.headers.get("content-length") or 0)
     if announced > BODY_BYTES_MAX:
         # Before the first read: a client that waits to be asked for its body is not asked.
-        raise BodyTooLargeError(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+        raise BodyTooLargeError(f"The body is larger than {BODY_BYTES_MAX} bytes.")
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLargeError(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+            raise BodyTooLargeError(f"The body is larger than {BODY_BYTES_MAX} bytes.")
     return body
 
 
-def _refuse(
+def _build_field_error(
     error: msgspec.ValidationError, place: str, key: str | None = None
 ) -> InvalidFieldError:
-    """Msgspec's sentence, with its path as a list of names; `key` is that of the map in it."""
+    """Turn msgspec's path into a list of names. `key` is the key of the map in it."""
     message, loc = str(error), [place]
     found = _WHERE.fullmatch(message)
     path: list[str | int] = [*loc]
@@ -162,10 +165,10 @@ def _refuse(
     field = _FIELD.search(message)
     if field is not None:
         path.append(field[1])
-    return InvalidFieldError(f"{message}.", tuple(path), _name_fault(message))
+    return InvalidFieldError(f"{message}.", tuple(path), _find_code(message))
 
 
-def _name_fault(message: str) -> str:
+def _find_code(message: str) -> str:
     if "missing required" in message:
         return "missing"
     return "unknown_field" if "unknown field" in message else "invalid"

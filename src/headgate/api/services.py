@@ -13,7 +13,6 @@ from headgate.accounts.service import (
 )
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
-from headgate.api.storage import Storage
 from headgate.audit.service import AuditLog
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -27,6 +26,7 @@ from headgate.credentials.service import (
 )
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.vault.jobs import RotationRunner
@@ -34,9 +34,7 @@ from headgate.vault.service import SecretService
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """The services of one process."""
-
-    storage: Storage
+    storage: AsyncDatabase
     clock: Clock
     ids: IdGenerator
     audit: AuditLog

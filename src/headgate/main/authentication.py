@@ -9,7 +9,7 @@ from headgate.accounts.service import AccountLinking, LoginRateLimiter
 from headgate.api.authentication import AuthenticationMethods
 from headgate.api.authenticator import RequestAuthenticator
 from headgate.api.cookies import Cookies
-from headgate.api.storage import Storage
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.http.message import Client
 from headgate.main.application import Application
 from headgate.settings import Settings
@@ -21,7 +21,7 @@ CALLBACK_PATH = "/api/session/oidc/callback"
 
 
 def build_authentication(
-    application: Application, storage: Storage, client: Client
+    application: Application, storage: AsyncDatabase, client: Client
 ) -> AuthenticationMethods:
     settings = application.settings
     cookies = Cookies(is_secure=_is_secure(settings))

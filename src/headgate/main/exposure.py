@@ -1,4 +1,4 @@
-"""Refuses a start that would put keys and answers on the network in the clear."""
+"""Refuses a start that would send keys and answers unencrypted over a network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class InvalidCertificateError(HeadgateError):
 
 
 def check_certificate(settings: Settings) -> None:
-    """Raise for a certificate or key that TLS cannot be made with."""
+    """Raise for a certificate or key that TLS cannot use."""
     certificate, key = settings.ssl_certfile, settings.ssl_keyfile
     if certificate is None:
         if key is not None:
@@ -43,13 +43,14 @@ def check_certificate(settings: Settings) -> None:
     except OSError as error:
         pair = certificate if key is None else f"{certificate} and {key}"
         raise InvalidCertificateError(
-            f"No TLS can be made with {pair}: {error.strerror or error}. "
-            "A certificate chain and its private key are wanted, both in PEM."
+            f"TLS cannot use {pair}: {error.strerror or error}. "
+            "Give a certificate chain and its private key, both in PEM format."
         ) from error
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise for an address that others can reach without TLS, unless that was asked for."""
+    """Raise if other machines can reach the address without TLS, unless the operator allowed
+    that."""
     if (
         settings.ssl_certfile
         or settings.allow_public_without_tls

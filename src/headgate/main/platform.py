@@ -1,4 +1,4 @@
-"""Builds the platform API on the services of an installation."""
+"""Builds the platform API from the parts of the application."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def build(
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
 ) -> list[BaseRoute]:
-    """Every route of the API. What it sends itself goes through `client`, is recorded by
-    `settlement`, and told to `observe`."""
+    """Return the routes of the platform API. Requests that it sends itself go through `client`,
+    are recorded by `settlement`, and reported to `observe`."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
     services = Services(
@@ -75,6 +75,5 @@ def build(
 def build_access_denial_log(
     application: Application, writer: Writer, *, reload: Callable[[], None]
 ) -> AccessDenialLog:
-    """What writes down who was not let in."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
     return AccessDenialLog(storage, application.audit, application.key_index)

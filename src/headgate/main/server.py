@@ -85,7 +85,7 @@ def serve(settings: Settings) -> None:
             try:
                 return _open_and_serve(settings, listeners)
             except (StorageUnavailableError, UnusableSchemaError, OSError) as error:
-                reason = waiting.describe_lack(settings, error)
+                reason = waiting.explain_lack_of_room(settings, error)
                 if reason is None:
                     raise
             if not waiting.wait_for_room(settings, listeners, reason):
@@ -264,7 +264,7 @@ def _build_handler(
         pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
-        on_unauthenticated=denials.note_key,
+        on_unauthenticated=denials.record_model_call,
     )
 
 

@@ -1,4 +1,4 @@
-"""A start on a full disk: alive, unready, and ready as soon as there is room."""
+"""Answers requests while the server waits for disk space at its start: alive and not ready."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ from headgate.settings import Settings
 
 PROBE_SECONDS = 1.0
 PROBE_BYTES = 1 << 20
-"""What a start writes at least: the log's index, a commit, the tables of a new database."""
+"""The least that a start writes: the log's index, a commit, the tables of a new database."""
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 log = structlog.get_logger(__name__)
 
 
 class Unready:
-    """The health, the handler of `/v1`, and the answer below `/api`, of a server that has no
-    database."""
+    """Answer health checks, model calls and requests to /api before there is a database."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -59,14 +58,13 @@ class Unready:
         exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))
 
     async def refuse_api(self, _request: Request) -> Response:
-        """503 for every operation of the platform API."""
+        """Answer 503 to any request of the platform API."""
         error = self._explain()
         headers = {"retry-after": f"{RETRY_AFTER_SECONDS:.0f}"}
         body = {"detail": error.message, "code": error.code}
         return JSONResponse(body, error.kind.value, headers=headers)
 
     def build_app(self) -> Any:
-        """Health, a metric, and refusals."""
         return api.build_app(
             health=self,
             render_metrics=lambda: b"headgate_storage_good 0.0\n",
@@ -83,8 +81,8 @@ class Unready:
         )
 
 
-def describe_lack(settings: Settings, error: Exception) -> str | None:
-    """Why a start has to wait; None where it failed for anything else than a full disk."""
+def explain_lack_of_room(settings: Settings, error: Exception) -> str | None:
+    """Return why the start has to wait; None if it failed for another reason than a full disk."""
     if settings.database_url is not None or has_room(settings.data):
         return None
     told = f"the disk of {settings.data} is full ({error})"
@@ -95,13 +93,13 @@ def describe_lack(settings: Settings, error: Exception) -> str | None:
 
 
 def has_room(folder: Path) -> bool:
-    """Whether there is room for a file of `PROBE_BYTES` in a folder, or in the nearest above it;
-    what else keeps it from being written is no lack of room."""
+    """Tell whether `PROBE_BYTES` can be written to a folder, or to the nearest one above that
+    exists. Errors other than a full disk count as room."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            # Of zeros, some filesystems would keep nothing.
+            # Some filesystems store no blocks for zeros.
             file.write(os.urandom(PROBE_BYTES))
             file.flush()
             os.fsync(file.fileno())
@@ -111,7 +109,7 @@ def has_room(folder: Path) -> bool:
 
 
 def wait_for_room(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
-    """Answer for a server that cannot start yet. Whether there is room now; not so at a signal."""
+    """Answer requests until there is room. Return False if a signal ended the server instead."""
     log.error("start.waits", reason=reason)
     return uvloop.run(_wait(settings, listeners, reason))
 
@@ -123,7 +121,7 @@ async def _wait(settings: Settings, listeners: list[socket.socket], reason: str)
     connections: Any = server.server_state.connections
     watch = asyncio.create_task(edge.run(connections))
     probe = asyncio.create_task(_stop_when_there_is_room(settings, server))
-    # The server closes those that it is given, and the start goes on with the same.
+    # The server closes its sockets when it ends; the start needs these again.
     await server.serve(sockets=[listener.dup() for listener in listeners])
     is_found = probe.done()
     for task in (watch, probe):

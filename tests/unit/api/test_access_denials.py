@@ -120,7 +120,7 @@ def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
 
     async def flood() -> None:
         for _ in range(30):
-            denials.note_key(Wrong("No."), b"hg_admin_canary", "198.51.100.7")
+            denials.record_model_call(Wrong("No."), b"hg_admin_canary", "198.51.100.7")
         denials.end_window()
 
     with capture_logs() as lines:

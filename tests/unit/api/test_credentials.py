@@ -283,7 +283,7 @@ def test_credential_is_tested_before_it_is_saved_by_the_call_of_the_manifest(
     assert (tried["integration_name"], tried["auth_type"]) == ("openai", "api_key")
     assert tried["test_endpoint"] == f"{provider.base_url}/chat/completions"
     assert tried["cost_level"] == "minimal"
-    [asked] = provider.asked
+    [asked] = provider.received
     assert (asked.method, asked.target) == ("POST", "/v1/chat/completions")
     assert asked.headers["authorization"] == f"Bearer {KEY}"
     assert (asked.json["model"], asked.json["max_tokens"]) == ("gpt-5.4-mini", 10)
@@ -349,14 +349,14 @@ def test_expired_credential_is_not_sent_anywhere(api: Api, provider: FakeUpstrea
     tried = api.post(f"/api/credentials/{credential_id}/test").json
     assert not tried["is_valid"]
     assert "has expired" in tried["message"]
-    assert provider.asked == []
+    assert provider.received == []
 
 
 def test_bad_key_is_refused_before_any_call(api: Api, provider: FakeUpstream) -> None:
     for data in ({"api_key": "no-key"}, {"api_key": KEY, "base_url": "ftp://host"}):
         body = {"integration_name": "openai", "auth_type": "api_key", "auth_data": data}
         assert api.post("/api/credentials/test-temporary", body).status == 422
-    assert provider.asked == []
+    assert provider.received == []
     assert receipts(api) == []
 
 
@@ -374,7 +374,7 @@ def test_keys_cannot_be_guessed_through_the_gate(api: Api, provider: FakeUpstrea
     refused = api.post(f"/api/credentials/{credential_id}/test")
     assert (refused.status, refused.json["code"]) == (429, "rate_limited")
     assert int(refused.headers["retry-after"]) >= 1
-    assert len(provider.asked) == allowed
+    assert len(provider.received) == allowed
     other = {"key": api.other.key, "organization": api.other.organization_id}
     assert api.post("/api/credentials/test-temporary", body, **other).status == 200
 

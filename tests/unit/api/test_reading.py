@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.reading import read_body
+from headgate.api.reading import parse_body
 from headgate.api.schemas.fields import Metadata, Timestamp
 from headgate.api.schemas.keys import KeyCreate
 
@@ -24,7 +24,7 @@ class Fields(msgspec.Struct, frozen=True):
 
 def read(body: dict[str, Any], wanted: type[msgspec.Struct] = Fields) -> Any:
     request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]})
-    return read_body(request, json.dumps(body).encode(), wanted)
+    return parse_body(request, json.dumps(body).encode(), wanted)
 
 
 @pytest.mark.parametrize(

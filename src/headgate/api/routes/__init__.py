@@ -1,4 +1,4 @@
-"""The operations of the API, a module for each kind of object."""
+"""The operations of the platform API, a module for each kind of object."""
 
 from __future__ import annotations
 

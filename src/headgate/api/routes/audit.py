@@ -1,4 +1,4 @@
-"""Who did what to which object, from where."""
+"""The audit log of an organization."""
 
 from __future__ import annotations
 

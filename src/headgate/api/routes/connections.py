@@ -1,4 +1,5 @@
-"""Connections: credentials as system 002 knows them, with a secret that can be renewed."""
+"""Connections: provider credentials with allowed models, capacity, and an API key that can be
+replaced."""
 
 from __future__ import annotations
 
@@ -67,8 +68,8 @@ async def list_connections(context: RequestContext[PageQuery, Empty]) -> Connect
             limit=query.limit,
             offset=query.offset,
         )
-        shown = to_connection_responses(context, connection, records)
-        return ConnectionPage(shown, sum(counts.values()), query.limit, query.offset)
+        responses = to_connection_responses(context, connection, records)
+        return ConnectionPage(responses, sum(counts.values()), query.limit, query.offset)
 
     return await context.read(select)
 
@@ -137,7 +138,7 @@ async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) ->
 
     def update(connection: sa.Connection) -> ConnectionResponse:
         record = find(context, connection)
-        context.check_match(record.version)
+        context.check_version(record.version)
         with rename_params(PARAMS):
             record = change(context, connection, record)
         return to_connection_responses(context, connection, [record])[0]
@@ -154,14 +155,14 @@ async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
 
     def remove(connection: sa.Connection) -> None:
         record = find(context, connection)
-        context.check_match(record.version)
+        context.check_version(record.version)
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> CredentialRecord:
-    """The connection of the path. Raises `CredentialNotFoundError`."""
+    """Return the connection of the path. Raises `CredentialNotFoundError`."""
     return context.services.credentials.get(
         connection, context.organization_id, context.path["credential_id"]
     )
@@ -172,10 +173,8 @@ def change(
     connection: sa.Connection,
     record: CredentialRecord,
 ) -> CredentialRecord:
-    """The record after what the body says.
-
-    Raises `InvalidConnectionConfigError` and the vault's errors.
-    """
+    """Apply the body to a credential. Raises `InvalidConnectionConfigError` and the errors of
+    credentials."""
     body, book = context.body, context.services.credentials
     config = ConnectionConfig() if body.config is UNSET else body.config
     secret = config.api_key
@@ -183,7 +182,7 @@ def change(
         raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
     base_url = record.base_url if config.base_url is None else config.base_url.rstrip("/")
     organization = config.organization
-    wanted = CredentialChange(
+    filters = CredentialChange(
         name=body.name,
         description=body.description,
         allowed_models=body.allowed_models,
@@ -204,18 +203,17 @@ def change(
         again = ConnectionConfig(base_url=base_url, organization=organization)
         request = write_request(context.organization_id, record.integration, again, secret)
         record = book.replace_secret(connection, record, request, by=context.actor)
-    return book.update(connection, record, wanted, by=context.actor)
+    return book.update(connection, record, filters, by=context.actor)
 
 
 def is_mask(text: str, hint: str) -> bool:
-    """Whether a secret that was sent is only what was shown of the stored one."""
+    """Tell whether an API key in a body is only the mask of the stored one."""
     return text.startswith(STARS) or (bool(hint) and text == hint)
 
 
 def write_request(
     organization_id: str, provider: str, config: ConnectionConfig, secret: str
 ) -> CredentialRequest:
-    """What the vault is asked for."""
     return CredentialRequest(
         organization_id=organization_id,
         integration=provider,

@@ -1,4 +1,4 @@
-"""Provider credentials: added, tried, made the default, forgotten. Their secrets go one way."""
+"""Credentials of model providers: add, test, make default, delete. Secrets are never returned."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ async def list_credentials(context: RequestContext[CredentialQuery, Empty]) -> C
     """Return the credentials of the organization, newest first, grouped by integration. With
     `integration_name` the answer is one list without groups. Secrets are never returned."""
     query = context.query
-    wanted = CredentialFilter(context.organization_id, query.integration_name, query.auth_type)
+    filters = CredentialFilter(context.organization_id, query.integration_name, query.auth_type)
     records, counts = await context.read(
         lambda connection: context.services.credentials.list_page(
-            connection, wanted, limit=query.limit, offset=query.offset
+            connection, filters, limit=query.limit, offset=query.offset
         )
     )
     return group_credentials(context.services.catalog, query, records, counts)
@@ -156,8 +156,14 @@ async def test_temporary(
     result = await services.credential_tester.run(
         credential, call, organization_id=context.organization_id, key_id=find_key_id(context)
     )
-    told = {"origin": str(credential.origin), "is_valid": result.is_valid, "status": result.status}
-    event = AuditEvent("credential.tried", context.organization_id, context.organization_id, told)
+    outcome = {
+        "origin": str(credential.origin),
+        "is_valid": result.is_valid,
+        "status": result.status,
+    }
+    event = AuditEvent(
+        "credential.tried", context.organization_id, context.organization_id, outcome
+    )
     await context.write(lambda connection: services.audit.record(connection, context.actor, event))
     return TemporaryTestResponse(
         is_valid=result.is_valid,
@@ -204,7 +210,7 @@ async def update_credential(context: RequestContext[Empty, CredentialUpdate]) ->
 
     def update(connection: sa.Connection) -> CredentialRecord:
         record = find(context, connection)
-        context.check_match(record.version)
+        context.check_version(record.version)
         with rename_params(PARAMS):
             return context.services.credentials.update(connection, record, change, by=context.actor)
 
@@ -222,7 +228,7 @@ async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
 
     def remove(connection: sa.Connection) -> None:
         record = find(context, connection)
-        context.check_match(record.version)
+        context.check_version(record.version)
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)
@@ -303,9 +309,9 @@ async def list_credential_audit(
 
     def select(connection: sa.Connection) -> list[CredentialAuditEntryResponse]:
         record = find(context, connection, removed=True)
-        wanted = AuditFilter(organization_id=context.organization_id, object_id=record.id)
+        filters = AuditFilter(organization_id=context.organization_id, object_id=record.id)
         entries, _ = context.services.audit.list(
-            connection, wanted, limit=query.limit, offset=query.offset
+            connection, filters, limit=query.limit, offset=query.offset
         )
         return [to_credential_audit_entry_response(entry) for entry in entries]
 
@@ -315,14 +321,14 @@ async def list_credential_audit(
 def find(
     context: RequestContext[Any, Any], connection: sa.Connection, *, removed: bool = False
 ) -> CredentialRecord:
-    """The credential of the path. Raises `CredentialNotFoundError`."""
+    """Return the credential of the path. Raises `CredentialNotFoundError`."""
     return context.services.credentials.get(
         connection, context.organization_id, context.path["credential_id"], removed=removed
     )
 
 
 def find_key_id(context: RequestContext[Any, Any]) -> str:
-    """The key that asks; empty for a person."""
+    """Return the id of the requesting key; empty for a person."""
     return "" if context.principal.grant is None else context.principal.grant.key_id
 
 
@@ -354,8 +360,8 @@ def read_request(
     auth_type: str | None,
     has_oauth_config: bool,
 ) -> tuple[CredentialRequest, dict[str, str]]:
-    """What the vault is asked for, and how its fields are called here. Raises
-    `InvalidCredentialError`."""
+    """Return the request for the credential service, and the names of its fields in the body.
+    Raises `InvalidCredentialError`."""
     material = infer_material(
         data.secrets,
         auth_type=auth_type,

@@ -1,4 +1,4 @@
-"""The catalog: which integrations there are, what they need and offer, and what they cost."""
+"""The catalog of integrations, with the fields of their credentials, models and prices."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> I
     names, descriptions and model ids, in upper or lower case. `include_details=true` adds
     models, actions and authentication schemas; `paginate=false` returns everything on one page."""
     query = context.query
-    wanted = IntegrationFilter(
+    filters = IntegrationFilter(
         category=query.category,
         integration_type=query.type,
         auth_type=query.auth_type,
         search=query.search,
     )
-    found = browse(context.services.catalog.integrations.values(), wanted)
+    found = browse(context.services.catalog.integrations.values(), filters)
     number, size = query.page, query.page_size
     if not query.paginate:
         number, size = 1, max(1, len(found))
     first = (number - 1) * size
     page = found[first : first + size]
-    find_price = price_finder(context)
-    shown = [
+    find_price = build_price_finder(context)
+    responses = [
         to_integration_response(manifest, find_price)
         if query.include_details
         else to_integration_summary_response(manifest)
         for manifest in page
     ]
     has_more = first + len(page) < len(found)
-    return IntegrationPage(shown, len(found), number, size, has_more)
+    return IntegrationPage(responses, len(found), number, size, has_more)
 
 
 @OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List model providers")
@@ -115,10 +115,10 @@ async def get_integration(context: RequestContext[Empty, Empty]) -> IntegrationR
 def list_type(
     context: RequestContext[CategoryQuery, Empty], integration_type: str
 ) -> IntegrationList:
-    """Every integration of a type, in detail."""
-    wanted = IntegrationFilter(integration_type=integration_type, category=context.query.category)
-    found = browse(context.services.catalog.integrations.values(), wanted)
-    find_price = price_finder(context)
+    """Return every integration of a type with its details."""
+    filters = IntegrationFilter(integration_type=integration_type, category=context.query.category)
+    found = browse(context.services.catalog.integrations.values(), filters)
+    find_price = build_price_finder(context)
     return IntegrationList(
         [to_integration_response(each, find_price) for each in found], len(found)
     )
@@ -127,23 +127,21 @@ def list_type(
 def get_integration_response(
     context: RequestContext[Any, Any], name: str, integration_type: str | None = None
 ) -> IntegrationResponse:
-    """One integration in detail.
-
-    Raises `IntegrationNotFoundError`, also for one of another type.
-    """
+    """Return one integration with its details. Raises `IntegrationNotFoundError`, also for one
+    of another type."""
     manifest = context.services.catalog.integrations.get(name)
     if manifest is None or integration_type not in (None, manifest.integration_type):
         raise IntegrationNotFoundError("There is no such integration.")
-    return to_integration_response(manifest, price_finder(context))
+    return to_integration_response(manifest, build_price_finder(context))
 
 
-def price_finder(context: RequestContext[Any, Any]) -> FindPrice:
-    """What finds the prices that are in force now."""
+def build_price_finder(context: RequestContext[Any, Any]) -> FindPrice:
+    """Return a function that finds the prices in force now."""
     catalog, now = context.services.catalog, context.services.clock.now()
     return lambda integration, model_id: catalog.price_at(integration, model_id, now)
 
 
 def list_llm_manifests(context: RequestContext[Any, Any]) -> list[IntegrationManifest]:
-    """Every LLM provider, the best first."""
+    """Return every model provider, recommended ones first."""
     manifests = context.services.catalog.integrations.values()
     return browse(manifests, IntegrationFilter(integration_type=LLM))

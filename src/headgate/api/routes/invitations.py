@@ -1,4 +1,4 @@
-"""Invitations by link: made by managers, taken up by whoever they are for."""
+"""Invitations to an organization: managers create them, the invited person accepts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from headgate.kit.errors import HeadgateError, Kind
 OPERATIONS = Operations("Invitations", "Links with which people join an organization.")
 READ = organization("people:read")
 WRITE = organization("people:write")
-SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
+SOMEBODY_ELSES = "This invitation is for another person than you are signed in as. Sign out first."
 
 
 class WrongAccountError(HeadgateError):
@@ -103,8 +103,8 @@ async def list_invitations(context: RequestContext[PageQuery, Empty]) -> Invitat
             connection, context.organization_id, limit=query.limit, offset=query.offset
         )
     )
-    shown = [to_invitation_response(each) for each in found]
-    return InvitationPage(shown, total, query.limit, query.offset)
+    responses = [to_invitation_response(each) for each in found]
+    return InvitationPage(responses, total, query.limit, query.offset)
 
 
 @OPERATIONS.delete(
@@ -189,10 +189,7 @@ async def _accept(
 async def build_request(
     context: RequestContext[Empty, InvitationAccept], email: str, *, is_verified: bool
 ) -> PersonRequest:
-    """A new person, as the body describes them.
-
-    Raises `InvalidFieldError` and `WeakPasswordError`.
-    """
+    """Return the new person of the body. Raises `InvalidFieldError` and `InvalidPasswordError`."""
     body = context.body
     for name, value in (("name", body.name), ("password", body.password)):
         if value is None:
@@ -209,7 +206,7 @@ async def build_request(
 
 
 async def find_signed_in(context: RequestContext[Any, Any]) -> Login | None:
-    """Who is signed in by cookie, if anybody is. Raises `InvalidCsrfTokenError`."""
+    """Return the login of the session cookie, if there is one. Raises `InvalidCsrfTokenError`."""
     if read_tokens(context.request):
         return None
     login = await context.services.authentication.authenticator.find_session(context.request)
@@ -219,7 +216,8 @@ async def find_signed_in(context: RequestContext[Any, Any]) -> Login | None:
 
 
 def read_email(invitation: Invitation, given: str | None) -> str:
-    """For which address it is taken up. Raises `InvalidFieldError` and `InvalidEmailError`."""
+    """Return the e-mail address that accepts the invitation. Raises `InvalidFieldError` and
+    `InvalidEmailError`."""
     if invitation.email is None:
         if given is None:
             message = "Give the e-mail address that you will sign in with."

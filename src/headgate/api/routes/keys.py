@@ -1,4 +1,4 @@
-"""The keys of an organization: issued, limited, rotated, revoked."""
+"""The API keys of an organization."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def list_keys(context: RequestContext[KeyQuery, Empty]) -> KeyPage:
     """Return the API keys of the organization, newest first. Disabled, expired and revoked keys are
     included unless `state` or `include_revoked=false` excludes them."""
     query, keys = context.query, context.services.keys
-    wanted = KeyFilter(
+    filters = KeyFilter(
         organization_id=context.organization_id,
         among=context.principal.projects,
         project_id=query.project_id,
@@ -59,12 +59,12 @@ async def list_keys(context: RequestContext[KeyQuery, Empty]) -> KeyPage:
     )
     page, total = await context.read(
         lambda connection: keys.list_page(
-            connection, wanted, limit=query.limit, offset=query.offset
+            connection, filters, limit=query.limit, offset=query.offset
         )
     )
     now = context.services.clock.now()
-    shown = [to_key_response(key, now) for key in page]
-    return KeyPage(shown, total, keys.keys_max, query.limit, query.offset)
+    responses = [to_key_response(key, now) for key in page]
+    return KeyPage(responses, total, keys.keys_max, query.limit, query.offset)
 
 
 @OPERATIONS.post(
@@ -118,7 +118,7 @@ async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
 
     def change(connection: sa.Connection) -> Key:
         key = find(context, connection)
-        context.check_match(key.version)
+        context.check_version(key.version)
         given = msgspec.structs.asdict(context.body)
         changes = {name: value for name, value in given.items() if value is not UNSET}
         enabled: bool | None = changes.pop("enabled", None)
@@ -142,7 +142,7 @@ async def revoke_key(context: RequestContext[Empty, Empty]) -> None:
 
     def revoke(connection: sa.Connection) -> None:
         key = find(context, connection)
-        context.check_match(key.version)
+        context.check_version(key.version)
         context.services.keys.revoke(connection, key.id, by=context.actor)
 
     await context.write(revoke)
@@ -163,7 +163,7 @@ async def rotate_key(context: RequestContext[Empty, KeyRotationRequest]) -> Issu
 
     def rotate(connection: sa.Connection) -> IssuedKeyResponse:
         key = find(context, connection)
-        context.check_match(key.version)
+        context.check_version(key.version)
         issued = context.services.keys.rotate(
             connection,
             key,
@@ -188,7 +188,7 @@ async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyRes
 
     def end(connection: sa.Connection) -> Key:
         key = find(context, connection)
-        context.check_match(key.version)
+        context.check_version(key.version)
         return context.services.keys.end_overlap(connection, key, by=context.actor)
 
     key = await context.write(end)
@@ -196,7 +196,7 @@ async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyRes
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Key:
-    """The key of the path. `KeyNotFoundError` for one that this caller may not know of."""
+    """Return the key of the path. Raises `ApiKeyNotFoundError` if the principal may not see it."""
     key_id = context.path["key_id"]
     if key_id.isprintable():
         key = context.services.keys.get(connection, context.organization_id, key_id)
@@ -206,7 +206,7 @@ def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Key:
 
 
 def find_authority(context: RequestContext[Any, Any], connection: sa.Connection) -> Authority:
-    """What who asks may hand out: a key as it is stored in this very transaction."""
+    """Return what the principal may grant: that of a key as it is stored in this transaction."""
     if context.principal.grant is None:
         return Authority(is_operator=context.principal.is_operator)
     keys = context.services.keys
@@ -214,7 +214,8 @@ def find_authority(context: RequestContext[Any, Any], connection: sa.Connection)
 
 
 def choose_project(context: RequestContext[Any, Any], connection: sa.Connection) -> str:
-    """The project of a key that names none. Raises `InvalidKeyRequestError` where there is none."""
+    """Return the project of a key that names none. Raises `InvalidKeyRequestError` if there is
+    none."""
     if context.principal.grant is not None:
         return context.principal.grant.project_id
     accounts = context.services.accounts

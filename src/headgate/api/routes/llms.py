@@ -1,4 +1,4 @@
-"""What an organization has of the catalog: its LLM providers, hidden models and default model."""
+"""The models of an organization: model providers, hidden models, and the default model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.routes.integrations import list_llm_manifests, price_finder
+from headgate.api.routes.integrations import build_price_finder, list_llm_manifests
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.integrations import to_model_responses
 from headgate.api.schemas.llms import (
@@ -91,7 +91,7 @@ async def put_llm_model_visibility(
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        context.check_match(read_settings(context, connection).version)
+        context.check_version(read_settings(context, connection).version)
         return context.services.catalog_settings.set_model_visibility(
             connection, context.organization_id, context.body.llm_model_visibility, by=context.actor
         )
@@ -130,7 +130,7 @@ async def put_composer_llm(
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        context.check_match(read_settings(context, connection).version)
+        context.check_version(read_settings(context, connection).version)
         check_credential(context, connection, context.body.composer_llm)
         return context.services.catalog_settings.choose_default(
             connection, context.organization_id, context.body.composer_llm, by=context.actor
@@ -142,18 +142,17 @@ async def put_composer_llm(
 def read_settings(
     context: RequestContext[Any, Any], connection: sa.Connection
 ) -> OrganizationSettings:
-    """The settings of the organization that asks."""
     return context.services.catalog_settings.read(connection, context.organization_id)
 
 
 def list_credentials(
     context: RequestContext[Any, Any], connection: sa.Connection
 ) -> list[CredentialRecord]:
-    """The organization's credentials that are good now, the one to take for each first."""
+    """Return the organization's valid credentials, the default one and the newest first."""
     now = context.services.clock.now()
-    wanted = CredentialFilter(context.organization_id)
+    filters = CredentialFilter(context.organization_id)
     page, _ = context.services.credentials.list_page(
-        connection, wanted, limit=CREDENTIALS_MAX, offset=0
+        connection, filters, limit=CREDENTIALS_MAX, offset=0
     )
     own = [record for record in page if record.expires_at is None or record.expires_at > now]
     return sorted(own, key=lambda each: (not each.is_default, -each.created_at, each.id))
@@ -162,9 +161,7 @@ def list_credentials(
 def check_credential(
     context: RequestContext[Any, Any], connection: sa.Connection, choice: LlmChoice | None
 ) -> None:
-    """Raises `InvalidOrganizationSettingError` for a credential that is not the organization's
-    own.
-    """
+    """Raise `InvalidSettingsError` for a credential that does not belong to the organization."""
     if choice is None or choice.credential_id is None:
         return
     for record in list_credentials(context, connection):
@@ -181,7 +178,7 @@ def to_organization_llm_response(
     credentials: list[CredentialRecord],
 ) -> OrganizationLlmResponse:
     default = next((each for each in credentials if each.integration == manifest.name), None)
-    models = to_model_responses(manifest, price_finder(context))
+    models = to_model_responses(manifest, build_price_finder(context))
     return OrganizationLlmResponse(
         integration_name=manifest.name,
         provider_id=manifest.name,

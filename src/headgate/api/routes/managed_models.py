@@ -1,4 +1,5 @@
-"""The models that the platform sells, and the credentials that serve them."""
+"""Managed models: the models that the operator of the server sells, and the credentials that
+serve them."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ async def list_managed_models(
     query = context.query
     managed = await context.read(context.services.managed_models.list)
     page = managed[query.offset : query.offset + query.limit]
-    shown = [to_managed_model_response(each) for each in page]
-    return ManagedModelPage(shown, len(managed), query.limit, query.offset)
+    responses = [to_managed_model_response(each) for each in page]
+    return ManagedModelPage(responses, len(managed), query.limit, query.offset)
 
 
 @OPERATIONS.post(
@@ -98,7 +99,7 @@ async def update_managed_model(
     the default."""
     body = context.body
     wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
-    wanted = ManagedModelChange(
+    filters = ManagedModelChange(
         credential=body.credential,
         wire_id=wire_id,
         display_name=body.display_name,
@@ -110,8 +111,10 @@ async def update_managed_model(
 
     def change(connection: sa.Connection) -> ManagedModel:
         managed = find(context, connection)
-        context.check_match(managed.version)
-        return context.services.managed_models.change(connection, managed, wanted, by=context.actor)
+        context.check_version(managed.version)
+        return context.services.managed_models.change(
+            connection, managed, filters, by=context.actor
+        )
 
     return to_managed_model_response(await context.write(change))
 
@@ -122,12 +125,12 @@ async def detach_managed_model(context: RequestContext[Empty, Empty]) -> None:
 
     def detach(connection: sa.Connection) -> None:
         managed = find(context, connection)
-        context.check_match(managed.version)
+        context.check_version(managed.version)
         context.services.managed_models.detach(connection, managed, by=context.actor)
 
     await context.write(detach)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> ManagedModel:
-    """The managed model of the path. Raises `ManagedModelNotFoundError`."""
+    """Return the managed model of the path. Raises `ManagedModelNotFoundError`."""
     return context.services.managed_models.find(connection, context.path["managed_model_id"])

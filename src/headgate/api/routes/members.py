@@ -57,7 +57,7 @@ async def update_member(context: RequestContext[Empty, MemberUpdate]) -> MemberR
 
     def change(connection: sa.Connection) -> Member:
         member = find(context, connection)
-        context.check_match(member.version)
+        context.check_version(member.version)
         return context.services.members.change_role(
             connection,
             context.organization_id,
@@ -78,7 +78,7 @@ async def remove_member(context: RequestContext[Empty, Empty]) -> None:
 
     def remove(connection: sa.Connection) -> None:
         member = find(context, connection)
-        context.check_match(member.version)
+        context.check_version(member.version)
         context.services.members.remove(
             connection,
             context.organization_id,
@@ -91,12 +91,12 @@ async def remove_member(context: RequestContext[Empty, Empty]) -> None:
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Member:
-    """The member of the path. Raises `PersonNotFoundError`."""
+    """Return the member of the path. Raises `PersonNotFoundError`."""
     return context.services.members.get(
         connection, context.organization_id, context.path["person_id"]
     )
 
 
 def find_role(context: RequestContext[Any, Any]) -> Role:
-    """As what somebody acts in the organization: a key manages, and is no owner."""
+    """Return the role of the principal in the organization. A key manages, but is no owner."""
     return context.principal.roles.get(context.organization_id, Role.ADMIN)

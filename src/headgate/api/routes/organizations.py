@@ -1,4 +1,5 @@
-"""Organizations: mine, the one of the header, and all of them for the operator."""
+"""Organizations: those of the signed-in person, the one of the header, and all of them for the
+operator."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ async def list_own_organizations(context: RequestContext[PageQuery, Empty]) -> O
         lambda connection: people.list_memberships(connection, context.principal.id)
     )
     page = found[query.offset : query.offset + query.limit]
-    shown = [to_own_organization_response(each) for each in page]
-    return OwnOrganizationPage(shown, len(found), query.limit, query.offset)
+    responses = [to_own_organization_response(each) for each in page]
+    return OwnOrganizationPage(responses, len(found), query.limit, query.offset)
 
 
 @OPERATIONS.post(
@@ -78,8 +79,8 @@ async def create_organization(
             token = services.invitations.create_for_owner(
                 connection, made.id, by=context.actor
             ).token
-        shown = msgspec.structs.asdict(to_organization_response(made))
-        return CreatedOrganizationResponse(**shown, owner_invitation_token=token)
+        responses = msgspec.structs.asdict(to_organization_response(made))
+        return CreatedOrganizationResponse(**responses, owner_invitation_token=token)
 
     return await context.create(create)
 
@@ -117,7 +118,7 @@ async def update_organization(
     def rename(connection: sa.Connection) -> Organization:
         accounts = context.services.accounts
         found = accounts.get_organization(connection, context.organization_id)
-        context.check_match(found.version)
+        context.check_version(found.version)
         return accounts.rename_organization(connection, found, context.body.name, by=context.actor)
 
     return to_organization_response(await context.write(rename))
@@ -134,8 +135,8 @@ async def list_organizations(context: RequestContext[PageQuery, Empty]) -> Organ
     query, accounts = context.query, context.services.accounts
     found = await context.read(accounts.list_organizations)
     page = found[query.offset : query.offset + query.limit]
-    shown = [to_organization_response(each) for each in page]
-    return OrganizationPage(shown, len(found), query.limit, query.offset)
+    responses = [to_organization_response(each) for each in page]
+    return OrganizationPage(responses, len(found), query.limit, query.offset)
 
 
 @OPERATIONS.post(

@@ -1,4 +1,4 @@
-"""All people of the installation, for its operator."""
+"""All people with an account on the server, for its operator."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def list_people(context: RequestContext[PageQuery, Empty]) -> PlatformPers
             connection, limit=query.limit, offset=query.offset
         )
     )
-    shown = [to_platform_person_response(each) for each in people]
-    return PlatformPersonPage(shown, total, query.limit, query.offset)
+    responses = [to_platform_person_response(each) for each in people]
+    return PlatformPersonPage(responses, total, query.limit, query.offset)
 
 
 @OPERATIONS.post(
@@ -46,7 +46,7 @@ async def disable_person(context: RequestContext[Empty, Empty]) -> PlatformPerso
     def disable(connection: sa.Connection) -> Person:
         person = context.services.people.get(connection, context.path["person_id"])
         if person.id == context.principal.id:
-            raise LastOwnerError("Another operator has to do this: it is you.")
+            raise LastOwnerError("You cannot disable yourself. Another operator has to do it.")
         return context.services.people.disable(connection, person, by=context.actor)
 
     return to_platform_person_response(await context.write(disable))

@@ -1,4 +1,4 @@
-"""The price book, for the operator of this installation."""
+"""The prices of models, for the operator of the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
     """Return the prices that are in force or start in the future. With `history=true` the answer
     has past prices, too."""
     query = context.query
-    wanted = PriceFilter(
+    filters = PriceFilter(
         integration=query.integration,
         model=query.model,
         tier=query.tier,
@@ -45,11 +45,11 @@ async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
     )
     listed, total = await context.read(
         lambda connection: context.services.prices.list(
-            connection, wanted, limit=query.limit, offset=query.offset
+            connection, filters, limit=query.limit, offset=query.offset
         )
     )
-    shown = [to_price_response(each.entry, each.state.value) for each in listed]
-    return PricePage(shown, total, query.limit, query.offset)
+    responses = [to_price_response(each.entry, each.state.value) for each in listed]
+    return PricePage(responses, total, query.limit, query.offset)
 
 
 @OPERATIONS.post(
@@ -80,7 +80,6 @@ async def create_price(context: RequestContext[Empty, PriceCreate]) -> PriceResp
 
 
 def read_price(body: PriceCreate) -> PriceRequest:
-    """What the price book is asked to write."""
     said = msgspec.to_builtins(body.rates)
     tools = {name: Decimal(rate) for name, rate in said.pop("tool_calls", {}).items()}
     rates: dict[str, Any] = {name: Decimal(rate) for name, rate in said.items()}

@@ -83,7 +83,7 @@ async def update_project(context: RequestContext[Empty, ProjectFields]) -> Proje
 
     def rename(connection: sa.Connection) -> Project:
         project = find(context, connection)
-        context.check_match(project.version)
+        context.check_version(project.version)
         return context.services.accounts.rename_project(
             connection, project, context.body.name, by=context.actor
         )
@@ -99,14 +99,15 @@ async def archive_project(context: RequestContext[Empty, Empty]) -> None:
 
     def archive(connection: sa.Connection) -> None:
         project = find(context, connection)
-        context.check_match(project.version)
+        context.check_version(project.version)
         context.services.accounts.archive_project(connection, project, by=context.actor)
 
     await context.write(archive)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Project:
-    """The project of the path. `AccountNotFoundError` for one that this caller may not know of."""
+    """Return the project of the path. Raises `AccountNotFoundError` if the principal may not see
+    it."""
     project_id = context.path["project_id"]
     if not context.principal.may_see_project(project_id):
         raise AccountNotFoundError("There is no such project.")

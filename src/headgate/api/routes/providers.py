@@ -1,4 +1,4 @@
-"""Model providers: what a connection to one needs, and which model it uses by default."""
+"""The model providers that a connection can be made to."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Stored secrets by name: written, listed by what they are called, forgotten; never read.
+"""Stored secrets by name. They can be written, listed and deleted, but never read.
 
-Success is `{"success": true, "data": ...}` here.
+Successful answers have the form `{"success": true, "data": ...}` here.
 """
 
 from __future__ import annotations
@@ -98,7 +98,6 @@ async def remove_project_secret(context: RequestContext[Empty, Empty]) -> Remove
 async def put(
     context: RequestContext[Any, SecretCreate], project_id: str | None
 ) -> StoredSecretResponse:
-    """Store what the body has."""
     body = context.body
     request = SecretRequest(
         organization_id=context.organization_id,
@@ -119,7 +118,6 @@ async def put(
 
 
 async def select(context: RequestContext[PageQuery, Any], project_id: str | None) -> SecretList:
-    """A page of them."""
     query = context.query
 
     def read(connection: sa.Connection) -> tuple[list[SecretRecord], int]:
@@ -129,14 +127,13 @@ async def select(context: RequestContext[PageQuery, Any], project_id: str | None
         )
 
     records, total = await context.read(read)
-    shown = [to_secret_response(record) for record in records]
-    return SecretList(True, shown, total, query.limit, query.offset)
+    responses = [to_secret_response(record) for record in records]
+    return SecretList(True, responses, total, query.limit, query.offset)
 
 
 async def remove(
     context: RequestContext[Any, Any], project_id: str | None
 ) -> RemovedSecretResponse:
-    """Forget the one that the path names."""
     name = context.path["key_name"]
 
     def forget(connection: sa.Connection) -> None:
@@ -152,7 +149,7 @@ async def remove(
 def check_project(
     context: RequestContext[Any, Any], connection: sa.Connection, project_id: str | None
 ) -> None:
-    """Raises `AccountNotFoundError` for a project that this caller may not know of."""
+    """Raise `AccountNotFoundError` for a project that the principal may not see."""
     if project_id is None:
         return
     if not context.principal.may_see_project(project_id):

@@ -1,4 +1,4 @@
-"""Signing in and out, one's own sessions, and one's own password."""
+"""Sign-in and sign-out, sessions, and the password of the signed-in person."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def list_sessions(context: RequestContext[PageQuery, Empty]) -> SessionPag
     query, sessions = context.query, context.services.sessions
     found = await context.read(lambda connection: sessions.list(connection, context.principal.id))
     page = found[query.offset : query.offset + query.limit]
-    shown = [to_session_response(context, session) for session in page]
-    return SessionPage(shown, len(found), query.limit, query.offset)
+    responses = [to_session_response(context, session) for session in page]
+    return SessionPage(responses, len(found), query.limit, query.offset)
 
 
 @OPERATIONS.delete(

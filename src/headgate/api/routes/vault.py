@@ -1,4 +1,4 @@
-"""The keys that seal all secrets, and their rotation."""
+"""The encryption keys of the vault, and their rotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How credentials look on the platform API."""
+"""Credentials as the platform API reads and writes them."""
 
 from __future__ import annotations
 
@@ -304,11 +304,11 @@ def group_credentials(
     filters = AppliedCredentialFilters(
         query.integration_name, query.auth_type, query.limit, query.offset
     )
-    shown = [to_credential_response(catalog, record) for record in records]
+    response = [to_credential_response(catalog, record) for record in records]
     total = sum(counts.values())
     if query.integration_name is not None:
         return CredentialList(
-            credentials=shown,
+            credentials=response,
             total_count=total,
             integration_name=query.integration_name,
             filters=filters,
@@ -319,7 +319,7 @@ def group_credentials(
         group = groups.setdefault(integration, CredentialGroup(integration, kind, 0, [], []))
         group.total_count += count
         group.auth_types.append(auth_type)
-    for each in shown:
+    for each in response:
         groups[each.integration_name].credentials.append(each)
     return CredentialList(
         integrations=groups,
@@ -351,7 +351,7 @@ def read_period(query: UsageQuery, now: float) -> tuple[float, float]:
     if start > end:
         raise InvalidFieldError("The end is before the start.", ("query", "end_date"))
     if end - start > USAGE_DAYS_MAX * DAY_SECONDS:
-        message = f"At most {USAGE_DAYS_MAX} days are counted at a time."
+        message = f"The period has at most {USAGE_DAYS_MAX} days."
         raise InvalidFieldError(message, ("query", "start_date"))
     return start, end
 
@@ -368,7 +368,7 @@ def _read_day(name: str, text: str, *, is_end: bool) -> float:
         seconds = at.timestamp() + (DAY_SECONDS if is_end and day is not None else 0)
         to_datetime(seconds)
     except (ValueError, msgspec.ValidationError, OverflowError) as error:
-        message = "This is no day (2026-01-31), and no time as RFC 3339 has it."
+        message = "Give a day (2026-01-31) or a time in RFC 3339 format."
         raise InvalidFieldError(message, ("query", name)) from error
     return seconds
 

@@ -1,4 +1,4 @@
-"""Values as the API writes them."""
+"""Types of fields that several schemas share, and conversions of times."""
 
 from __future__ import annotations
 

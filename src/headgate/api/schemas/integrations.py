@@ -1,4 +1,4 @@
-"""The catalog as the API writes it: integrations, their models and what these cost."""
+"""The catalog as the platform API writes it: integrations, their models and prices."""
 
 from __future__ import annotations
 
@@ -178,14 +178,14 @@ def to_integration_summary_response(manifest: IntegrationManifest) -> Integratio
 def to_integration_response(
     manifest: IntegrationManifest, find_price: FindPrice
 ) -> IntegrationResponse:
-    shown = to_integration_summary_response(manifest)
-    shown.auth_schemas = [to_auth_schema_response(schema) for schema in manifest.auth_schemas]
+    response = to_integration_summary_response(manifest)
+    response.auth_schemas = [to_auth_schema_response(schema) for schema in manifest.auth_schemas]
     if manifest.integration_type == "llm_provider":
-        shown.default_model = manifest.default_model
-        shown.models = to_model_responses(manifest, find_price)
+        response.default_model = manifest.default_model
+        response.models = to_model_responses(manifest, find_price)
     else:
-        shown.actions = [to_action_response(action) for action in manifest.actions]
-    return shown
+        response.actions = [to_action_response(action) for action in manifest.actions]
+    return response
 
 
 def to_model_responses(manifest: IntegrationManifest, find_price: FindPrice) -> list[ModelResponse]:
@@ -266,7 +266,7 @@ def to_model_response(model: ModelEntry, price: PriceRow | None) -> ModelRespons
 
 def to_pricing_response(price: PriceRow) -> PricingResponse:
     """Return every tier and threshold; the default tier without a threshold comes first."""
-    shown = [
+    response = [
         TierRatesResponse(
             tier=tier,
             above_input_tokens=None if rates.above_input_tokens < 0 else rates.above_input_tokens,
@@ -280,8 +280,8 @@ def to_pricing_response(price: PriceRow) -> PricingResponse:
         for tier, steps in price.tiers.items()
         for rates in reversed(steps)
     ]
-    shown.sort(key=lambda each: (each.tier != "default", each.tier))
-    return PricingResponse(price.id, "USD", shown)
+    response.sort(key=lambda each: (each.tier != "default", each.tier))
+    return PricingResponse(price.id, "USD", response)
 
 
 RATE_NAMES = tuple(

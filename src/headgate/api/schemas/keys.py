@@ -1,4 +1,4 @@
-"""Keys as the API reads and writes them."""
+"""API keys as the platform API reads and writes them."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def read_fields(given: dict[str, Any]) -> dict[str, Any]:
     rate = given.get("rate_limit_per_minute", UNSET)
     if rate is not UNSET:
         if fields.get("requests_per_minute") not in (None, rate):
-            message = "It is another name of requests_per_minute, which has another value."
+            message = "It is another name for requests_per_minute, which has another value."
             raise InvalidFieldError(message, ("body", "rate_limit_per_minute"))
         fields["requests_per_minute"] = rate
     for name, value in fields.items():
@@ -227,8 +227,8 @@ def read_fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_issued_key_response(issued: IssuedKey, now: float) -> IssuedKeyResponse:
-    shown = msgspec.structs.asdict(to_key_response(issued.key, now))
-    return IssuedKeyResponse(key=issued.token, **shown)
+    response = msgspec.structs.asdict(to_key_response(issued.key, now))
+    return IssuedKeyResponse(key=issued.token, **response)
 
 
 def to_key_response(key: Key, now: float) -> KeyResponse:

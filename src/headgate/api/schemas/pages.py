@@ -1,4 +1,4 @@
-"""The one way in which lists are cut: `limit` and `offset`, with the total beside."""
+"""Pages of lists: `limit` and `offset` select a page, and the response has the total."""
 
 from __future__ import annotations
 

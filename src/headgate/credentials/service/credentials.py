@@ -103,12 +103,12 @@ class CredentialService:
         return found[0]
 
     def list_page(
-        self, connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
+        self, connection: sa.Connection, filters: CredentialFilter, *, limit: int, offset: int
     ) -> tuple[list[CredentialRecord], Mapping[tuple[str, str], int]]:
         """Return a page of credentials, newest first, and the total by integration and auth
         type."""
-        records = listing.select_page(connection, wanted, limit=limit, offset=offset)
-        return records, listing.count_kinds(connection, wanted)
+        records = listing.select_page(connection, filters, limit=limit, offset=offset)
+        return records, listing.count_kinds(connection, filters)
 
     def add(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
@@ -174,7 +174,7 @@ class CredentialService:
         """
         note_change(connection)
         is_moved = self._find_address(record, request) != record.base_url
-        wanted = msgspec.structs.replace(
+        filters = msgspec.structs.replace(
             request,
             organization_id=record.organization_id,
             integration=record.integration,
@@ -184,7 +184,7 @@ class CredentialService:
             source=request.source if is_moved else record.source,
             expires_at=None,
         )
-        fresh, sealed = self._seal(connection, wanted, record.id, seals=record.seal_number, by=by)
+        fresh, sealed = self._seal(connection, filters, record.id, seals=record.seal_number, by=by)
         values = {name: getattr(fresh, name) for name in FIELDS_OF_SECRET}
         changed = msgspec.structs.replace(
             record, **values, updated_at=fresh.updated_at, version=record.version + 1
@@ -269,14 +269,14 @@ class CredentialService:
         ]
         before = next((record for record in own if record.source == ENVIRONMENT_NAME), None)
         others = any(record.is_default for record in own if record is not before)
-        wanted = msgspec.structs.replace(
+        filters = msgspec.structs.replace(
             request, name=ENVIRONMENT_NAME, is_default=not others, source=ENVIRONMENT_NAME
         )
         if before is None:
-            return self.add(connection, wanted, by=SYSTEM)
+            return self.add(connection, filters, by=SYSTEM)
         if self._is_same(connection, before, request):
             return before
-        record = self.replace_secret(connection, before, wanted, by=SYSTEM)
+        record = self.replace_secret(connection, before, filters, by=SYSTEM)
         if others or before.is_default:
             return record
         values = {"is_default": True}

@@ -37,13 +37,13 @@ def find_credential(
 
 
 def select_page(
-    connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
+    connection: sa.Connection, filters: CredentialFilter, *, limit: int, offset: int
 ) -> list[CredentialRecord]:
     """Return a page, newest first."""
     table = CREDENTIALS.c
     statement = (
         sa.select(CREDENTIALS)
-        .where(*_conditions(wanted))
+        .where(*_conditions(filters))
         .order_by(table.created_at.desc(), table.id.desc())
         .limit(limit)
         .offset(offset)
@@ -51,23 +51,23 @@ def select_page(
     return [read_credential(row) for row in connection.execute(statement)]
 
 
-def count_kinds(connection: sa.Connection, wanted: CredentialFilter) -> dict[tuple[str, str], int]:
+def count_kinds(connection: sa.Connection, filters: CredentialFilter) -> dict[tuple[str, str], int]:
     """Count credentials by integration and auth type."""
     table = CREDENTIALS.c
     statement = (
         sa.select(table.integration, table.auth_type, sa.func.count())
-        .where(*_conditions(wanted))
+        .where(*_conditions(filters))
         .group_by(table.integration, table.auth_type)
         .order_by(table.integration, table.auth_type)
     )
     return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
 
 
-def _conditions(wanted: CredentialFilter) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(filters: CredentialFilter) -> Iterator[sa.ColumnElement[bool]]:
     table = CREDENTIALS.c
-    yield table.organization_id == wanted.organization_id
+    yield table.organization_id == filters.organization_id
     yield LIVE
-    if wanted.integration is not None:
-        yield table.integration == wanted.integration
-    if wanted.auth_type is not None:
-        yield table.auth_type == wanted.auth_type
+    if filters.integration is not None:
+        yield table.integration == filters.integration
+    if filters.auth_type is not None:
+        yield table.auth_type == filters.auth_type
