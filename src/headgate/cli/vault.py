@@ -226,7 +226,7 @@ def _stage_in_place(source: LocalSource) -> tuple[LocalMasterKey, Finish, str]:
         "It replaces the old key's file, which is kept beside it for older backups; running "
         "servers load it by themselves."
     )
-    return source.stage(), source.finish, told
+    return source.stage(), source.commit_staged, told
 
 
 def _do_nothing() -> None:
