@@ -142,7 +142,7 @@ def print_model(managed: ManagedModel, *, as_json: bool) -> None:
 
 
 def describe_state(managed: ManagedModel) -> str:
-    words = ["on offer" if managed.enabled else "switched off"]
+    words = ["enabled" if managed.enabled else "disabled"]
     if managed.is_default:
         words.append("default")
     if managed.deprecated:

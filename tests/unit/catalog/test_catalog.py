@@ -189,5 +189,5 @@ def test_model_that_is_there_twice_is_refused() -> None:
     [manifest] = read_manifests()
     twice = ModelEntry("other", "Other", aliases=("gpt-5.4",))
     manifest = msgspec.structs.replace(manifest, models=(*manifest.models, twice))
-    with pytest.raises(InvalidCatalogError, match=r"gpt-5\.4 is there twice"):
+    with pytest.raises(InvalidCatalogError, match=r"gpt-5\.4 is defined twice"):
         Catalog([manifest])

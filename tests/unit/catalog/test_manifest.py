@@ -185,12 +185,12 @@ def test_tool_has_actions_and_no_models(tmp_path: Path) -> None:
         ('auth_type = "api_key"', 'auth_type = "password"', r"\$\.auth_schema\[0\]\.auth_type"),
         ('name = "base_url"', 'name = "api_key"', "two variables"),
         ("required = false", "require = false", r"`require`.*\$\.auth_schema\[0\]\.variable\[1\]"),
-        ("required = false", 'pattern = "("', "no regular expression"),
+        ("required = false", 'pattern = "("', "not a regular expression"),
         ('display_name = "API key"\n', 'display_name = "API key"\nheaders = {}\n', "exactly one"),
         ('wire_id = "large-2026"', "intelligence = 6", r"<= 5.*\$\.model\[0\]\.intelligence"),
         ('wire_id = "large-2026"', 'capabilities = ["magic"]', r"\$\.model\[0\]\.capabilities"),
         ('wire_id = "large-2026"', 'replacement_id = "none"', "there is no model none"),
-        ('wire_id = "large-2026"', 'aliases = ["gpt-5.4"]', "gpt-5.4 is there twice"),
+        ('wire_id = "large-2026"', 'aliases = ["gpt-5.4"]', "gpt-5.4 is defined twice"),
         ('input = "0.3"', 'input = "cheap"', r"\$\.price\[0\]\.input"),
         ('input = "0.3"', 'inputs = "0.3"', r"`inputs`.*\$\.price\[0\]"),
         ('"Acme AI"', '"Acme AI"\ndefault_model = "other"', "no default model other"),
@@ -206,7 +206,7 @@ def test_mistake_in_a_file_is_told_with_its_place(
 
 
 def test_folder_and_file_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidCatalogError, match="none is no directory"):
+    with pytest.raises(InvalidCatalogError, match="none is not a directory"):
         Catalog.load(tmp_path / "none")
     with pytest.raises(InvalidCatalogError, match=r"acme\.toml cannot be read"):
         read_manifest(tmp_path / "acme.toml")

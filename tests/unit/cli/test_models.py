@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HEADGATE_DATA", str(tmp_path))
     database = Database(tmp_path / "headgate.db")
+    importlib.import_module("headgate.main.application")  # declares every table
     METADATA.create_all(database.engine)
     key = create_master_key(tmp_path / "master.key")
     with database.transaction() as connection:
@@ -75,7 +77,7 @@ def test_models_are_attached_listed_and_detached() -> None:
     assert ManagedModel(**added).is_default
     assert models("list") == [added]
     shown = run("models", "list").stdout
-    assert all(word in shown for word in (MINI, "Mini", "cred_1", "on offer"))
+    assert all(word in shown for word in (MINI, "Mini", "cred_1", "enabled"))
     assert "detached" in run("models", "detach", added["id"]).stdout
     assert models("list") == []
 
@@ -83,7 +85,7 @@ def test_models_are_attached_listed_and_detached() -> None:
 def test_models_are_switched_and_replaced() -> None:
     models("attach", MINI, "--credential", "cred_1")
     models("attach", NANO, "--credential", "cred_1", "--wire-id", "deploy-1")
-    assert "switched off" in run("models", "disable", MINI).stdout
+    assert "disabled" in run("models", "disable", MINI).stdout
     assert models("enable", MINI)["enabled"] is True
     assert models("default", MINI)["is_default"] is True
     assert models("default", MINI, "--none")["is_default"] is False

@@ -130,7 +130,7 @@ def test_prices_can_be_applied_at_a_time_to_come(data: Path) -> None:
     assert [row["state"] for row in rows if row["above_input_tokens"] < 0] == ["future", "in_force"]
     past = run("apply", "--yes", "--effective-from", "2026-01-01")
     assert past.exit_code == 1
-    assert "what was charged is not changed" in past.output
+    assert "charged prices cannot change" in past.output
 
 
 def test_whole_book_of_another_provider_is_taken_over(

@@ -174,7 +174,7 @@ class Shop:
         return body
 
     async def list(self, **more: Any) -> dict[str, dict[str, Any]]:
-        """The cards of the listed models, by their ids."""
+        """Return the metadata of the listed models by id."""
         rows = json.loads(await self.ask(**more))["data"]
         return {row["id"]: row[FIELD] for row in rows}
 
@@ -225,7 +225,7 @@ async def test_unknown_model_has_a_card_that_knows_nothing(shop: Shop) -> None:
 async def test_price_of_the_card_is_what_a_call_costs(
     shop: Shop, model: str, tier: str, input_tokens: int
 ) -> None:
-    """M36: by the card's own words, a call costs what billing takes for it."""
+    """The rates of the metadata give the cost that billing charges."""
     shop.upstream.body = b'{"data":[{"id":"%b"}]}' % model.encode()
     price = (await shop.list())[model]["price"]
     row = CATALOG.price(model, shop.clock.now())

@@ -149,7 +149,7 @@ class AuthSchema(_Block, frozen=True):
         if len(set(names)) < len(names):
             raise ValueError("two variables have the same name")
         if sum(SECRET in value for value in self.headers.values()) != 1:
-            raise ValueError(f"exactly one of the headers holds {SECRET}")
+            raise ValueError(f"exactly one of the headers must contain {SECRET}")
         for variable in self.variables:
             _check_pattern(variable.pattern)
 
@@ -311,4 +311,4 @@ def _check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"the pattern {pattern!r} is not a regular expression: {error}") from error

@@ -229,7 +229,7 @@ class Catalog:
             )
             for model_id in (entry.id, *entry.aliases):
                 if (name, model_id) in self._bases:
-                    raise InvalidCatalogError(f"{name}: {model_id} is there twice")
+                    raise InvalidCatalogError(f"{name}: the model {model_id} is defined twice")
                 self._bases[name, model_id] = entry.id
                 wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
                 limits = entry.input_tokens_max, entry.output_tokens_max
@@ -242,7 +242,7 @@ class Catalog:
         known = {entry.id for entry in manifest.models} | {EVERY_MODEL}
         for block in manifest.prices:
             if block.model not in known:
-                raise InvalidCatalogError(f"{name}: a price of unknown model {block.model}")
+                raise InvalidCatalogError(f"{name}: a price names the unknown model {block.model}")
             entries = self._shipped.setdefault((name, block.model), [])
             row = _read_block(manifest, block)
             if any((e.place, e.effective_from) == (row.place, row.effective_from) for e in entries):

@@ -242,10 +242,12 @@ class PriceService:
             message = "A price can be set at most ten years ahead."
             raise InvalidPriceError(message, param="effective_from")
         if at < EARLIEST:
-            raise InvalidPriceError("No price is older than the year 2000.", param="effective_from")
+            raise InvalidPriceError(
+                "effective_from must not be before the year 2000.", param="effective_from"
+            )
         if at < now and self._had_price(connection, request):
             message = (
-                f"{request.model} has prices already, and what was charged is not changed: "
+                f"{request.model} has prices already, and charged prices cannot change: "
                 f"effective_from must not be before now ({format_moment(now)})."
             )
             raise InvalidPriceError(message, param="effective_from")

@@ -26,5 +26,5 @@ def read_manifest(path: Path) -> IntegrationManifest:
 def read_manifests(folder: Path = DATA) -> list[IntegrationManifest]:
     """Read every manifest of a folder, ordered by file name. Raises InvalidCatalogError."""
     if not folder.is_dir():
-        raise InvalidCatalogError(f"{folder} is no directory of catalog files.")
+        raise InvalidCatalogError(f"{folder} is not a directory.")
     return [read_manifest(path) for path in sorted(folder.glob("*.toml"))]
