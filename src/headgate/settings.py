@@ -421,7 +421,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def variable_of(name: str) -> str:
-    """Return the environment variable of a setting."""
     return ESTABLISHED_NAMES.get(name, PREFIX + name.upper())
 
 

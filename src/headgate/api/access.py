@@ -13,8 +13,6 @@ OWNERS = frozenset({Role.OWNER})
 
 
 class Audience(enum.Enum):
-    """Name who an operation is open to."""
-
     ANYONE = "anyone"
     """Also without a login."""
     PERSON = "person"

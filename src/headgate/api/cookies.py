@@ -23,7 +23,6 @@ class Cookies:
         return request.cookies.get(self._prefix + SESSION, "")
 
     def write_session(self, token: str, *, seconds: float) -> str:
-        """Return the `set-cookie` header of a session."""
         return self._write(SESSION, token, seconds)
 
     def clear_session(self) -> str:

@@ -29,8 +29,6 @@ FOREIGN = "You do not manage this organization: it is not yours, or your role do
 
 
 class AuthorizedPrincipal(msgspec.Struct, frozen=True):
-    """Hold who was authorized, and for which organization."""
-
     principal: Principal
     organization_id: str | None
 
@@ -41,8 +39,6 @@ Identify = Callable[[Request, str], Awaitable[Principal | None]]
 
 
 class Gate:
-    """Authorize requests of operations, or raise why not."""
-
     def __init__(
         self,
         key_index: KeyIndex,

@@ -52,5 +52,4 @@ class NotFoundHandler:
 
 
 def guess_client_base_url(request: Request) -> str:
-    """Return the base URL that the client should have used."""
     return build_base_url(request.headers.raw, scheme=request.url.scheme)

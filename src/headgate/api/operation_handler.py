@@ -48,8 +48,6 @@ log = structlog.get_logger(__name__)
 
 
 class OperationHandler:
-    """Serve one operation."""
-
     def __init__(self, operation: Operation, services: Services, gate: Gate) -> None:
         self._operation = operation
         self._services = services

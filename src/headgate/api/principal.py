@@ -15,8 +15,6 @@ from headgate.relay.ports import Grant
 
 
 class PrincipalKind(enum.Enum):
-    """Name the kinds of principals."""
-
     ANONYMOUS = "anonymous"
     PERSON = "person"
     KEY = "key"
@@ -63,7 +61,6 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def to_actor(self, address: str, user_agent: str) -> Actor:
-        """Return the actor that the audit log records."""
         kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
         return Actor(kind, self.id, self.name, address, user_agent)
 

@@ -98,7 +98,6 @@ def build_actor(context: RequestContext[Any, Any], actor_id: str, name: str) -> 
 
 
 def complete_sign_in(context: RequestContext[Any, Any], login: Login) -> CurrentSessionResponse:
-    """Set the cookie of a new session and return the response."""
     assert login.session is not None, "only for a session"
     seconds = login.session.expires_at - context.services.clock.now()
     cookies = context.services.authentication.cookies

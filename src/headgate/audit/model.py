@@ -21,8 +21,6 @@ FORMAT = "headgate.audit.1"
 
 
 class ActorKind(enum.Enum):
-    """Name the kinds of actors."""
-
     PERSON = "person"
     KEY = "key"
     COMMAND = "command"

@@ -48,7 +48,6 @@ class AuditLog:
         return entries, store.count_entries(connection, audit_filter)
 
     def verify(self, connection: sa.Connection) -> ChainVerification:
-        """Verify every entry and the end of the chain."""
         head, count = FIRST_HASH, 0
         for at, entry in store.select_chain(connection):
             count += 1
@@ -70,7 +69,6 @@ class AuditLog:
         return ChainVerification(count, head)
 
     def contains_hash(self, connection: sa.Connection, entry_hash: str) -> bool:
-        """Return whether an entry has this hash, given in hex."""
         try:
             return store.has_hash(connection, bytes.fromhex(entry_hash))
         except ValueError:

@@ -77,7 +77,6 @@ def read_head(connection: sa.Connection) -> tuple[int, bytes]:
 
 
 def insert_entry(connection: sa.Connection, entry: AuditEntry) -> None:
-    """Insert the entry and make it the head."""
     actor, event = entry.actor, entry.event
     connection.execute(
         sa.insert(AUDIT).values(

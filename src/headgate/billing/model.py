@@ -91,7 +91,6 @@ def make_transaction(
 
 
 def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
-    """Move the amount of a hold from `wallet` to `held`."""
     return make_transaction(
         f"hold:{hold.request_id}",
         hold.organization_id,

@@ -115,7 +115,6 @@ class Ledger:
 
     @property
     def deferred(self) -> int:
-        """Count the receipts that wait to be recorded."""
         return len(self._deferred)
 
     async def recover(self) -> list[Receipt]:

@@ -74,7 +74,6 @@ def describe() -> None:
 
 
 def main() -> None:
-    """Run the program `headgate`."""
     # Files that are created (keys, database, certificates) are readable by their owner only.
     os.umask(0o077)
     # Mask secrets in the log from the beginning, before a command has read its settings.

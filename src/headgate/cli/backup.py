@@ -57,6 +57,5 @@ def backup(
 
 
 def describe(manifest: BackupManifest) -> str:
-    """Summarize a backup in a few words."""
     counts = ", ".join(f"{count} {name}" for name, count in manifest.rows.items())
     return f"{counts}; {manifest.file.bytes} bytes, SHA-256 {manifest.file.sha256}"

@@ -127,7 +127,6 @@ def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
 
 
 def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool) -> None:
-    """Apply a change to one managed model and print the result."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.managed_models
         managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)

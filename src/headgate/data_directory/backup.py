@@ -58,8 +58,6 @@ class DamagedBackupError(HeadgateError):
 
 
 class CopiedFile(msgspec.Struct, frozen=True):
-    """Describe one file of a backup."""
-
     name: str
     bytes: int
     sha256: str
@@ -164,7 +162,6 @@ def create_folder(folder: Path) -> Generator[Path]:
 def describe(
     database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]
 ) -> BackupManifest:
-    """Return the manifest of a backup made now."""
     return BackupManifest(
         format=FORMAT,
         headgate=headgate.__version__,
@@ -247,7 +244,6 @@ def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
 
 
 def describe_file(path: Path) -> CopiedFile:
-    """Flush a file to the disk and return its checksum."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -405,7 +401,6 @@ def _copy_file(path: Path, fresh: Path, manifest: BackupManifest) -> None:
 
 
 def flush(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -207,7 +207,6 @@ def adopt(settings: Settings, server: LockHolder | None) -> Settings:
 
 
 def describe_busy(settings: Settings, holder: LockHolder | None) -> str:
-    """Say who has the database, and what to do about it."""
     who = "another process" if holder is None else f"`{holder.command}` (process {holder.pid})"
     return (
         f"The database in {settings.data} is in use by {who}, and an SQLite database serves one "
@@ -244,7 +243,6 @@ def _take(lock: DirectoryLock) -> bool:
 
 
 def describe(settings: Settings, command: str) -> LockHolder:
-    """Describe this process as the holder of the lock."""
     return LockHolder(
         pid=os.getpid(),
         command=command,

@@ -38,7 +38,6 @@ class DatabaseRescue:
             log.exception("storage.not_rescued")
 
     def describe(self, reason: str) -> str:
-        """Return a message that says what happened and what to do."""
         intro = f"{reason} while the server ran. It completed no more calls and has stopped."
         if self.folder is None:
             return (

@@ -90,7 +90,6 @@ class CorsPolicy:
         return self._any or origin in self._origins
 
     def list_preflight_headers(self, headers: Headers) -> Headers:
-        """Return the headers that answer a preflight request."""
         asked = get_header(headers, b"access-control-request-headers")
         allowed: Headers = [
             (b"access-control-allow-origin", b"*" if self._any else get_header(headers, b"origin")),

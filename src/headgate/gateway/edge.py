@@ -48,8 +48,6 @@ class Expirable(Protocol):
 
 
 class LargeHeadConnection(Protocol):
-    """Receive a large request head."""
-
     def refuse_large_head(self) -> None:
         """Refuse the head: others need its memory."""
         ...

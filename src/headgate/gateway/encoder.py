@@ -207,7 +207,6 @@ def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
 
 
 def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
-    """Return the header lines that few responses have."""
     head = b""
     if answer.keeps_length:
         for name, value in answer.headers:
@@ -230,7 +229,6 @@ def encode_name(name: str) -> bytes:
 
 
 def is_json_object(body: bytes) -> bool:
-    """Return whether a body is one JSON object."""
     try:
         return isinstance(msgspec.json.decode(body), dict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -53,7 +53,6 @@ def describe(error: HeadgateError) -> dict[str, str | None]:
 
 
 def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:
-    """Return the body of an error in Anthropic's wire format."""
     kind = ANTHROPIC_TYPES.get(error.kind, "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 

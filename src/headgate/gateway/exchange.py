@@ -49,9 +49,7 @@ class ClientConnection(Protocol):
     """Carry one exchange after the other; the edge's protocol implements it."""
 
     @property
-    def date_line(self) -> bytes:
-        """Return the current `date` header line."""
-        ...
+    def date_line(self) -> bytes: ...
 
     @property
     def cors(self) -> CorsPolicy | None:
@@ -367,5 +365,4 @@ class CorsExchange(InboundExchange):
 
 
 def describe_limit(bytes_max: int) -> str:
-    """Return the message for a request body above this limit."""
     return f"The request body is larger than the {bytes_max} bytes allowed here."

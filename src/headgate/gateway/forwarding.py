@@ -160,5 +160,4 @@ def parse_unmapped(text: str) -> Address | None:
 
 
 def is_trusted(address: Address, trusted: Networks) -> bool:
-    """Return whether an address belongs to a trusted proxy."""
     return any(address in network for network in trusted)

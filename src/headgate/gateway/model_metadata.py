@@ -24,8 +24,6 @@ THRESHOLD = "above_input_tokens"
 
 
 class ModelInfo(Protocol):
-    """Describe a model, as the catalog does."""
-
     @property
     def display_name(self) -> str: ...
     @property
@@ -86,8 +84,6 @@ FindLatency = Callable[[str, str], MeasuredLatency | None]
 
 
 class ModelMetadata:
-    """Render the `headgate` field of models as JSON."""
-
     def __init__(self, catalog: MetadataCatalog, find_latency: FindLatency, clock: Clock) -> None:
         self._catalog = catalog
         self._find_latency = find_latency

@@ -110,8 +110,6 @@ class HandlerLimits(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct):
-    """Hold what the head of a request says."""
-
     started_at: float
     request_id: str
     token: bytes = b""

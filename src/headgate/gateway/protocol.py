@@ -219,7 +219,6 @@ class EdgeProtocol(RequestParserProtocol):
 
     @property
     def answering(self) -> InboundExchange | None:
-        """Return the model call that is being answered, if any."""
         return self._answering
 
     @property

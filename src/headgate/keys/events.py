@@ -8,8 +8,6 @@ import msgspec
 
 
 class KeyRevoked(msgspec.Struct, frozen=True, tag_field="event", tag="key.revoked"):
-    """Announce that a key was revoked."""
-
     type: ClassVar[str] = "key.revoked"
 
     key_id: str

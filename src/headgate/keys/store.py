@@ -164,7 +164,6 @@ def select_all(connection: sa.Connection) -> Iterator[Key]:
 
 
 def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterator[StoredKey]:
-    """Yield the keys that changed after a revision."""
     statement = sa.select(*_STORED).where(KEYS.c.changed_at_revision > after_revision)
     for row in connection.execute(statement):
         values: list[Any] = list(row)
@@ -241,7 +240,6 @@ def _conditions(key_filter: KeyFilter, now: float) -> list[sa.ColumnElement[bool
 
 
 def _match_state(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
-    """Express `model.find_state` in SQL."""
     unrevoked, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
     is_expired = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
     return {

@@ -19,8 +19,6 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Read the machine's own clocks."""
-
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
 

@@ -33,7 +33,6 @@ class EventLimiter:
         self._unnamed = 0
 
     def take(self, address: str) -> bool:
-        """Return whether an event may pass."""
         if self._passed.total() < self._in_all and self._passed[address] < self._of_address:
             self._passed[address] += 1
             return True

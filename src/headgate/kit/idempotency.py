@@ -40,7 +40,6 @@ class IdempotencyClaim(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> bytes:
-        """Return the primary key of the stored response."""
         return hashlib.sha256(
             encode_fields("headgate.claim.1", self.proof, self.target, self.key)
         ).digest()

@@ -136,8 +136,6 @@ def _check_encoding(body: bytes) -> None:
 
 
 class _JsonScan:
-    """Scan the tokens of a body once."""
-
     def __init__(self, body: bytes, limits: JsonLimits) -> None:
         self._body = body
         self._limits = limits

@@ -79,7 +79,6 @@ def catch_uncaught() -> None:
 def drop_noise(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Drop what libraries repeat (a structlog processor)."""
     for name in _NOISE & event.keys():
         del event[name]
     return event

@@ -52,8 +52,6 @@ class RateLimitedError(HeadgateError):
 
 
 class LimitedKey(Protocol):
-    """Describe what is limited: a grant."""
-
     @property
     def key_id(self) -> str: ...
     @property

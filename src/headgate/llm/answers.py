@@ -156,7 +156,6 @@ class BodyMeter:
         return read_fields(body, parsed)
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
-        """Return a data frame with the body of an error answer."""
         return sse.encode_event(msgspec.json.encode({"error": error}))
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:

@@ -11,8 +11,6 @@ from headgate.llm.request import ALL_FIELDS, CheckedFields
 
 
 class Body(enum.Enum):
-    """Say how a request's body is handled."""
-
     NONE = "none"
     JSON = "json"
     """Buffered; the model, the stream flag and the envelopes are read from its top level."""
@@ -23,8 +21,6 @@ class Body(enum.Enum):
 
 
 class Pricing(enum.Enum):
-    """Say where the price of a response comes from."""
-
     USAGE = "usage"
     FREE = "free"
     """The provider charges nothing for it."""
@@ -64,5 +60,4 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def is_metered(self) -> bool:
-        """Return whether its responses state their usage."""
         return self.pricing is Pricing.USAGE

@@ -42,8 +42,6 @@ class InvalidFormError(InvalidRequestError):
 
 
 class FormLimits(msgspec.Struct, frozen=True):
-    """Limit the parts of a form."""
-
     parts_max: int = 256
     part_header_bytes_max: int = 8192
 

@@ -37,8 +37,6 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class ErrorCategory(enum.Enum):
-    """Say what to do about an error response."""
-
     RATE = "rate"
     """Rate limited: a later try may succeed."""
     QUOTA = "quota"

@@ -63,7 +63,6 @@ class StreamTap:
 
     @property
     def held_bytes(self) -> int:
-        """Count the bytes that wait for the end of their event."""
         return len(self._buffer)
 
     @property

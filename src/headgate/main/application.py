@@ -169,7 +169,6 @@ class Application:
         )
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
-        """Reload the snapshots of the topics that changed."""
         if not topics.isdisjoint(keys.TOPICS):
             self.key_index.load(connection)
         if vault.TOPIC in topics:

@@ -180,7 +180,6 @@ async def _serve(
 async def _announce(
     server: Server, settings: Settings, application: Application, start_state: banner.StartState
 ) -> None:
-    """Print the banner when a person at a terminal started the server."""
     if sys.stderr.isatty() or settings.simulator:
         await banner.show_banner(
             server, settings, start_state, find_default_credential(application)

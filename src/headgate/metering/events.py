@@ -10,8 +10,6 @@ from headgate.relay.ports import Receipt
 
 
 class RequestCompleted(msgspec.Struct, frozen=True):
-    """Announce that a call has ended and is settled."""
-
     type: ClassVar[str] = "request.completed"
 
     receipt: Receipt

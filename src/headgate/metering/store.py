@@ -129,7 +129,6 @@ def count(connection: sa.Connection) -> int:
 
 
 def sum_receipts(connection: sa.Connection, organization_id: str) -> Totals:
-    """Return the sums over all receipts of an organization."""
     usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(
         sa.select(

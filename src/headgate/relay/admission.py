@@ -140,7 +140,6 @@ class Admission:
             self._rate_limiter.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
 
     def release(self, call: Call) -> None:
-        """Free the place of an admitted call."""
         self._concurrency.release(call.grant.key_id)
 
     def settle(self, call: Call, receipt: Receipt) -> None:

@@ -68,8 +68,6 @@ Probes = tuple[Breaker, ...]
 
 
 class Breakers:
-    """Hold the breakers of one process."""
-
     KEPT_MAX = 4096
 
     def __init__(self, clock: Clock, *, failures: int = 5, open_seconds: float = 30.0) -> None:
@@ -135,7 +133,6 @@ class Breakers:
                 self._close(credential, breaker, probes)
 
     def fail(self, credential: Credential, model: str | None, probes: Probes) -> None:
-        """Report a call that reached the provider and failed there."""
         connecting, answering = _find_keys(credential, model)
         if (breaker := self._failing.get(connecting)) is not None:
             self._close(credential, breaker, probes)
@@ -143,7 +140,6 @@ class Breakers:
         self.release_probes(probes)
 
     def fail_to_connect(self, credential: Credential, probes: Probes) -> None:
-        """Report a call that could not connect to the origin."""
         self._count(credential, _find_keys(credential, None)[0], probes)
         self.release_probes(probes)
 

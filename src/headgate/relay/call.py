@@ -92,9 +92,7 @@ class Caller(Protocol):
         """Set who is told of a slow reader and of a lost connection; None for nobody."""
         ...
 
-    def abandon(self) -> None:
-        """Cancel the task that works on the answer."""
-        ...
+    def abandon(self) -> None: ...
 
 
 class FlowControl(Protocol):

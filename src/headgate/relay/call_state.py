@@ -174,7 +174,6 @@ class CallState(msgspec.Struct):
             ) from None
 
     def record_head(self, status: int, request_id: str | None, now: float) -> None:
-        """Record the head of the provider's answer."""
         self.status = status
         self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now

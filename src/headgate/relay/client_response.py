@@ -59,9 +59,7 @@ class ResponseEncoder(Protocol):
         """Return the header lines that follow the body of a stream."""
         ...
 
-    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
-        """Return a provider's error as the client may see it."""
-        ...
+    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes: ...
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
         """Return a whole answer as the client may see it. Raises a `HeadgateError` if it may

@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 
 class ReceiptObserver(Protocol):
-    """Receive every settled call."""
-
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """Take a receipt after its commit, with the time that took. Must not raise, and must be
         cheap."""

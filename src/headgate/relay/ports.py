@@ -232,9 +232,7 @@ class ManagedModelRoutes(Protocol):
         """
         ...
 
-    def list(self) -> Sequence[ListedManagedModel]:
-        """Return every managed model that can be called now."""
-        ...
+    def list(self) -> Sequence[ListedManagedModel]: ...
 
     def default(self) -> ManagedModelRoute | None:
         """Return what serves unknown ids; None where nothing does. Raises as `find`."""
@@ -242,8 +240,6 @@ class ManagedModelRoutes(Protocol):
 
 
 class Price(Protocol):
-    """Represent one dated row of the price book."""
-
     id: str
 
     @property

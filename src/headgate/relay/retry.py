@@ -49,7 +49,6 @@ class RetryBudget:
         self._at = clock.monotonic()
 
     def deposit(self) -> None:
-        """Add the share of one new request."""
         self._earned += self._ratio
 
     def withdraw(self) -> bool:

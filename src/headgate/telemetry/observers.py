@@ -81,7 +81,6 @@ class Observers:
             self.access_log.start()
 
     def stop(self) -> None:
-        """Write and send what waits."""
         self._loop_lag.stop()
         self._tell()
         if self.access_log is not None:

@@ -38,7 +38,6 @@ class Spans:
         self._tracer = self._provider.get_tracer("headgate")
 
     def observe(self, receipts: Sequence[Receipt]) -> None:
-        """Record a span for each call, from its beginning to its settlement."""
         for receipt in receipts:
             self._record(receipt)
 

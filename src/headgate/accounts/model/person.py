@@ -46,8 +46,6 @@ class PersonRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """Represent a person's role in one organization."""
-
     organization_id: str
     organization_name: str
     role: Role

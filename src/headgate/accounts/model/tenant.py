@@ -15,8 +15,6 @@ NAME_PATTERN = r"^(?=.*\S)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\
 
 
 class Role(enum.Enum):
-    """Name a person's rights in an organization."""
-
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"

@@ -157,7 +157,6 @@ class AccountService:
     def resume_organization(
         self, connection: sa.Connection, organization: Organization, *, by: Actor
     ) -> Organization:
-        """Lift the suspension."""
         if organization.suspended_at is None:
             return organization
         values = {"suspended_at": None}

@@ -74,17 +74,14 @@ class InvitationService:
     def create_for_operator(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
-        """Create the invitation of the first owner, who also becomes the operator."""
         return self._issue(
             connection, organization_id, None, role=Role.OWNER, by=by, is_operator=True
         )
 
     def is_operator_invited(self, connection: sa.Connection) -> bool:
-        """Return whether an invitation of the first owner is open."""
         return store.has_open_operator_invitation(connection, now=self._clock.now())
 
     def revoke_for_operator(self, connection: sa.Connection) -> None:
-        """Revoke the open invitations of the first owner."""
         store.delete_operator_invitations(connection)
 
     def list(

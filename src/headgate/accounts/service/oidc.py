@@ -25,8 +25,6 @@ NOT_STARTED_HERE = "This sign-in was not started in this browser, or took too lo
 
 
 class OidcClient(msgspec.Struct, frozen=True):
-    """Hold the client registration of this installation at the issuer."""
-
     client_id: str
     client_secret: str | None
     scopes: str
@@ -114,8 +112,6 @@ class OidcLogin:
 
 
 class TokenAuthenticator:
-    """Authenticate bearer tokens of an issuer."""
-
     def __init__(self, issuer: Issuer, audiences: tuple[str, ...]) -> None:
         self._issuer = issuer
         self._audiences = audiences

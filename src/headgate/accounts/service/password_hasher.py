@@ -52,8 +52,6 @@ class PasswordCheck(msgspec.Struct, frozen=True):
 
 
 class PasswordHasher:
-    """Hash and verify passwords. Nothing else does."""
-
     def __init__(self, *, waiting_max: int = WAITING_MAX) -> None:
         self._argon = argon2.PasswordHasher(
             time_cost=ITERATIONS, memory_cost=MEMORY_KIBIBYTES, parallelism=PARALLELISM

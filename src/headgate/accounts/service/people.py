@@ -146,7 +146,6 @@ class PersonService:
         store.update_person(connection, person.id, {"password_hash": password_hash})
 
     def make_operator(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Make the person an operator of this installation."""
         if person.is_operator:
             return person
         store.update_person(connection, person.id, {"is_operator": True})
@@ -168,7 +167,6 @@ class PersonService:
         return self.get(connection, person.id)
 
     def enable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Allow a disabled person to sign in again."""
         if person.disabled_at is None:
             return person
         store.update_person(connection, person.id, {"disabled_at": None})

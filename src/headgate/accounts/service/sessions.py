@@ -54,7 +54,6 @@ class SessionService:
         method: str,
         by: Actor,
     ) -> Login:
-        """Open a session and return the login with its new token."""
         now = self._clock.now()
         store.delete_expired_sessions(connection, now=now)
         # The list begins with the most recently used session.

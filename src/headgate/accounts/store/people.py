@@ -101,7 +101,6 @@ def count_people(connection: sa.Connection) -> int:
 
 
 def count_operators(connection: sa.Connection) -> int:
-    """Count the operators who are not disabled."""
     statement = (
         sa.select(sa.func.count())
         .select_from(PEOPLE)
@@ -115,7 +114,6 @@ def insert_identity(connection: sa.Connection, identity: LinkedIdentity) -> None
 
 
 def select_subject(connection: sa.Connection, person_id: str, issuer: str) -> str | None:
-    """Return the subject by which an issuer knows the person."""
     statement = sa.select(IDENTITIES.c.subject).where(
         IDENTITIES.c.person_id == person_id, IDENTITIES.c.issuer == issuer
     )

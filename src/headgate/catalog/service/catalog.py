@@ -167,7 +167,6 @@ class Catalog:
         return self._bases.get((integration, model_id), model_id)
 
     def shipped_prices(self) -> list[PriceEntry]:
-        """Return every price row of the manifests."""
         return [entry for entries in self._shipped.values() for entry in entries]
 
     def _find_snapshot(

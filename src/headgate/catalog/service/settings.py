@@ -22,8 +22,6 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class CatalogSettings:
-    """Manage the catalog settings of every organization."""
-
     def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:
         self._catalog = catalog
         self._audit = audit

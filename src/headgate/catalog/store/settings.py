@@ -36,7 +36,6 @@ def select_settings(connection: sa.Connection, organization_id: str) -> Organiza
 
 
 def select_visibility(connection: sa.Connection) -> dict[str, dict[str, bool]]:
-    """Return the visibility map of each organization that has stored one."""
     columns = CATALOG_SETTINGS.c.organization_id, CATALOG_SETTINGS.c.llm_model_visibility
     return {
         row.organization_id: msgspec.json.decode(row.llm_model_visibility, type=dict[str, bool])

@@ -9,8 +9,6 @@ from headgate.kit.http.message import Headers
 
 
 class Integration(Protocol):
-    """Describe how an integration takes its secrets."""
-
     @property
     def name(self) -> str: ...
     @property
@@ -30,8 +28,6 @@ class Integration(Protocol):
 
 
 class CredentialTestCall(Protocol):
-    """Describe the call that tests a credential."""
-
     @property
     def method(self) -> str: ...
     @property

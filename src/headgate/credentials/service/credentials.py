@@ -44,8 +44,6 @@ ENVIRONMENT_NAME = "environment"
 
 
 class CredentialService:
-    """Manage the stored credentials."""
-
     def __init__(
         self,
         sealer: Sealer,
@@ -226,7 +224,6 @@ class CredentialService:
         *,
         by: Actor,
     ) -> None:
-        """Write the result of a credential test to the audit log."""
         told = {"is_valid": result.is_valid, "status": result.status}
         self._record(connection, by, "credential.tested", record, told)
 

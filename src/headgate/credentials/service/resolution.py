@@ -257,7 +257,6 @@ _EMPTY = _CredentialSnapshot()
 
 
 def make_credential(record: CredentialRecord, integration: Integration, secret: str) -> Credential:
-    """Build a credential that is ready to be sent."""
     origin, base_path = parse_base_url(record.base_url)
     return Credential(
         id=record.id,

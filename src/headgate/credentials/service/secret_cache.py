@@ -49,7 +49,6 @@ class SecretCache:
         self._known: dict[str, _Known] = {}
 
     def begin(self, connection: sa.Connection) -> SecretCacheLoad:
-        """Start a load of all stored secrets."""
         return SecretCacheLoad(self, connection, self.sealer.organization_keys(connection))
 
     def find(self, row_id: str, sealed: bytes, bound_to: bytes) -> str | None:
@@ -76,8 +75,6 @@ class SecretCache:
 
 
 class SecretCacheLoad:
-    """Open all stored secrets in one pass."""
-
     def __init__(
         self, cache: SecretCache, connection: sa.Connection, keys: Mapping[str, SecretKey]
     ) -> None:

@@ -151,7 +151,6 @@ def end_state(state: CallState, made: CredentialTestOutcome) -> None:
 
 
 def close_state(state: CallState, models: ModelCatalog, clock: Clock) -> Receipt:
-    """Build the receipt of a test."""
     now = clock.now()
     return build_receipt(
         state, price_call(state, models, now), created_at=now, ended_at=clock.monotonic()

@@ -129,7 +129,6 @@ def _refuses_limit(body: bytes) -> bool:
 
 
 def _rename_limit(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request with the newer name of the limit."""
     limit = asked[OLD_LIMIT_FIELD]
     if isinstance(limit, int):
         limit = max(limit, LIMIT_MIN)

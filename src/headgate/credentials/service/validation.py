@@ -31,8 +31,6 @@ PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
 
 
 class CredentialValidator:
-    """Validate requests for credentials, and build their records."""
-
     def __init__(
         self,
         secrets: SecretService,
@@ -107,7 +105,6 @@ class CredentialValidator:
         integration: Integration,
         origin: Origin,
     ) -> tuple[str, str]:
-        """Return the text to seal, and the hint to show."""
         try:
             name = parse_reference(request.secret)
         except BrokenReferenceError as error:

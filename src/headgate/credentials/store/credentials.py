@@ -88,7 +88,6 @@ def update_credential(
 def clear_default(
     connection: sa.Connection, organization_id: str | None, *, integration: str
 ) -> None:
-    """Unset the default of an organization and integration."""
     connection.execute(
         sa.update(CREDENTIALS)
         .where(

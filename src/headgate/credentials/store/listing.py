@@ -52,7 +52,6 @@ def select_page(
 
 
 def count_kinds(connection: sa.Connection, filters: CredentialFilter) -> dict[tuple[str, str], int]:
-    """Count credentials by integration and auth type."""
     table = CREDENTIALS.c
     statement = (
         sa.select(table.integration, table.auth_type, sa.func.count())

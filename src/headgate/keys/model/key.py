@@ -16,8 +16,6 @@ from headgate.relay.ports import DisconnectPolicy
 
 
 class KeyRequest(Scope, frozen=True, kw_only=True):
-    """Describe a key to create."""
-
     name: str
     organization_id: str
     project_id: str

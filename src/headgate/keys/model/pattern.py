@@ -12,7 +12,6 @@ _STARS = re.compile(r"\*{2,}")
 
 
 def collapse_stars(pattern: str) -> str:
-    """Replace runs of stars by one."""
     return _STARS.sub("*", pattern)
 
 

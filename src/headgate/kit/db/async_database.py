@@ -24,8 +24,6 @@ class AsyncDatabase:
         self._reload = reload
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run a query in a thread."""
-
         def run() -> Result:
             with self._database.reading() as connection:
                 return work(connection)

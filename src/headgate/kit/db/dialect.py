@@ -70,8 +70,6 @@ class WriterConnection(Protocol):
 
 
 class Dialect(Protocol):
-    """Describe one kind of database and how to speak to it."""
-
     name: str
     """A path, or an address without user and password."""
     begin_writing: str

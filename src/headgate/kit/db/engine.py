@@ -74,7 +74,6 @@ class Database:
 
     @property
     def path(self) -> Path:
-        """Return the file of an SQLite database."""
         assert isinstance(self.place, Path), "the database is no file"
         return self.place
 

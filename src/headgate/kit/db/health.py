@@ -24,7 +24,6 @@ class DatabaseHealth:
         self.overgrown = False
 
     def fail(self, error: BaseException, *, lost: bool) -> None:
-        """Record a commit that failed because of the storage."""
         self.reason = str(error).strip() or type(error).__name__
         self.lost = self.lost or lost
 
@@ -34,7 +33,6 @@ class DatabaseHealth:
         self.lost = self.displaced = True
 
     def recover(self) -> None:
-        """Record a commit that succeeded."""
         if not self.lost:
             self.reason = ""
 

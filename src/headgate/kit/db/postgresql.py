@@ -330,7 +330,6 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
-    """Return the options of a URL, completed by the defaults of Headgate."""
     given = parse_url(url)
     ours = {
         "application_name": "headgate",

@@ -33,7 +33,6 @@ MICROSECONDS = 1_000_000
 
 
 def bump_revision(connection: sa.Connection, topic: str) -> None:
-    """Note in this transaction that the data of `topic` has changed."""
     update = (
         sa.update(REVISIONS).where(REVISIONS.c.topic == topic).values(value=REVISIONS.c.value + 1)
     )

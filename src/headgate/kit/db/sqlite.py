@@ -186,7 +186,6 @@ class Sqlite:
         return
 
     def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
-        """Read every page to find damage."""
         result = str(connection.exec_driver_sql("PRAGMA quick_check").scalar_one())
         mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
         return None if result == "ok" else result, f"journal mode {mode}"
@@ -229,7 +228,6 @@ class SqliteWriterConnection:
         self._flushes: bool | None = None
 
     def begin(self, *, durable: bool) -> None:
-        """Take the write lock."""
         flushes = durable or self._always_flush
         if flushes is not self._flushes:
             self._execute(f"PRAGMA synchronous={'FULL' if flushes else 'NORMAL'}")

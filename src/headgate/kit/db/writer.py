@@ -130,7 +130,6 @@ class Writer:
 
     @property
     def is_running(self) -> bool:
-        """Return whether the thread takes work."""
         return self._thread is not None and self._thread.is_alive()
 
     async def stop(self) -> None:
@@ -149,7 +148,6 @@ class Writer:
         durable: bool,
         lock_name: Callable[[Item], str] | None = None,
     ) -> BatchQueue[Item, Result]:
-        """Create a queue whose batches `handler` commits."""
         return BatchQueue(self, handler, durable=durable, lock_name=lock_name)
 
     def is_alone(self, connection: sa.Connection) -> bool:

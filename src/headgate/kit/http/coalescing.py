@@ -85,7 +85,6 @@ class CoalescingTransport:
         self._inner.writelines((waiting, *pieces) if waiting else pieces)
 
     def flush(self) -> None:
-        """Send what is buffered now."""
         waiting = self._waiting
         if waiting:
             self._waiting = b""

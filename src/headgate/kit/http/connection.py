@@ -43,8 +43,6 @@ closes while a request is on its way may have been read, and nobody can tell."""
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
-    """Limit a response's head (or its trailers)."""
-
     bytes_max: int = 64 * 1024
     count_max: int = 256
 
@@ -56,9 +54,7 @@ class ConnectionOwner(Protocol):
         """Take back a connection that is ready for another exchange."""
         ...
 
-    def forget(self, connection: UpstreamConnection) -> None:
-        """Note that the connection's socket is closed."""
-        ...
+    def forget(self, connection: UpstreamConnection) -> None: ...
 
 
 def is_cut(secured: ssl.SSLObject | None) -> bool:
@@ -184,7 +180,6 @@ class UpstreamConnection(asyncio.Protocol):
         return error is None
 
     def fail(self, error: Exception) -> None:
-        """Fail the exchange and close the socket."""
         exchange = self.exchange
         self.drop()
         if exchange is not None:

@@ -17,15 +17,9 @@ UNCLAIMED_BYTES_MAX = 256 * 1024
 
 
 class PausableConnection(Protocol):
-    """Describe what an exchange needs of the connection that carries it."""
+    def pause(self) -> None: ...
 
-    def pause(self) -> None:
-        """Stop reading from the socket."""
-        ...
-
-    def resume(self) -> None:
-        """Go on reading from the socket."""
-        ...
+    def resume(self) -> None: ...
 
     def drop(self) -> None:
         """Close the socket without telling the exchange."""
@@ -162,7 +156,6 @@ class UpstreamExchange:
         return error or DisconnectedError("The exchange was aborted.")
 
     def open(self, status: int, headers: Headers) -> None:
-        """Accept the head."""
         self.status = status
         self.headers = headers
         if not self.arrival.done():

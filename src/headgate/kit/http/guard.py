@@ -120,7 +120,6 @@ class EgressRules(msgspec.Struct, frozen=True):
     purposes: Mapping[str, EgressRule] = {}
 
     def find(self, purpose: str) -> EgressRule:
-        """Return the rule of a purpose, else the default one."""
         return self.purposes.get(purpose, self.everybody)
 
     def with_origins(self, purpose: str, *origins: Origin) -> EgressRules:

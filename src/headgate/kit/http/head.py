@@ -50,7 +50,6 @@ class HeadWriter:
         return head + b"\r\n"
 
     def forget(self) -> None:
-        """Clear the cache."""
         self._known.clear()
 
     def _remember(self, key: tuple[bytes | tuple[bytes, bytes], ...], request: Request) -> bytes:

@@ -105,8 +105,6 @@ class OriginPool:
 
 
 class Pool:
-    """Hold all connections of a client."""
-
     def __init__(self, dialer: Dialer, limits: PoolLimits, head_limits: HeadLimits) -> None:
         self.limits = limits
         self.connects = 0

@@ -22,7 +22,6 @@ class Sweeper:
 
     @property
     def awake(self) -> bool:
-        """Return whether a sweep is due."""
         return self._timer is not None
 
     def wake(self) -> None:
@@ -31,7 +30,6 @@ class Sweeper:
             self._timer = self._loop.call_later(self._period_seconds, self._tick)
 
     def stop(self) -> None:
-        """Cancel the next sweep."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -50,7 +50,6 @@ class ImagesMeter(BodyMeter):
     bulk_prefixes = event_prefixes(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Read usage and the number of images."""
         images = decode_with(_images_decoder, body, _LenientImages)
         if images is None:
             return False

@@ -23,8 +23,6 @@ class SealedCredential(Protocol):
 
 
 class CredentialRow(msgspec.Struct, frozen=True):
-    """Hold a `SealedCredential` read from its row."""
-
     id: str
     organization_id: str | None
     base_url: str

@@ -46,8 +46,6 @@ class SecretRecord(msgspec.Struct, frozen=True):
 
 
 class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe a secret to store."""
-
     organization_id: str
     project_id: str | None
     name: str

@@ -84,8 +84,6 @@ class VaultStatus(msgspec.Struct, frozen=True):
 
 
 class Rotations:
-    """Begin, continue and end rotations."""
-
     def __init__(self, sealer: Sealer, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
         self._clock = clock
@@ -116,7 +114,6 @@ class Rotations:
 
     @staticmethod
     def is_in_force(connection: sa.Connection, target: MasterKey) -> bool:
-        """Tell whether the database is under this master key already."""
         return target.id in key_store.select_active_master_keys(connection)
 
     def begin_master(
@@ -158,7 +155,6 @@ class Rotations:
     def store_staged(
         self, connection: sa.Connection, rotation: Rotation, staged: StagedPage
     ) -> Rotation:
-        """Store a staged page."""
         done = sum(
             rotation_store.stage_organization_key(connection, record, wrapped)
             for record, wrapped in staged.pairs

@@ -95,7 +95,6 @@ def delete_master_key(connection: sa.Connection, key_id: str) -> None:
 
 
 def count_master_seals(connection: sa.Connection, key_id: str, *, seals: int) -> None:
-    """Add to the number of seals of a master key."""
     connection.execute(
         sa.update(MASTER_KEYS)
         .where(MASTER_KEYS.c.id == key_id)

@@ -60,7 +60,6 @@ def move_forgotten(connection: sa.Connection, table: str, *, before: str, after:
 
 
 def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
-    """Count the rows of all sealed tables by organization key."""
     counts: dict[str, int] = {}
     for rows in SEALED_TABLES.values():
         statement = sa.select(rows.c.key_id, sa.func.count()).group_by(rows.c.key_id)

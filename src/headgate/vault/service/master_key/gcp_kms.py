@@ -40,8 +40,6 @@ METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 
 
 class ServiceAccount(msgspec.Struct, frozen=True):
-    """Hold the used fields of a service account's file."""
-
     client_email: str
     private_key: str
     token_uri: str
@@ -52,8 +50,6 @@ class ServiceAccount(msgspec.Struct, frozen=True):
 
 
 class TokenSource(Protocol):
-    """Fetch access tokens."""
-
     def fetch(self) -> str:
         """Return a valid token.
 

@@ -30,14 +30,10 @@ class Provenance(msgspec.Struct, frozen=True):
 
 
 class MasterKey(Protocol):
-    """Wrap organization keys."""
-
     id: str
     provenance: Provenance
 
-    def wrap(self, material: bytes, *, bound_to: bytes) -> bytes:
-        """Seal key material."""
-        ...
+    def wrap(self, material: bytes, *, bound_to: bytes) -> bytes: ...
 
     def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
         """Open key material. Raise `BrokenSealError`."""
@@ -83,7 +79,6 @@ def store_master_key(
 
 
 def matches(key: MasterKey, record: MasterKeyRecord | None) -> bool:
-    """Tell whether the record was made with this key."""
     if record is None:
         return False
     try:

@@ -55,7 +55,6 @@ class KeyServiceEndpoint(msgspec.Struct, frozen=True):
         return f"{self.name} at {self.origin}"
 
     def build_request(self, path: str, headers: Headers, body: bytes) -> Request:
-        """Build a POST to this service."""
         timeouts = Timeouts(self.seconds, self.seconds, self.seconds, self.seconds)
         target = self.base_path + path.encode()
         return Request(self.origin, b"POST", target, headers, body, timeouts)

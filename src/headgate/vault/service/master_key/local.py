@@ -121,7 +121,6 @@ def find_master_key(
 
 
 def next_of(path: Path) -> Path:
-    """Return the path of the next key during a rotation in place."""
     return path.with_name(f"{path.name}.next")
 
 

@@ -16,8 +16,6 @@ from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterK
 
 
 class MasterKeySource(Protocol):
-    """Find the master key of a database, as the settings say."""
-
     provider: str
 
     def find(self, connection: sa.Connection) -> LocalMasterKey | None:
@@ -66,7 +64,6 @@ def explain_mismatch(
 
 
 def describe_active(known: Mapping[str, MasterKeyRecord]) -> str:
-    """Tell which key the database needs."""
     record = next((each for each in reversed([*known.values()]) if is_active(each)), None)
     if record is None:
         return "No master key of this database is in force; restore a backup."
