@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.schemas.credentials import FirstByteSeconds, IdleSeconds, TotalSeconds, Url
-from headgate.api.schemas.fields import Name, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Name, build_response, to_datetime
 from headgate.credentials.model.capacity import Capacity
 from headgate.credentials.model.credential import (
     CredentialRecord,
@@ -154,17 +154,11 @@ class ConnectionPage(msgspec.Struct):
 def to_connection_response(
     record: CredentialRecord, discovered: Mapping[str, Capacity]
 ) -> ConnectionResponse:
-    return ConnectionResponse(
-        id=record.id,
-        name=record.name,
-        description=record.description,
+    return build_response(
+        ConnectionResponse,
+        record,
         provider=record.integration,
-        allowed_models=record.allowed_models,
         capacity=msgspec.convert(record.capacity, list[CapacityEntry]),
-        stream_usage=record.stream_usage,
-        first_byte_seconds=record.first_byte_seconds,
-        idle_seconds=record.idle_seconds,
-        total_seconds=record.total_seconds,
         config=ConnectionConfigResponse(record.hint, record.base_url, record.provider_organization),
         discovered_capacity={
             model: DiscoveredCapacityResponse(
@@ -172,9 +166,4 @@ def to_connection_response(
             )
             for model, each in discovered.items()
         },
-        is_default=record.is_default,
-        created_at=to_datetime(record.created_at),
-        updated_at=to_datetime(record.updated_at),
-        last_used_at=to_optional_datetime(record.last_used_at),
-        version=record.version,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated
+import enum
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from headgate.accounts.model import NAME_CHARACTERS_MAX, NAME_PATTERN
+
+ResponseT = TypeVar("ResponseT", bound=msgspec.Struct)
 
 Timestamp = Annotated[
     datetime.datetime,
@@ -42,6 +45,25 @@ Metadata = Annotated[
 
 class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters and no body."""
+
+
+def build_response(kind: type[ResponseT], record: object, /, **fields: Any) -> ResponseT:
+    """Build a response from `fields`, and for all others from the record's fields of the same name.
+
+    Of these, times in unix seconds (`..._at`), enumerations and tuples are converted.
+    """
+    for name in kind.__struct_fields__:
+        if name not in fields:
+            fields[name] = _convert_field(name, getattr(record, name))
+    return kind(**fields)
+
+
+def _convert_field(name: str, value: Any) -> Any:
+    if isinstance(value, int | float) and name.endswith("_at"):
+        return to_datetime(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def to_datetime(at: float) -> datetime.datetime:

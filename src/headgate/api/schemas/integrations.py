@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from headgate.api.schemas.fields import build_response
 from headgate.catalog.model.manifest import (
     ActionEntry,
     AuthSchema,
@@ -153,25 +154,15 @@ class IntegrationResponse(msgspec.Struct):
 
 def to_integration_summary_response(manifest: IntegrationManifest) -> IntegrationResponse:
     """Return an integration without models, actions and schemas."""
-    extra = manifest.extra_metadata
-    return IntegrationResponse(
-        name=manifest.name,
-        display_name=manifest.display_name,
-        description=manifest.description,
-        version=manifest.version,
+    return build_response(
+        IntegrationResponse,
+        manifest,
         logo=manifest.logo or None,
-        app_url=manifest.app_url,
-        docs_url=manifest.docs_url,
-        categories=list(manifest.categories),
-        integration_type=manifest.integration_type,
-        auth_types=list(manifest.auth_types),
-        extra_metadata=IntegrationMetadataResponse(
-            extra.status,
-            extra.recommended,
-            extra.created_at,
-            extra.updated_at,
-            extra.popularity_score,
-        ),
+        extra_metadata=build_response(IntegrationMetadataResponse, manifest.extra_metadata),
+        default_model=UNSET,
+        auth_schemas=UNSET,
+        models=UNSET,
+        actions=UNSET,
     )
 
 
@@ -196,30 +187,17 @@ def to_model_responses(manifest: IntegrationManifest, find_price: FindPrice) -> 
 
 
 def to_action_response(action: ActionEntry) -> ActionResponse:
-    return ActionResponse(action.name, action.display_name, action.description)
+    return build_response(ActionResponse, action)
 
 
 def to_auth_schema_response(schema: AuthSchema) -> AuthSchemaResponse:
-    return AuthSchemaResponse(
-        auth_type=schema.auth_type,
-        display_name=schema.display_name,
-        description=schema.description,
-        setup_instructions=list(schema.setup_instructions),
+    return build_response(
+        AuthSchemaResponse,
+        schema,
         setup_environment_variables=[
-            AuthVariableResponse(
-                name=each.name,
-                display_name=each.display_name,
-                description=each.description,
-                required=each.required,
-                sensitive=each.sensitive,
-                sample_format=each.sample_format,
-                about_url=each.about_url,
-                pattern=each.pattern,
-                default=each.default or None,
-            )
+            build_response(AuthVariableResponse, each, default=each.default or None)
             for each in schema.variables
         ],
-        important_notes=list(schema.important_notes),
         test_endpoint=_to_test_endpoint_response(schema, schema.test_endpoint),
     )
 
@@ -241,25 +219,16 @@ def _to_test_endpoint_response(schema: AuthSchema, test: TestEndpoint) -> TestEn
 def to_model_response(model: ModelEntry, price: PriceRow | None) -> ModelResponse:
     steps = price.tiers.get("default", ()) if price else ()
     base = steps[-1] if steps else NanoRates()
-    return ModelResponse(
-        id=model.id,
-        display_name=model.display_name,
-        description=model.description,
+    return build_response(
+        ModelResponse,
+        model,
         max_input_tokens=model.input_tokens_max or None,
         max_output_tokens=model.output_limit,
         input_price_per_1m=_format_rate(base.input),
         output_price_per_1m=_format_rate(base.output),
         cached_input_price_per_1m=_format_rate(base.cached_input),
         pricing=None if price is None else to_pricing_response(price),
-        intelligence=model.intelligence,
-        speed=model.speed,
-        data_freshness=model.data_freshness,
-        supports_vision=model.supports_vision,
-        capabilities=list(model.capabilities),
         dimensions=model.dimensions or None,
-        deprecated=model.deprecated,
-        replacement_id=model.replacement_id,
-        aliases=list(model.aliases),
         body_extra={"model": model.wire_id or model.id},
     )
 

@@ -9,7 +9,7 @@ import msgspec
 from headgate.accounts.model import (
     Invitation,
 )
-from headgate.api.schemas.fields import Name, to_datetime
+from headgate.api.schemas.fields import Name, build_response
 from headgate.api.schemas.members import AssignableRole
 from headgate.api.schemas.session import Email, Password, Token
 
@@ -65,11 +65,4 @@ class InvitationPage(msgspec.Struct):
 
 
 def to_invitation_response(invitation: Invitation) -> InvitationResponse:
-    return InvitationResponse(
-        id=invitation.id,
-        email=invitation.email,
-        role=invitation.role.value,
-        invited_by=invitation.invited_by,
-        created_at=to_datetime(invitation.created_at),
-        expires_at=to_datetime(invitation.expires_at),
-    )
+    return build_response(InvitationResponse, invitation)

@@ -9,14 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.schemas.fields import (
-    Labels,
-    Name,
-    Timestamp,
-    to_datetime,
-    to_optional_datetime,
-    to_timestamp,
-)
+from headgate.api.schemas.fields import Labels, Name, Timestamp, build_response, to_timestamp
 from headgate.api.schemas.pages import PageQuery
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
 from headgate.keys.model.scope import (
@@ -234,38 +227,20 @@ def to_issued_key_response(issued: IssuedKey, now: float) -> IssuedKeyResponse:
 def to_key_response(key: Key, now: float) -> KeyResponse:
     hint = f"hg_{key.kind.value}_{key.id.removeprefix('key_')}"
     state = find_state(key, now)
-    return KeyResponse(
-        id=key.id,
+    return build_response(
+        KeyResponse,
+        key,
         kind=key.kind,
-        name=key.name,
-        description=key.description,
-        labels=key.labels,
-        organization_id=key.organization_id,
-        project_id=key.project_id,
         key_hint=hint,
         masked_key=f"{hint}_…",
         state=state,
         is_active=state is KeyState.ACTIVE,
         is_expired=key.expires_at is not None and key.expires_at <= now,
-        models=list(key.models),
-        endpoints=list(key.endpoints),
-        projects=list(key.projects),
-        networks=list(key.networks),
-        resources=list(key.resources),
-        permissions=list(key.permissions),
         requests_per_minute=key.requests_per_minute or None,
         rate_limit_per_minute=key.requests_per_minute or UNSET,
         tokens_per_minute=key.tokens_per_minute or None,
         monthly_budget=to_key_budget(key.monthly_budget_nano),
         on_disconnect=key.on_disconnect,
-        created_at=to_datetime(key.created_at),
-        expires_at=to_optional_datetime(key.expires_at),
-        disabled_at=to_optional_datetime(key.disabled_at),
-        revoked_at=to_optional_datetime(key.revoked_at),
-        last_used_at=to_optional_datetime(key.last_used_at),
-        rotated_at=to_optional_datetime(key.rotated_at),
-        previous_expires_at=to_optional_datetime(key.previous_expires_at),
-        version=key.version,
     )
 
 

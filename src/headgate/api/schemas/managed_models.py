@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headgate.api.schemas.fields import Name, to_datetime
+from headgate.api.schemas.fields import Name, build_response
 from headgate.api.schemas.pages import PageQuery
 from headgate.credentials.model.managed_model import (
     ManagedModel,
@@ -84,17 +84,4 @@ class ManagedModelPage(msgspec.Struct):
 
 
 def to_managed_model_response(managed: ManagedModel) -> ManagedModelResponse:
-    return ManagedModelResponse(
-        id=managed.id,
-        model_id=managed.model_id,
-        credential_id=managed.credential_id,
-        wire_id=managed.wire_id or None,
-        display_name=managed.display_name,
-        deprecated=managed.deprecated,
-        replacement_id=managed.replacement_id,
-        is_default=managed.is_default,
-        enabled=managed.enabled,
-        created_at=to_datetime(managed.created_at),
-        updated_at=to_datetime(managed.updated_at),
-        version=managed.version,
-    )
+    return build_response(ManagedModelResponse, managed, wire_id=managed.wire_id or None)

@@ -8,7 +8,7 @@ import enum
 import msgspec
 
 from headgate.accounts.model import Member
-from headgate.api.schemas.fields import to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import build_response
 
 
 class AssignableRole(enum.Enum):
@@ -46,12 +46,4 @@ class MemberPage(msgspec.Struct):
 
 
 def to_member_response(member: Member) -> MemberResponse:
-    return MemberResponse(
-        id=member.person_id,
-        email=member.email,
-        name=member.name,
-        role=member.role.value,
-        created_at=to_datetime(member.created_at),
-        disabled_at=to_optional_datetime(member.disabled_at),
-        version=member.version,
-    )
+    return build_response(MemberResponse, member, id=member.person_id)

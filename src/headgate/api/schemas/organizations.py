@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate.accounts.model import Membership, Organization
-from headgate.api.schemas.fields import Name, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Name, build_response
 from headgate.api.schemas.session import Email
 
 Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -76,13 +76,7 @@ class OrganizationPage(msgspec.Struct):
 
 
 def to_organization_response(found: Organization) -> OrganizationResponse:
-    return OrganizationResponse(
-        id=found.id,
-        name=found.name,
-        created_at=to_datetime(found.created_at),
-        suspended_at=to_optional_datetime(found.suspended_at),
-        version=found.version,
-    )
+    return build_response(OrganizationResponse, found)
 
 
 def to_own_organization_response(membership: Membership) -> OwnOrganizationResponse:

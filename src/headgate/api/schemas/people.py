@@ -7,7 +7,7 @@ import datetime
 import msgspec
 
 from headgate.accounts.model import Person
-from headgate.api.schemas.fields import to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import build_response
 
 
 class PlatformPersonResponse(msgspec.Struct):
@@ -33,13 +33,4 @@ class PlatformPersonPage(msgspec.Struct):
 
 
 def to_platform_person_response(person: Person) -> PlatformPersonResponse:
-    return PlatformPersonResponse(
-        id=person.id,
-        email=person.email,
-        name=person.name,
-        is_operator=person.is_operator,
-        created_at=to_datetime(person.created_at),
-        email_verified_at=to_optional_datetime(person.email_verified_at),
-        disabled_at=to_optional_datetime(person.disabled_at),
-        version=person.version,
-    )
+    return build_response(PlatformPersonResponse, person)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from headgate.api.schemas.fields import Timestamp, to_datetime
+from headgate.api.schemas.fields import Timestamp, build_response, to_datetime
 from headgate.api.schemas.pages import PageQuery
 from headgate.catalog.model.price import (
     MICROSECONDS,
@@ -103,16 +103,13 @@ class PricePage(msgspec.Struct):
 
 
 def to_price_response(entry: PriceEntry, state: str) -> PriceResponse:
-    return PriceResponse(
-        integration=entry.integration,
-        model=entry.model,
-        tier=entry.tier,
+    return build_response(
+        PriceResponse,
+        entry,
         above_input_tokens=None if entry.above_input_tokens < 0 else entry.above_input_tokens,
         effective_from=to_datetime(entry.effective_from / MICROSECONDS),
         state=state,
-        currency=entry.currency,
         rates=msgspec.convert(format_rates(entry.rates), PriceRates),
-        source=entry.source,
         number=entry.number or None,
         created_by=entry.created_by or None,
         created_at=to_datetime(entry.created_at / MICROSECONDS) if entry.number else None,

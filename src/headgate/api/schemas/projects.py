@@ -7,7 +7,7 @@ import datetime
 import msgspec
 
 from headgate.accounts.model import Project
-from headgate.api.schemas.fields import Name, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Name, build_response
 from headgate.api.schemas.pages import PageQuery
 
 
@@ -44,11 +44,4 @@ class ProjectPage(msgspec.Struct):
 
 
 def to_project_response(project: Project) -> ProjectResponse:
-    return ProjectResponse(
-        id=project.id,
-        organization_id=project.organization_id,
-        name=project.name,
-        created_at=to_datetime(project.created_at),
-        archived_at=to_optional_datetime(project.archived_at),
-        version=project.version,
-    )
+    return build_response(ProjectResponse, project)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.schemas.credentials import Url
-from headgate.api.schemas.fields import to_datetime
+from headgate.api.schemas.fields import build_response
 from headgate.vault.model.secret import (
     NAME,
     VALUE_CHARACTERS_MAX,
@@ -80,13 +80,10 @@ class RemovedSecretResponse(msgspec.Struct):
 
 
 def to_secret_response(record: SecretRecord) -> SecretResponse:
-    return SecretResponse(
+    return build_response(
+        SecretResponse,
+        record,
         key_name=record.name,
         key_prefix=record.hint,
-        project_id=record.project_id,
-        service_type=record.service_type,
-        description=record.description,
         sent_to=record.origin or None,
-        created_at=to_datetime(record.created_at),
-        updated_at=to_datetime(record.updated_at),
     )

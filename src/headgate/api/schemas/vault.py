@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from headgate.api.schemas.fields import to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import build_response
 from headgate.vault.model.keys import (
     EVERY_KEY,
     MasterKeyRecord,
@@ -88,39 +88,12 @@ class VaultResponse(msgspec.Struct):
 
 
 def to_rotation_response(rotation: Rotation) -> RotationResponse:
-    return RotationResponse(
-        id=rotation.id,
-        kind=rotation.kind.value,
-        scope=rotation.scope,
-        state=rotation.state.value,
-        done=rotation.done,
-        total=rotation.total,
-        failed=rotation.failed,
-        started_at=to_datetime(rotation.started_at),
-        updated_at=to_datetime(rotation.updated_at),
-        finished_at=to_optional_datetime(rotation.finished_at),
-    )
+    return build_response(RotationResponse, rotation)
 
 
 def to_master_key_response(record: MasterKeyRecord) -> MasterKeyResponse:
-    return MasterKeyResponse(
-        id=record.id,
-        provider=record.provider,
-        name=record.key_name,
-        state=record.state.value,
-        created_at=to_datetime(record.created_at),
-        retired_at=to_optional_datetime(record.retired_at),
-    )
+    return build_response(MasterKeyResponse, record, name=record.key_name)
 
 
 def to_organization_key_response(status: KeyStatus) -> OrganizationKeyResponse:
-    return OrganizationKeyResponse(
-        id=status.id,
-        organization_id=status.organization_id,
-        master_key_id=status.master_key_id,
-        rows=status.rows,
-        seals=status.seals,
-        is_worn=status.is_worn,
-        is_retired=status.is_retired,
-        opens=status.opens,
-    )
+    return build_response(OrganizationKeyResponse, status)
