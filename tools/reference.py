@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from headgate.cli import COMMANDS, CommandGroup
+from headgate.cli.program import COMMANDS, CommandGroup
 from headgate.telemetry.metric_help import COUNTERS, HELP, HISTOGRAMS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

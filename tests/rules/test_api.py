@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from headgate.api.access import Audience
-from headgate.api.openapi import build_document
+from headgate.api.openapi import DESCRIPTIONS, build_document
 from headgate.api.operation import Operation
 from headgate.api.platform import encode_document
 from headgate.api.routes import ALL
@@ -45,6 +46,18 @@ def test_descriptions_are_sentences_without_indentation() -> None:
         assert not re.search(r"(?m)^\s|\s$", text), text
         assert "\n" not in text.replace("\n\n", ""), text
         assert text.endswith("."), text
+
+
+def test_every_description_of_a_field_is_used() -> None:
+    texts = tomllib.loads(DESCRIPTIONS.read_text())
+    shared, nouns, types = (texts.pop(name) for name in ("fields", "objects", "types"))
+    components = build_document(ALL)["components"]["schemas"]
+    assert {*nouns, *types, *texts} <= {*components}
+    fields = {name: {*component.get("properties", ())} for name, component in components.items()}
+    for name, own in texts.items():
+        assert {*own} <= fields[name], name
+    parameters = {found for each in OPERATIONS for found in re.findall(r"{(\w+)", each.path)}
+    assert {*shared} <= parameters.union(*(fields[n] - {*texts.get(n, ())} for n in fields))
 
 
 VERBS = {

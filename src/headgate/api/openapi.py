@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -59,21 +61,7 @@ ERRORS = {
     502: ("The external service did not answer as expected.", DETAIL),
     503: ("The database cannot be written at the moment. Try again later.", DETAIL),
 }
-PATH_PARAMETERS = {
-    "credential_id": "The id of the credential.",
-    "integration_name": "The name of the integration.",
-    "invitation_id": "The id of the invitation.",
-    "key_id": "The id of the API key.",
-    "key_name": "The name of the secret.",
-    "knowledge_provider_name": "The name of the knowledge provider.",
-    "managed_model_id": "The id of the managed model.",
-    "organization_id": "The id of the organization.",
-    "person_id": "The id of the person.",
-    "project_id": "The id of the project.",
-    "provider_name": "The name of the model provider.",
-    "session_id": "The id of the session.",
-    "tool_name": "The name of the tool.",
-}
+DESCRIPTIONS = Path(__file__).with_name("schemas") / "descriptions.toml"
 OF_EVERY_CALL = (400, 422, 429, 503)
 OF_A_CALLER = (401, 403)
 OF_A_BODY = (409, 413, 415)
@@ -86,15 +74,18 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
     operations = [operation for group in groups for operation in group.all]
     types = list(_list_types(operations))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
-    for component in components.values():
+    texts = tomllib.loads(DESCRIPTIONS.read_text())
+    for name, component in components.items():
         if "description" in component:
-            component["description"] = unwrap(component["description"])
+            text = texts["types"].get(name, component["description"])
+            component["description"] = unwrap(text)
+        _describe_fields(name, component.get("properties", {}), texts)
     known = dict(zip(map(str, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = _PARAMETER.sub(r"{\1}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _describe(
-            operation, known, components
+            operation, known, components, texts["fields"]
         )
     return {
         "openapi": "3.1.0",
@@ -136,6 +127,14 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
     }
 
 
+def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
+    own = {**texts["fields"], **texts.get(name, {})}
+    for field, schema in fields.items():
+        meaning = own[field].replace("{object}", texts["objects"].get(name, "object"))
+        formats = [each.pop("description", "") for each in (schema, *schema.get("anyOf", ()))]
+        schema["description"] = " ".join(filter(None, [meaning, *formats]))
+
+
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
     yield from (Detail, FieldDetails)
     for operation in operations:
@@ -146,13 +145,16 @@ def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
 
 
 def _describe(
-    operation: Operation, known: Mapping[str, Any], components: Mapping[str, Any]
+    operation: Operation,
+    known: Mapping[str, Any],
+    components: Mapping[str, Any],
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": _describe_parameters(operation, known, components),
+        "parameters": _describe_parameters(operation, known, components, texts),
         "responses": _describe_responses(operation, known),
     }
     if operation.description:
@@ -172,7 +174,10 @@ def _describe(
 
 
 def _describe_parameters(
-    operation: Operation, known: Mapping[str, Any], components: Mapping[str, Any]
+    operation: Operation,
+    known: Mapping[str, Any],
+    components: Mapping[str, Any],
+    texts: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {
@@ -180,7 +185,7 @@ def _describe_parameters(
             "in": "path",
             "required": True,
             "schema": {"type": "string", "minLength": 1},
-            "description": PATH_PARAMETERS[name],
+            "description": texts[name],
         }
         for name in _PARAMETER.findall(operation.path)
     ]
@@ -190,7 +195,13 @@ def _describe_parameters(
         required = schema.get("required", ())
         for field, value in schema["properties"].items():
             parameters.append(
-                {"name": field, "in": "query", "required": field in required, "schema": value}
+                {
+                    "name": field,
+                    "in": "query",
+                    "required": field in required,
+                    "schema": {key: value[key] for key in value if key != "description"},
+                    "description": value["description"],
+                }
             )
     if operation.takes_organization:
         parameters.append(ORGANIZATION_PARAMETER)

@@ -1,5 +1,5 @@
 """`python -m headgate.cli`: the same as the program `headgate`."""
 
-from headgate import cli
+from headgate.cli.program import main
 
-cli.main()
+main()

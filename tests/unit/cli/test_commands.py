@@ -20,7 +20,7 @@ from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.billing import service as billing
-from headgate.cli import app
+from headgate.cli.program import app
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
@@ -353,7 +353,7 @@ def test_doctor_refuses_an_impossible_setting(data: Path, monkeypatch: pytest.Mo
 
 def test_version_is_printed_without_loading_a_database() -> None:
     program = (
-        "import sys; from headgate.cli import app\n"
+        "import sys; from headgate.cli.program import app\n"
         "try: app(['version'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'sqlalchemy', 'alembic', 'cryptography', 'uvicorn'} & set(sys.modules)))\n"

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from headgate.cli import app
+from headgate.cli.program import app
 from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.model.managed_model import ManagedModel
 from headgate.credentials.store import credentials as credential_store

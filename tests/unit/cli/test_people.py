@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from headgate import settings
 from headgate.accounts.service.first_owner import INVITATION_NAME
-from headgate.cli import app
+from headgate.cli.program import app
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.main.application import open_application
 from headgate.main.first_start import prepare_first_start

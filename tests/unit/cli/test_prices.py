@@ -19,7 +19,7 @@ from headgate.audit.service import AuditLog
 from headgate.catalog.model.price import DollarRates
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceRequest, PriceService
-from headgate.cli import app
+from headgate.cli.program import app
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headgate.api.schemas.credentials import FirstByteSeconds, IdleSeconds, TotalSeconds, Url
+from headgate.api.schemas.credentials import Seconds, Url
 from headgate.api.schemas.fields import Name, build_response, to_datetime
 from headgate.credentials.model.capacity import Capacity
 from headgate.credentials.model.credential import (
@@ -20,30 +20,9 @@ from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
 Model = Annotated[
     str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4*"])
 ]
-
-
-Models = Annotated[
-    list[Model],
-    Meta(
-        max_length=200,
-        description="Model ids or patterns such as `gpt-5.4*`. An empty list allows all models.",
-    ),
-]
-
-
-StreamUsage = Annotated[
-    Literal["ask", "never"],
-    Meta(
-        description="`ask`: Headgate asks the provider for the token usage of every "
-        "stream, even if the client did not. `never`: it does not, and such "
-        "calls are recorded without tokens and price."
-    ),
-]
-
-
+Models = Annotated[list[Model], Meta(max_length=200)]
+StreamUsage = Literal["ask", "never"]
 Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-
-
 Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
 
 
@@ -83,9 +62,9 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     allowed_models: Models = []
     capacity: CapacityTracker = []
     stream_usage: StreamUsage = "ask"
-    first_byte_seconds: FirstByteSeconds | None = None
-    idle_seconds: IdleSeconds | None = None
-    total_seconds: TotalSeconds | None = None
+    first_byte_seconds: Seconds | None = None
+    idle_seconds: Seconds | None = None
+    total_seconds: Seconds | None = None
 
 
 class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,9 +77,9 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     allowed_models: Models | UnsetType = UNSET
     capacity: CapacityTracker | UnsetType = UNSET
     stream_usage: StreamUsage | UnsetType = UNSET
-    first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
-    idle_seconds: IdleSeconds | UnsetType | None = UNSET
-    total_seconds: TotalSeconds | UnsetType | None = UNSET
+    first_byte_seconds: Seconds | UnsetType | None = UNSET
+    idle_seconds: Seconds | UnsetType | None = UNSET
+    total_seconds: Seconds | UnsetType | None = UNSET
 
 
 class ConnectionConfigResponse(msgspec.Struct):

@@ -46,18 +46,7 @@ Day = Annotated[
 ]
 
 
-def _deadline(reason: str) -> Meta:
-    otherwise = "If null, the model's catalog entry or else the server's settings decide."
-    return Meta(
-        ge=DEADLINE_SECONDS_MIN,
-        le=DEADLINE_SECONDS_MAX,
-        description=f"{reason}, in seconds. {otherwise}",
-    )
-
-
-FirstByteSeconds = Annotated[float, _deadline("The longest wait for the first byte of an answer")]
-IdleSeconds = Annotated[float, _deadline("The longest pause within an answer")]
-TotalSeconds = Annotated[float, _deadline("The longest time for a whole call, including retries")]
+Seconds = Annotated[float, Meta(ge=DEADLINE_SECONDS_MIN, le=DEADLINE_SECONDS_MAX)]
 
 
 class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,14 +72,7 @@ class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return f"AuthData({', '.join(self.secrets)})"
 
 
-OauthConfig = Annotated[
-    dict[Word, Any],
-    Meta(
-        max_length=32,
-        description="The OAuth 2 settings that the access token was obtained with. They "
-        "are not stored.",
-    ),
-]
+OauthConfig = Annotated[dict[Word, Any], Meta(max_length=32)]
 
 
 class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,9 +86,9 @@ class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     metadata: Metadata | None = None
     make_default: bool = False
     expires_at: Timestamp | None = None
-    first_byte_seconds: FirstByteSeconds | None = None
-    idle_seconds: IdleSeconds | None = None
-    total_seconds: TotalSeconds | None = None
+    first_byte_seconds: Seconds | None = None
+    idle_seconds: Seconds | None = None
+    total_seconds: Seconds | None = None
 
 
 class TemporaryTestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,9 +105,9 @@ class CredentialUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     display_name: Name | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
-    first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
-    idle_seconds: IdleSeconds | UnsetType | None = UNSET
-    total_seconds: TotalSeconds | UnsetType | None = UNSET
+    first_byte_seconds: Seconds | UnsetType | None = UNSET
+    idle_seconds: Seconds | UnsetType | None = UNSET
+    total_seconds: Seconds | UnsetType | None = UNSET
 
 
 class CredentialQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -29,17 +29,9 @@ Name = Annotated[
 ]
 MetadataName = Annotated[str, Meta(min_length=1, max_length=64)]
 MetadataText = Annotated[str, Meta(max_length=512)]
-Labels = Annotated[
-    dict[MetadataName, MetadataText],
-    Meta(max_length=32, description="Up to 32 key-value pairs of your own; values are strings."),
-]
+Labels = Annotated[dict[MetadataName, MetadataText], Meta(max_length=32)]
 Metadata = Annotated[
-    dict[MetadataName, MetadataText | int | float | bool | None],
-    Meta(
-        max_length=32,
-        description="Up to 32 key-value pairs of your own; values are strings, numbers, "
-        "booleans or null.",
-    ),
+    dict[MetadataName, MetadataText | int | float | bool | None], Meta(max_length=32)
 ]
 
 

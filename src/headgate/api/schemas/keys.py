@@ -25,44 +25,8 @@ CENTS = 2
 NOT_OF_THE_KEY = frozenset({"kind", "project_id", "organization_id", "rate_limit_per_minute"})
 
 Entry = Annotated[str, Meta(min_length=1, max_length=200)]
-Patterns = Annotated[
-    list[Entry],
-    Meta(
-        max_length=ENTRIES_MAX,
-        description="Exact names or patterns with `*` for any characters. An empty list "
-        "allows everything.",
-    ),
-]
-Names = Annotated[
-    list[Entry], Meta(max_length=ENTRIES_MAX, description="An empty list allows everything.")
-]
-Projects = Annotated[
-    list[Entry],
-    Meta(
-        max_length=ENTRIES_MAX,
-        description="Project ids. An inference key may name these projects besides its "
-        "own. A management key is limited to them; with an empty list it "
-        "manages the whole organization.",
-    ),
-]
-Networks = Annotated[
-    list[Entry],
-    Meta(
-        max_length=ENTRIES_MAX,
-        description="IPv4 or IPv6 addresses or CIDR blocks that the key may be used from. "
-        "An empty list allows all addresses.",
-        examples=[["10.0.0.0/8", "2001:db8::/32"]],
-    ),
-]
-Permissions = Annotated[
-    list[Entry],
-    Meta(
-        max_length=ENTRIES_MAX,
-        description="Permissions of a management key, such as `keys:read` or "
-        "`credentials:*`. An empty list allows everything in its organization; "
-        "`*` also allows the operations of the server's operator.",
-    ),
-]
+Entries = Annotated[list[Entry], Meta(max_length=ENTRIES_MAX)]
+Networks = Annotated[Entries, Meta(examples=[["10.0.0.0/8", "2001:db8::/32"]])]
 Requests = Annotated[int, Meta(ge=1, le=REQUESTS_PER_MINUTE_MAX)]
 Tokens = Annotated[int, Meta(ge=1, le=TOKENS_PER_MINUTE_MAX)]
 Dollars = Annotated[
@@ -93,12 +57,12 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     description: Description = ""
     labels: Labels = {}
     expires_at: Timestamp | None = None
-    models: Patterns = []
-    endpoints: Patterns = []
-    projects: Projects = []
+    models: Entries = []
+    endpoints: Entries = []
+    projects: Entries = []
     networks: Networks = []
-    resources: Names = []
-    permissions: Permissions = []
+    resources: Entries = []
+    permissions: Entries = []
     requests_per_minute: Requests | None = None
     tokens_per_minute: Tokens | None = None
     monthly_budget: Dollars | None = None
@@ -115,12 +79,12 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     description: Description | UnsetType = UNSET
     labels: Labels | UnsetType = UNSET
     expires_at: Timestamp | UnsetType | None = UNSET
-    models: Patterns | UnsetType = UNSET
-    endpoints: Patterns | UnsetType = UNSET
-    projects: Projects | UnsetType = UNSET
+    models: Entries | UnsetType = UNSET
+    endpoints: Entries | UnsetType = UNSET
+    projects: Entries | UnsetType = UNSET
     networks: Networks | UnsetType = UNSET
-    resources: Names | UnsetType = UNSET
-    permissions: Permissions | UnsetType = UNSET
+    resources: Entries | UnsetType = UNSET
+    permissions: Entries | UnsetType = UNSET
     requests_per_minute: Requests | UnsetType | None = UNSET
     tokens_per_minute: Tokens | UnsetType | None = UNSET
     monthly_budget: Dollars | UnsetType | None = UNSET

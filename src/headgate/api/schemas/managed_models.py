@@ -17,16 +17,7 @@ from headgate.credentials.model.managed_model import (
 ModelId = Annotated[
     str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4-mini"])
 ]
-
-
-CredentialName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=200,
-        description="The id or the name of a credential of the platform.",
-    ),
-]
+CredentialName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class ManagedModelQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 LIMIT_MAX = 500
 
-Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="The most objects to return.")]
-Offset = Annotated[int, Meta(ge=0, le=10_000_000, description="How many objects to skip.")]
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+Offset = Annotated[int, Meta(ge=0, le=10_000_000)]
 
 
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

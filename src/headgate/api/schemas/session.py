@@ -12,9 +12,7 @@ from headgate.accounts.model import (
     Person,
 )
 
-Email = Annotated[
-    str, Meta(min_length=3, max_length=254, description="An e-mail address. Case does not matter.")
-]
+Email = Annotated[str, Meta(min_length=3, max_length=254, description="Case does not matter.")]
 
 
 Password = Annotated[
