@@ -24,9 +24,8 @@ class Audience(enum.Enum):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Declare the policy of an operation. A management key needs `permission`; with an empty
-    one, only people may call it. `roles` are the roles of a person in the organization that
-    allow it."""
+    """Declare the policy of an operation. A management key needs `permission`; with an empty one,
+    only people may call it. `roles` are the roles of a person in the organization that allow it."""
 
     audience: Audience
     permission: str = ""

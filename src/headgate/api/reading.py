@@ -100,10 +100,8 @@ def _normalize_times(struct_value: StructT, place: str) -> StructT:
 def _find_invalid_key(
     error: msgspec.ValidationError, body: bytes, struct: type[msgspec.Struct]
 ) -> str | None:
-    """Return the key of a map that a validation error is about; None if it is about no map.
-
-    Msgspec names it only as `[...]`, so the map is halved until one key with this error is left.
-    """
+    """Return the key of a map that a validation error is about; None if it is about no map. Msgspec
+    names it only as `[...]`, so the map is halved until one key with this error is left."""
     message = str(error)
     found = _WHERE.fullmatch(message)
     if found is None or not ("[...]" in found["path"] or "at `key` in " in message):

@@ -104,10 +104,8 @@ class Ledger:
         self._writer.health.check()
 
     def defer(self, receipt: Receipt, hold: Hold | None) -> None:
-        """Keep a receipt in memory until `recover` can record it, and log it in any case.
-
-        If the process dies before that, the next process settles the hold as `unknown`.
-        """
+        """Keep a receipt in memory until `recover` can record it, and log it in any case. If the
+        process dies before that, the next process settles the hold as `unknown`."""
         kept = len(self._deferred) < DEFERRED_MAX
         log.error("ledger.deferred", kept=kept, receipt=msgspec.to_builtins(receipt))
         if kept:
@@ -169,10 +167,8 @@ class Ledger:
         return await self._resolve(int(self._monotonic_now() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
-        """Settle every open hold as `unknown` if this is the only process. Return how many.
-
-        If other processes are alive, the holds may be theirs, and only expired leases are settled.
-        """
+        """Settle every open hold as `unknown` if this is the only process. Return how many. If
+        other processes are alive, the holds may be theirs, and only expired leases are settled."""
         return await self._resolve(None)
 
     async def _resolve(self, expired_at: int | None) -> int:

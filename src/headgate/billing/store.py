@@ -113,10 +113,8 @@ def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *,
 
 
 def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> None:
-    """Add the amounts to the balances, with one update for each account.
-
-    The updates are ordered by account id, so that two transactions cannot deadlock.
-    """
+    """Add the amounts to the balances, with one update for each account. The updates are ordered by
+    account id, so that two transactions cannot deadlock."""
     sums: defaultdict[str, int] = defaultdict(int)
     for entry in entries:
         sums[entry.account_id] += entry.amount_nano

@@ -139,10 +139,8 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
 
 @contextlib.contextmanager
 def create_folder(folder: Path) -> Generator[Path]:
-    """Create a folder under a temporary name; rename it at the end, remove it on an error.
-
-    Raise `BackupNotAllowedError`.
-    """
+    """Create a folder under a temporary name; rename it at the end, remove it on an error. Raise
+    `BackupNotAllowedError`."""
     if folder.exists():
         raise BackupNotAllowedError(f"{folder} exists already; name a new folder for the backup.")
     made = folder.with_name(f"{folder.name}.part")
@@ -220,10 +218,8 @@ def check_copy(path: Path) -> tuple[str, dict[str, int]]:
 
 
 def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
-    """Return the schema's version and row counts if the ledger balances.
-
-    Raise `DamagedBackupError`.
-    """
+    """Return the schema's version and row counts if the ledger balances. Raise
+    `DamagedBackupError`."""
     schema = migration.read_version(connection)
     if schema is None:
         raise DamagedBackupError("The database was never set up by Headgate.")

@@ -8,10 +8,8 @@ from headgate.settings import Settings
 
 
 def open_database(settings: Settings) -> Database:
-    """Open the PostgreSQL of the settings, or without a URL the SQLite file.
-
-    Raise `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
-    """
+    """Open the PostgreSQL of the settings, or without a URL the SQLite file. Raise
+    `InvalidDatabaseUrlError` and `DriverNotInstalledError`."""
     return Database(
         settings.database_url or settings.data / DATABASE_FILE,
         busy_timeout_seconds=settings.database_wait_seconds,

@@ -52,10 +52,8 @@ class DataDirectoryInUseError(HeadgateError):
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe who holds a lock.
-
-    The settings are those by which a server knows and reaches providers; they hold no secrets.
-    """
+    """Describe who holds a lock. The settings are those by which a server knows and reaches
+    providers; they hold no secrets."""
 
     pid: int
     command: str
@@ -96,10 +94,8 @@ class DirectoryLock:
         return False
 
     def _take_folder(self) -> bool:
-        """Return whether the folder was locked.
-
-        Where no folder can be locked, as on some network file systems, the file alone counts.
-        """
+        """Return whether the folder was locked. Where no folder can be locked, as on some network
+        file systems, the file alone counts."""
         if self.is_shared:
             return True
         descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -31,10 +31,8 @@ def find(settings: Settings) -> list[Path]:
 
 
 def check_file(settings: Settings, remains: Sequence[Path]) -> None:
-    """Raise `UnusableDataDirectoryError` where the database file is missing but others exist.
-
-    A new file would take the old write-ahead log for its own and delete it.
-    """
+    """Raise `UnusableDataDirectoryError` where the database file is missing but others exist. A new
+    file would take the old write-ahead log for its own and delete it."""
     path = settings.data / DATABASE_FILE
     if remains and not _has_bytes(path):
         raise refuse(settings, str(path), remains)

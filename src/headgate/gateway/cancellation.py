@@ -22,9 +22,7 @@ async def watch_keys(
     connections: Collection[Any],
 ) -> None:
     """Cancel the calls of the keys that `take_deactivated` returns, until cancelled itself.
-
-    Connections are looked at only when a key was revoked, so a call costs nothing for it.
-    """
+    Connections are looked at only when a key was revoked, so a call costs nothing for it."""
     before: frozenset[str] = frozenset()
     while True:
         await asyncio.sleep(PERIOD_SECONDS)

@@ -60,10 +60,8 @@ class CatalogModels:
         self._rendered: dict[str, _RenderedModels] = {}
 
     def is_visible(self, model_id: str, grant: Grant, integration: str | None) -> bool:
-        """Return whether a key that is limited to models or resources may see a model.
-
-        Models match in any spelling, resources by their exact name.
-        """
+        """Return whether a key that is limited to models or resources may see a model. Models match
+        in any spelling, resources by their exact name."""
         if grant.resources and model_id not in grant.resources:
             return False
         if not grant.models:

@@ -25,9 +25,7 @@ class RequestHandler(Protocol):
 
     def open(self, exchange: InboundExchange) -> None:
         """Judge a request by its head, and set the limit of its body and whether the body streams.
-
-        Raises the `HeadgateError` that refuses the request.
-        """
+        Raises the `HeadgateError` that refuses the request."""
         ...
 
     async def run(self, exchange: InboundExchange) -> None:
@@ -80,10 +78,8 @@ class Edge:
         """Connections with a large head that is not whole yet, the oldest first."""
 
     def track_large_head(self, connection: LargeHeadConnection) -> None:
-        """Remember a connection with a large head, and refuse the oldest of too many.
-
-        An honest client sends its whole head at once, so the oldest is the least likely to be one.
-        """
+        """Remember a connection with a large head, and refuse the oldest of too many. An honest
+        client sends its whole head at once, so the oldest is the least likely to be one."""
         self.large_heads[connection] = None
         if len(self.large_heads) > LARGE_HEADS_MAX:
             oldest = next(iter(self.large_heads))

@@ -166,10 +166,8 @@ class InboundExchange:
 
     @property
     def client_address(self) -> str:
-        """Return the peer's address, or the one that trusted proxies name (`forwarding`).
-
-        Computed at each call. Raises `MalformedForwardedAddressError`.
-        """
+        """Return the peer's address, or the one that trusted proxies name (`forwarding`). Computed
+        at each call. Raises `MalformedForwardedAddressError`."""
         return self._connection.find_client_address(self.headers)
 
     @property

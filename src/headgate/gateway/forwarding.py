@@ -25,10 +25,8 @@ _PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
 
 
 def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
-    """Parse the networks of trusted proxies: addresses, CIDR blocks, or `*` for any peer.
-
-    Raises `InvalidTrustedProxiesError` for anything else, and for all addresses unless `allow_any`.
-    """
+    """Parse the networks of trusted proxies: addresses, CIDR blocks, or `*` for any peer. Raises
+    `InvalidTrustedProxiesError` for anything else, and for all addresses unless `allow_any`."""
     networks: list[Network] = []
     for name in names:
         try:

@@ -134,10 +134,8 @@ def check_trailer(name: bytes) -> HeadgateError | None:
 
 
 def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | HeadgateError:
-    """Return the path and query of a target that does not begin with a slash, or has a fragment.
-
-    An absolute URL (RFC 9112 3.2.2) is accepted for the host that the Host header names.
-    """
+    """Return the path and query of a target that does not begin with a slash, or has a fragment. An
+    absolute URL (RFC 9112 3.2.2) is accepted for the host that the Host header names."""
     if target == b"*" and method == b"OPTIONS":
         return target
     found = _ABSOLUTE.fullmatch(target)

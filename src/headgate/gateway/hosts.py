@@ -46,10 +46,8 @@ class HostAllowlist:
         self.accepted: set[tuple[bytes, bytes]] = set()
 
     def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
-        """Return why a request with these Host headers is refused, None where it is not.
-
-        HTTP/1.0 (`is_old`) needs no Host header (RFC 9110 7.2).
-        """
+        """Return why a request with these Host headers is refused, None where it is not. HTTP/1.0
+        (`is_old`) needs no Host header (RFC 9110 7.2)."""
         if not values and is_old and (self._uses_default or self._any):
             return None
         if len(values) != 1 and not (is_old and not values):
@@ -77,9 +75,7 @@ class HostAllowlist:
 
 def read_name(value: bytes) -> str | None:
     """Return the host name in lower case, without port, brackets and final dot; None if malformed.
-
-    Of the names of RFC 3986 3.2.2, only those are valid that DNS or a container can have.
-    """
+    Of the names of RFC 3986 3.2.2, only those are valid that DNS or a container can have."""
     found = _VALUE.fullmatch(value.lower())
     if found is None or int(found["port"] or 0) > PORT_MAX:
         return None

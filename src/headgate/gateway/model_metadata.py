@@ -152,10 +152,8 @@ class ModelMetadata:
         )
 
     def _render_price(self, model_id: str, integration: str) -> msgspec.Raw | None:
-        """Return the price in force; rendering it is most of the work, and a row never changes.
-
-        The cache keeps each row alive, so that no other row can take its `id()`.
-        """
+        """Return the price in force; rendering it is most of the work, and a row never changes. The
+        cache keeps each row alive, so that no other row can take its `id()`."""
         price = self._catalog.price(model_id, self._clock.now(), integration)
         if price is None:
             return None

@@ -121,10 +121,8 @@ class ModelsBackend:
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> UpstreamResponse:
-        """See `relay.pipeline.Backend`.
-
-        Raises `ModelNotListedError` for one that must not be seen.
-        """
+        """See `relay.pipeline.Backend`. Raises `ModelNotListedError` for one that must not be
+        seen."""
         call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)

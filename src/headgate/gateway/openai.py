@@ -95,9 +95,7 @@ class HeaderAction(enum.Enum):
 
 class HandlerLimits(msgspec.Struct, frozen=True):
     """Limit request bodies by kind, and the `retry-after` of responses, in bytes and seconds.
-
-    `decodes` says whether compressed bodies are accepted where they are read.
-    """
+    `decodes` says whether compressed bodies are accepted where they are read."""
 
     json_body_bytes_max: int = 64 << 20
     form_body_bytes_max: int = 64 << 20
@@ -253,10 +251,8 @@ class OpenAiHandler:
             self.refuse(exchange, InternalError.of(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
-        """Cancel a running call of one of these keys, and return whether it did.
-
-        A response that is complete is still sent.
-        """
+        """Cancel a running call of one of these keys, and return whether it did. A response that is
+        complete is still sent."""
         request_head: RequestHead | None = exchange.request_head
         if request_head is None or request_head.grant is None or exchange.task is None:
             return False

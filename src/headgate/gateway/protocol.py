@@ -156,10 +156,8 @@ class EdgeProtocol(RequestParserProtocol):
         return True
 
     def _watch_for_reset(self) -> None:
-        """Check for a reset regularly while the connection is not read from.
-
-        The event loop notices a reset only by reading, and nothing is written before the response.
-        """
+        """Check for a reset regularly while the connection is not read from. The event loop notices
+        a reset only by reading, and nothing is written before the response."""
         if not self._is_reset_watched:
             self._is_reset_watched = True
             self.loop.call_later(RESET_CHECK_SECONDS, self._check_for_reset)
@@ -178,10 +176,8 @@ class EdgeProtocol(RequestParserProtocol):
             self.write(CONTINUE)
 
     def expire(self) -> None:
-        """Close an idle connection silently; answer 408 inside a request.
-
-        A client that takes nothing of its response is cut; one that takes a little may be slow.
-        """
+        """Close an idle connection silently; answer 408 inside a request. A client that takes
+        nothing of its response is cut; one that takes a little may be slow."""
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_write()
         elif self._ignore_input or self._is_lingering:

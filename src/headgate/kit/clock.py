@@ -24,10 +24,8 @@ class SystemClock:
 
 
 class SteadyClock:
-    """Provide a `now` that never goes back.
-
-    What has expired must not become valid again when the machine's clock is set back.
-    """
+    """Provide a `now` that never goes back. What has expired must not become valid again when the
+    machine's clock is set back."""
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.now

@@ -108,10 +108,8 @@ class _Brotli:
 
 
 def read_brotli_window_bits(first: int) -> int:
-    """Return the window size that the first byte of a body announces, if it is a large one.
-
-    RFC 7932, 9.1: a set lowest bit followed by three bits that are not all zero means 18 to 24.
-    """
+    """Return the window size that the first byte of a body announces, if it is a large one. RFC
+    7932, 9.1: a set lowest bit followed by three bits that are not all zero means 18 to 24."""
     larger = first >> 1 & 7
     return 17 + larger if first & 1 else 16
 

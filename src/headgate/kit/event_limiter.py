@@ -20,10 +20,8 @@ class SuppressedEvents(msgspec.Struct, frozen=True):
 
 
 class EventLimiter:
-    """Limit events per window, in total and per address, and count the rest.
-
-    A flood from one address leaves room for the events of others. `end` begins the next window.
-    """
+    """Limit events per window, in total and per address, and count the rest. A flood from one
+    address leaves room for the events of others. `end` begins the next window."""
 
     def __init__(self, *, in_all: int, of_address: int) -> None:
         self._in_all = in_all

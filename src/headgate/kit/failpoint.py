@@ -88,10 +88,8 @@ def failpoint(name: str) -> None:
 
 
 def arm(text: str | None = None, *, test_mode: bool = False) -> None:
-    """Arm the failpoints that `text` names, and no others.
-
-    Raise `InvalidFailpointError` outside of test mode.
-    """
+    """Arm the failpoints that `text` names, and no others. Raise `InvalidFailpointError` outside of
+    test mode."""
     _armed.clear()
     if text is None:
         return

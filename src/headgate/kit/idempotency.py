@@ -63,10 +63,8 @@ class IdempotencyMismatchError(Exception):
 def find_response(
     connection: sa.Connection, claim: IdempotencyClaim, *, now: float
 ) -> bytes | None:
-    """Return the response to the first request, None if this is the first.
-
-    Raise `IdempotencyMismatchError`.
-    """
+    """Return the response to the first request, None if this is the first. Raise
+    `IdempotencyMismatchError`."""
     statement = sa.select(IDEMPOTENT_RESPONSES).where(
         IDEMPOTENT_RESPONSES.c.claim == claim.id,
         IDEMPOTENT_RESPONSES.c.created_at > now - REPLAY_SECONDS,

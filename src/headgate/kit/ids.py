@@ -9,9 +9,7 @@ import time
 
 class IdGenerator:
     """Make ids such as `req_018f3c2a9b4d7e21c09a0000002a`: prefix, milliseconds, process, counter.
-
-    Unique over processes (48 random bits each) and cheap enough for every call; not secret.
-    """
+    Unique over processes (48 random bits each) and cheap enough for every call; not secret."""
 
     def __init__(self) -> None:
         self._process = secrets.token_hex(6)

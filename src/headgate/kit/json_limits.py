@@ -77,10 +77,8 @@ class JsonLimits:
 
 
 def check(body: bytes, limits: JsonLimits) -> None:
-    """Raise `JsonLimitError`, and nothing else, for a body that is JSON but may not pass.
-
-    Whether it is JSON at all is left to the parser: for other bodies, the result means nothing.
-    """
+    """Raise `JsonLimitError`, and nothing else, for a body that is JSON but may not pass. Whether
+    it is JSON at all is left to the parser: for other bodies, the result means nothing."""
     if len(body) > limits.plain_bytes_max or not _is_clean(body, limits.depth_max):
         scan(body, limits)
 
@@ -143,10 +141,8 @@ class _JsonScan:
         self._name = b""
 
     def run(self, text: bytes) -> None:
-        """Scan the tokens of `text`: the body, with quotes only where strings begin or end.
-
-        One loop without calls, because a hostile body has very many tokens.
-        """
+        """Scan the tokens of `text`: the body, with quotes only where strings begin or end. One
+        loop without calls, because a hostile body has very many tokens."""
         body, levels, limits = self._body, self._levels, self._limits
         keys: set[bytes] = set()
         keys_max, items_max, depth_max = limits.keys_max, limits.items_max, limits.depth_max

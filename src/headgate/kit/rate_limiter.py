@@ -75,10 +75,8 @@ class RateLimiter:
         """Tokens in the bucket, and when they were counted."""
 
     def take(self, grant: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
-        """Count one request, reserve the tokens that it may need, return the limits' state.
-
-        Raise `RateLimitedError`, and then count nothing.
-        """
+        """Count one request, reserve the tokens that it may need, return the limits' state. Raise
+        `RateLimitedError`, and then count nothing."""
         try:
             return self._take(grant, tokens)
         except RateLimitedError:

@@ -30,10 +30,8 @@ _SPACED = re.compile(rb',[ ]?"usage":[ ]?null(?=' + _REST + rb")")
 
 
 def cut_null(event: bytes) -> bytes:
-    """Return a whole event without the member `"usage":null` at the top level of its data.
-
-    The data has to be on one line, as every known provider sends it.
-    """
+    """Return a whole event without the member `"usage":null` at the top level of its data. The data
+    has to be on one line, as every known provider sends it."""
     cut = cut_null_at_end(event)
     return cut if len(cut) < len(event) else _search(event)
 

@@ -61,10 +61,8 @@ _AROUND_BYTES = 96
 
 
 def estimate_input_tokens(body: bytes, model: str | None) -> int:
-    """Return the estimated tokens of a JSON request's input, rounded up.
-
-    The scan goes from quote to quote, and inspects only what is long between two of them.
-    """
+    """Return the estimated tokens of a JSON request's input, rounded up. The scan goes from quote
+    to quote, and inspects only what is long between two of them."""
     size = len(body)
     if size <= SCANNED_BYTES_MIN:
         return -(-size // BYTES_PER_TOKEN)

@@ -56,9 +56,7 @@ def read_model(
     checked: CheckedFields = ALL_FIELDS,
 ) -> str | None:
     """Return the model that a form names, and check its fields as far as `checked` names them.
-
-    Raises `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type.
-    """
+    Raises `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type."""
     names = tuple(name for name in _NAMES if name in checked.names)
     fields = find_fields(body, content_type, names, limits)
     if fields.get("stream", "false").lower() not in _BOOLEANS:
@@ -100,10 +98,8 @@ def find_fields(
 
 
 def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
-    """Return a form with another value of a plain field; all other bytes stay.
-
-    `find_fields` must have accepted the form.
-    """
+    """Return a form with another value of a plain field; all other bytes stay. `find_fields` must
+    have accepted the form."""
     boundary = b"--" + _read_boundary(content_type)
     start = body.find(boundary)
     while start >= 0:

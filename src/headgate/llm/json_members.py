@@ -61,9 +61,7 @@ def cut(data: bytes, name: str) -> bytes:
 
 def put(data: bytes, name: str, value: bytes) -> bytes:
     """Return the object with this value under a name: in place of the old one, else as last member.
-
-    `name` needs no escapes. Raises as `find`.
-    """
+    `name` needs no escapes. Raises as `find`."""
     members = find(data)
     for member in members:
         if member.name == name:

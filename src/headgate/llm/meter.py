@@ -54,8 +54,6 @@ class Meter(Protocol):
         ...
 
     def is_usage_only(self, data: bytes) -> bool:
-        """Return whether this event exists only because the gateway asked for usage.
-
-        It is called only for an event from which `read_event` has just read a usage.
-        """
+        """Return whether this event exists only because the gateway asked for usage. It is called
+        only for an event from which `read_event` has just read a usage."""
         ...

@@ -192,10 +192,8 @@ class JsonRequest(msgspec.Struct, frozen=True):
 def decode(
     body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS
 ) -> JsonRequest:
-    """Parse a request's body.
-
-    Raises `InvalidRequestError`, mostly as `InvalidJsonError` or `InvalidTypeError`.
-    """
+    """Parse a request's body. Raises `InvalidRequestError`, mostly as `InvalidJsonError` or
+    `InvalidTypeError`."""
     try:
         if len(body) > limits.plain_bytes_max:
             json_limits.scan(body, limits)

@@ -42,10 +42,8 @@ class Event(NamedTuple):
 
 
 def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> list[int]:
-    """Return the offsets just past every blank line after `start`, in linear time.
-
-    `final` says that nothing follows, so that a CR at the end need not wait.
-    """
+    """Return the offsets just past every blank line after `start`, in linear time. `final` says
+    that nothing follows, so that a CR at the end need not wait."""
     if buffer.find(b"\r", start) >= 0:
         pattern = _BLANK_LINE_AT_END if final else _BLANK_LINE
         return [match.end() for match in pattern.finditer(buffer, start)]

@@ -101,10 +101,8 @@ def count_calls(announced: ToolCalls, final: ToolCalls, tools: object) -> dict[s
 
 
 def list_fees(tools: object) -> set[str]:
-    """Return the fees that the tools of a request may lead to.
-
-    An unknown tool gets the name that the items of known ones would have.
-    """
+    """Return the fees that the tools of a request may lead to. An unknown tool gets the name that
+    the items of known ones would have."""
     fees: set[str] = set()
     for kind, tool in _read_tools(tools):
         name = CONTAINER_FEES.get(kind)

@@ -72,10 +72,8 @@ def find_default_credential(application: Application) -> Credential | None:
 
 
 def prepare_credential(application: Application, simulator_url: str | None) -> None:
-    """Store or update the credential of the environment or of the simulator.
-
-    Remove the simulator's credential when it does not run, so that no call chooses it.
-    """
+    """Store or update the credential of the environment or of the simulator. Remove the simulator's
+    credential when it does not run, so that no call chooses it."""
     settings = application.settings
     with application.database.transaction(exclusive=True) as connection:
         organization = application.accounts.list_organizations(connection)[0]

@@ -41,10 +41,8 @@ _TRANSIT = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+")
 
 
 class KeyServiceSender:
-    """Send requests to a key service through the egress client; block until the answer is read.
-
-    The operator named the service in the settings, so its origin is allowed for this purpose only.
-    """
+    """Send requests to a key service through the egress client; block until the answer is read. The
+    operator named the service in the settings, so its origin is allowed for this purpose only."""
 
     def __init__(self, settings: Settings, *origins: Origin) -> None:
         self._settings = settings
@@ -66,10 +64,8 @@ class KeyServiceSender:
 
 
 def build_source(settings: Settings) -> LocalSource | RemoteSource:
-    """Return the source of the master key that the settings name.
-
-    Raise `InvalidSettingError` and `InvalidMasterKeyError`.
-    """
+    """Return the source of the master key that the settings name. Raise `InvalidSettingError` and
+    `InvalidMasterKeyError`."""
     if settings.master_key_provider == LOCAL:
         return LocalSource(text=settings.master_key, path=settings.data / MASTER_KEY_FILE)
     return RemoteSource(_BUILDERS[settings.master_key_provider](settings))

@@ -157,9 +157,7 @@ class Pruner:
 
 async def delete_old_receipts(pruner: Pruner, *, days: int, now: float) -> None:
     """Delete receipts older than `days` (0 keeps them for ever). Run every `INTERVAL_SECONDS`.
-
-    Raises StorageUnavailableError.
-    """
+    Raises StorageUnavailableError."""
     if not days:
         return
     progress = await pruner.run(now - days * DAY_SECONDS)

@@ -97,9 +97,7 @@ def select_latency_samples(
     connection: sa.Connection, since: float, *, rows_max: int
 ) -> list[LatencySample]:
     """Return the latencies of completed calls among the newest `rows_max` receipts since a time.
-
-    Ids sort by time, so the primary key finds them without another index.
-    """
+    Ids sort by time, so the primary key finds them without another index."""
     table = RECEIPTS.c
     query = (
         sa.select(

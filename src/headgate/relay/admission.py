@@ -93,10 +93,8 @@ def is_any_in_scope(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
 
 
 class Admission:
-    """Check calls against the grants of their keys, and count them.
-
-    `models` resolves the spellings of a model, so that a scope holds for all of them.
-    """
+    """Check calls against the grants of their keys, and count them. `models` resolves the spellings
+    of a model, so that a scope holds for all of them."""
 
     def __init__(
         self,
@@ -109,10 +107,8 @@ class Admission:
         self._models = models
 
     def admit(self, call: Call, caller: Caller) -> None:
-        """Admit a call, or raise the error that names the limit in its way.
-
-        An admitted call occupies a place of the concurrency limiter until `release`.
-        """
+        """Admit a call, or raise the error that names the limit in its way. An admitted call
+        occupies a place of the concurrency limiter until `release`."""
         grant = call.grant
         # A key without restrictions, the usual one, pays for this one look.
         if not grant.is_restricted:
@@ -143,10 +139,8 @@ class Admission:
         self._concurrency.release(call.grant.key_id)
 
     def settle(self, call: Call, receipt: Receipt) -> None:
-        """Replace the tokens that were reserved for a call by those that it used.
-
-        A call that was charged although its usage is not known counts with its reservation.
-        """
+        """Replace the tokens that were reserved for a call by those that it used. A call that was
+        charged although its usage is not known counts with its reservation."""
         used = call.tokens_reserved
         if receipt.usage is not None:
             used = receipt.usage.input_tokens + receipt.usage.output_tokens
@@ -235,10 +229,8 @@ def is_model_in_scope(
 
 
 def choose_project(grant: Grant, project_id: str) -> Grant:
-    """Return the grant for calls of the project that the caller names.
-
-    Raises `ProjectOutOfScopeError`.
-    """
+    """Return the grant for calls of the project that the caller names. Raises
+    `ProjectOutOfScopeError`."""
     if project_id == grant.project_id:
         return grant
     if project_id not in grant.projects:

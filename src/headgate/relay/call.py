@@ -57,17 +57,13 @@ class Caller(Protocol):
 
     @property
     def client_address(self) -> str:
-        """Return the client's address, empty where it is not known.
-
-        Raises a `HeadgateError` where a proxy reported a malformed one.
-        """
+        """Return the client's address, empty where it is not known. Raises a `HeadgateError` where
+        a proxy reported a malformed one."""
         ...
 
     def reserve_memory(self, size: int) -> None:
-        """Count bytes that are held for this caller until it has taken its answer.
-
-        Raises a `HeadgateError` where there is no memory for them.
-        """
+        """Count bytes that are held for this caller until it has taken its answer. Raises a
+        `HeadgateError` where there is no memory for them."""
         ...
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
@@ -83,9 +79,7 @@ class Caller(Protocol):
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         """End the body. An incomplete one also ends the connection, so that the client notices.
-
-        `trailers` are header lines, for a caller that takes them.
-        """
+        `trailers` are header lines, for a caller that takes them."""
         ...
 
     def set_listener(self, listener: CallerListener | None) -> None:

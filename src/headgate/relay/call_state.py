@@ -158,10 +158,8 @@ class CallState(msgspec.Struct):
             self.caller.reserve_memory(size)
 
     def reserve_answer(self, size: int) -> None:
-        """Count further bytes of the answer, before they are held.
-
-        Raises `ResponseMemoryExhaustedError`.
-        """
+        """Count further bytes of the answer, before they are held. Raises
+        `ResponseMemoryExhaustedError`."""
         if self.caller is None:
             return
         try:

@@ -109,10 +109,8 @@ class ResponseFactory:
     def create(
         self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: ResponseEncoder
     ) -> ClientResponse:
-        """Create the response for what the answer's head announces.
-
-        Raises `InvalidProviderResponseError` for an answer that cannot be passed on.
-        """
+        """Create the response for what the answer's head announces. Raises
+        `InvalidProviderResponseError` for an answer that cannot be passed on."""
         if answer.request_id is not None:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
@@ -166,10 +164,8 @@ class ResponseFactory:
         return TailTap()
 
     async def read(self, state: CallState, answer: UpstreamResponse) -> bytes:
-        """Read the whole body of an answer, decoded and without the provider's key.
-
-        Raises `InvalidProviderResponseError` for an invalid one.
-        """
+        """Read the whole body of an answer, decoded and without the provider's key. Raises
+        `InvalidProviderResponseError` for an invalid one."""
         body = answer.body
         if body is None:
             try:

@@ -59,10 +59,8 @@ class ConcurrencyLimiter:
         """The most calls that one key may run now."""
 
     def check(self, key_id: str) -> None:
-        """Raise the error that says why this key gets no place now, if it gets none.
-
-        No place is taken: it serves to reject a call by its request head, which costs least.
-        """
+        """Raise the error that says why this key gets no place now, if it gets none. No place is
+        taken: it serves to reject a call by its request head, which costs least."""
         running_of_key = self._running.get(key_id, 0)
         free = self._calls_max - self.running
         if running_of_key >= self.calls_per_key_max or running_of_key >= SHARE * free:

@@ -15,10 +15,8 @@ from headgate.relay.ports import DisconnectPolicy
 
 
 class Drains:
-    """Limit the answers that are read to their end for clients that have disconnected.
-
-    `policy` applies to keys without one of their own.
-    """
+    """Limit the answers that are read to their end for clients that have disconnected. `policy`
+    applies to keys without one of their own."""
 
     def __init__(self, *, policy: DisconnectPolicy, drain_seconds: float, drains_max: int) -> None:
         self.policy = policy

@@ -301,10 +301,8 @@ class ModelCatalog(Protocol):
         ...
 
     def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """Return what the `model` of a request means: `integration/model` or a bare id.
-
-        With an `integration`, it is that one's model of the id, which may be spelled either way.
-        """
+        """Return what the `model` of a request means: `integration/model` or a bare id. With an
+        `integration`, it is that one's model of the id, which may be spelled either way."""
         ...
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:

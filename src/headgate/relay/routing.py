@@ -137,10 +137,8 @@ class Routing:
     def _find_named_integration(
         self, call: Call, name: str, match: ModelMatch | None
     ) -> tuple[str, ModelMatch | None]:
-        """Return the integration of the named credential, and its model of the requested id.
-
-        A key that is limited to models must allow the model of that integration, too.
-        """
+        """Return the integration of the named credential, and its model of the requested id. A key
+        that is limited to models must allow the model of that integration, too."""
         preferred = DEFAULT_INTEGRATION if match is None else match.integration
         organization_id = call.grant.organization_id
         integration = self._credentials.find_integration(organization_id, name, preferred)
@@ -215,10 +213,8 @@ class Routing:
         return managed_route
 
     def _find_managed_route(self, call: Call, match: ModelMatch) -> ManagedModelRoute | None:
-        """Return the route of the id as it is spelled, or of the bare id; else the default route.
-
-        A model that is requested of an integration by name is not served by another one's.
-        """
+        """Return the route of the id as it is spelled, or of the bare id; else the default route. A
+        model that is requested of an integration by name is not served by another one's."""
         managed_routes = self._managed_routes
         if not managed_routes or call.model is None:
             return None

@@ -454,10 +454,8 @@ def is_final(answer: UpstreamResponse) -> bool:
 
 
 def is_failure_to_connect(error: egress.EgressError) -> bool:
-    """Return whether other calls would get no connection to the origin either.
-
-    An exhausted pool and an address that this credential may not use say nothing about the origin.
-    """
+    """Return whether other calls would get no connection to the origin either. An exhausted pool
+    and an address that this credential may not use say nothing about the origin."""
     return isinstance(error, egress.ConnectError) and not isinstance(
         error, egress.PoolExhaustedError | egress.ForbiddenAddressError
     )

@@ -139,10 +139,8 @@ def find_implausible(
 
 
 def count_hosted_turns(fields: Mapping[str, msgspec.Raw]) -> int:
-    """Return how many calls of hosted tools there may be that the usage does not count.
-
-    Every tool but the client's own functions is run by the provider.
-    """
+    """Return how many calls of hosted tools there may be that the usage does not count. Every tool
+    but the client's own functions is run by the provider."""
     tools = read_field(fields.get("tools"))
     kinds = {
         cast("dict[str, Any]", tool).get("type")

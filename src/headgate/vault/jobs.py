@@ -100,10 +100,8 @@ class Rotator:
         return page.last_id
 
     def rotate_keys(self, scope: str, *, by: Actor) -> int:
-        """Replace organization keys, or continue; return how many rows do not open.
-
-        Raise as `rotate_master`.
-        """
+        """Replace organization keys, or continue; return how many rows do not open. Raise as
+        `rotate_master`."""
         rotation = self._commit(
             lambda connection: self._rotations.begin_keys(connection, scope, by=by)
         )
@@ -167,10 +165,8 @@ class Rotator:
 
 
 class RotationRunner:
-    """Run rotations of organization keys inside a server, one at a time, through its one writer.
-
-    A rotation that was interrupted continues when it is begun again.
-    """
+    """Run rotations of organization keys inside a server, one at a time, through its one writer. A
+    rotation that was interrupted continues when it is begun again."""
 
     def __init__(
         self, rotations: Rotations, accounts: AccountService, database: Database, writer: Writer
@@ -186,10 +182,8 @@ class RotationRunner:
         return self._rotations.describe(connection, rotations_max=STATUS_ROTATIONS_MAX)
 
     def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
-        """Begin a rotation, or return the one under way.
-
-        Raise `RotationConflictError`, and `AccountNotFoundError` for an unknown organization.
-        """
+        """Begin a rotation, or return the one under way. Raise `RotationConflictError`, and
+        `AccountNotFoundError` for an unknown organization."""
         known = [each.id for each in self._accounts.list_organizations(connection)]
         if scope not in (EVERY_KEY, PLATFORM_KEY, *known):
             raise AccountNotFoundError("There is no such organization.", param="scope")

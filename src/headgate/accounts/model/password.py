@@ -43,10 +43,8 @@ class WeakPasswordError(HeadgateError):
 
 
 def check_password(password: str, *, email: str = "", param: str = "password") -> str:
-    """Return the password in the form that is hashed (NFC).
-
-    Raise `WeakPasswordError`, whose message never contains the password.
-    """
+    """Return the password in the form that is hashed (NFC). Raise `WeakPasswordError`, whose
+    message never contains the password."""
     normalized = unicodedata.normalize("NFC", password)
     if len(normalized) < CHARACTERS_MIN:
         message = f"A password has at least {CHARACTERS_MIN} characters."

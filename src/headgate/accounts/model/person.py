@@ -206,10 +206,8 @@ class InvitationNotFoundError(HeadgateError):
 
 
 def check_email(email: str, *, param: str = "email") -> str:
-    """Return the address in lower case without outer blanks. Raise `InvalidEmailError`.
-
-    Only ASCII is accepted: two addresses that look alike must not be two people.
-    """
+    """Return the address in lower case without outer blanks. Raise `InvalidEmailError`. Only ASCII
+    is accepted: two addresses that look alike must not be two people."""
     normalized = email.strip().lower()
     if len(normalized) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normalized):
         raise InvalidEmailError(

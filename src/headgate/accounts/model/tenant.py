@@ -36,10 +36,8 @@ class Organization(msgspec.Struct, frozen=True):
 
 
 class Project(msgspec.Struct, frozen=True):
-    """Represent a part of an organization to which keys and their calls belong.
-
-    An archived project keeps its receipts, and its keys are refused.
-    """
+    """Represent a part of an organization to which keys and their calls belong. An archived project
+    keeps its receipts, and its keys are refused."""
 
     id: str
     organization_id: str

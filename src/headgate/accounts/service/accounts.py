@@ -179,10 +179,8 @@ class AccountService:
         return self.get_organization(connection, organization.id)
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
-        """Return the organization of that id or unique name; for None the only one.
-
-        Raise `AccountNotFoundError`, also for a name that several have.
-        """
+        """Return the organization of that id or unique name; for None the only one. Raise
+        `AccountNotFoundError`, also for a name that several have."""
         found = [
             known
             for known in store.select_organizations(connection)
@@ -201,10 +199,8 @@ class AccountService:
         raise AccountNotFoundError(message, param="organization")
 
     def find_project(self, connection: sa.Connection, project: str | None) -> Project:
-        """Return the project of that id or unique name; for None the oldest one.
-
-        Raise `AccountNotFoundError`, also for a name that several have.
-        """
+        """Return the project of that id or unique name; for None the oldest one. Raise
+        `AccountNotFoundError`, also for a name that several have."""
         projects = store.select_projects(connection)
         if project is None:
             found = projects[:1]

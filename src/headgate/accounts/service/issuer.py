@@ -118,10 +118,8 @@ class Issuer:
     async def fetch(
         self, method: str, address: str, *, headers: Headers | None = None, body: bytes = b""
     ) -> dict[str, Any]:
-        """Return the JSON object at a URL. Raise `IssuerUnreachableError`.
-
-        Neither the log nor the error contains the headers or the body of the request.
-        """
+        """Return the JSON object at a URL. Raise `IssuerUnreachableError`. Neither the log nor the
+        error contains the headers or the body of the request."""
         try:
             origin, target = parse_url(address)
             sent = [(b"accept", b"application/json"), *(headers or [])]
@@ -142,10 +140,8 @@ class Issuer:
     async def verify(
         self, token: str, *, audiences: Sequence[str], nonce: str | None = None
     ) -> Mapping[str, Any]:
-        """Return the claims of a valid token of this issuer for one of the audiences.
-
-        Raise `InvalidTokenError`, and `IssuerKeysUnavailableError` while no keys could be fetched.
-        """
+        """Return the claims of a valid token of this issuer for one of the audiences. Raise
+        `InvalidTokenError`, and `IssuerKeysUnavailableError` while no keys could be fetched."""
         header = _read_header(token)
         kid = header.get("kid")
         keys = await self._find_keys(kid if isinstance(kid, str) else None)

@@ -77,10 +77,8 @@ class MemberService:
         by: Actor,
         by_role: Role,
     ) -> None:
-        """Remove the member, end their sessions, and revoke the invitations that they sent.
-
-        Raise `RoleNotAllowedError` and `LastOwnerError` as `change_role`.
-        """
+        """Remove the member, end their sessions, and revoke the invitations that they sent. Raise
+        `RoleNotAllowedError` and `LastOwnerError` as `change_role`."""
         if by.id != member.person_id:
             self._check_may_change_owner(member.role, Role.MEMBER, by_role=by_role)
         self._check_not_last_owner(connection, organization_id, member)

@@ -72,10 +72,8 @@ class OidcLogin:
             raise SignInFailedError(NOT_STARTED_HERE)
 
     async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
-        """Exchange the authorization code for the identity.
-
-        Raise `IssuerUnreachableError`, `InvalidTokenError` and `IssuerKeysUnavailableError`.
-        """
+        """Exchange the authorization code for the identity. Raise `IssuerUnreachableError`,
+        `InvalidTokenError` and `IssuerKeysUnavailableError`."""
         client = self._client
         address = await self._issuer.find_endpoint("token_endpoint")
         fields = {
@@ -117,10 +115,8 @@ class TokenAuthenticator:
         self._audiences = audiences
 
     async def verify(self, token: str) -> ExternalIdentity:
-        """Return the identity of a token.
-
-        Raise `InvalidTokenError` and `IssuerKeysUnavailableError`.
-        """
+        """Return the identity of a token. Raise `InvalidTokenError` and
+        `IssuerKeysUnavailableError`."""
         claims = await self._issuer.verify(token, audiences=self._audiences)
         return read_external_identity(self._issuer.url, claims)
 

@@ -40,10 +40,8 @@ class PersonService:
         self._audit = audit
 
     def add(self, connection: sa.Connection, request: PersonRequest, *, by: Actor) -> Person:
-        """Create a person.
-
-        Raise `InvalidEmailError`, `InvalidNameError` and `PersonExistsError`.
-        """
+        """Create a person. Raise `InvalidEmailError`, `InvalidNameError` and
+        `PersonExistsError`."""
         now = self._clock.now()
         email = check_email(request.email)
         if store.select_person_by_email(connection, email) is not None:
@@ -107,10 +105,8 @@ class PersonService:
     def check_password_hash_unchanged(
         self, connection: sa.Connection, person: Person, stored: str
     ) -> Person:
-        """Return the person as they are now.
-
-        Raise `SignInFailedError` where they or their password changed while it was verified.
-        """
+        """Return the person as they are now. Raise `SignInFailedError` where they or their password
+        changed while it was verified."""
         current, hashed = self.find_with_password_hash(connection, person.email)
         if current is None or current.id != person.id or hashed != stored:
             raise SignInFailedError(NOT_SIGNED_IN)
@@ -153,10 +149,8 @@ class PersonService:
         return self.get(connection, person.id)
 
     def disable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Disable the person and end all their sessions.
-
-        Raise `LastOwnerError` for the last operator.
-        """
+        """Disable the person and end all their sessions. Raise `LastOwnerError` for the last
+        operator."""
         if person.disabled_at is not None:
             return person
         if person.is_operator and store.count_operators(connection) == 1:

@@ -41,9 +41,7 @@ class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def build_response(kind: type[ResponseT], record: object, /, **fields: Any) -> ResponseT:
     """Build a response from `fields`, and for all others from the record's fields of the same name.
-
-    Of these, times in unix seconds (`..._at`), enumerations and tuples are converted.
-    """
+    Of these, times in unix seconds (`..._at`), enumerations and tuples are converted."""
     for name in kind.__struct_fields__:
         if name not in fields:
             fields[name] = _convert_field(name, getattr(record, name))

@@ -220,9 +220,7 @@ class ExtraMetadata(_Block, frozen=True):
 
 class PriceSource(_Block, frozen=True):
     """Name the provider in genai-prices whose prices are compared with ours (`headgate prices`).
-
-    `exceptions` maps model ids of that list that are left out here to the reason.
-    """
+    `exceptions` maps model ids of that list that are left out here to the reason."""
 
     provider: str
     exceptions: dict[str, str] = {}

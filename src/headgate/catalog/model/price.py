@@ -104,10 +104,8 @@ class PriceBlock(DollarRates, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Represent one row of the price book. Times are in microseconds since 1970.
-
-    `number` counts the stored rows in the order in which they were written; shipped rows have 0.
-    """
+    """Represent one row of the price book. Times are in microseconds since 1970. `number` counts
+    the stored rows in the order in which they were written; shipped rows have 0."""
 
     integration: str
     model: str

@@ -145,10 +145,8 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceRow:
-    """Hold the rates of a model in force over one span of time (`relay.ports.Price`).
-
-    `tiers` maps each service tier to its rates, the highest input threshold first.
-    """
+    """Hold the rates of a model in force over one span of time (`relay.ports.Price`). `tiers` maps
+    each service tier to its rates, the highest input threshold first."""
 
     __slots__ = ("_by_service_tier", "id", "tiers", "tool_fees")
 

@@ -40,10 +40,8 @@ RESERVED_PREFIXES = ("proxy-", "sec-", "x-forwarded-", "x-headgate-", "if-")
 
 
 class AuthMaterial(msgspec.Struct, frozen=True):
-    """Hold the secret of a credential, with its type and the field that it came in.
-
-    `header` is the header that carries it; None for the integration's own.
-    """
+    """Hold the secret of a credential, with its type and the field that it came in. `header` is the
+    header that carries it; None for the integration's own."""
 
     auth_type: str
     field: str
@@ -89,10 +87,8 @@ def infer_material(
 
 
 def check_header(header: str) -> str:
-    """Return the name in lower case.
-
-    Raise `InvalidCredentialError` for a header that must not carry a secret.
-    """
+    """Return the name in lower case. Raise `InvalidCredentialError` for a header that must not
+    carry a secret."""
     name = header.lower()
     is_free = HEADER.fullmatch(name) and name not in RESERVED_HEADERS
     is_free = is_free and not name.startswith(RESERVED_PREFIXES)

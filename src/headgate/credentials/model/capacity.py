@@ -11,10 +11,8 @@ LIMIT_DIGITS_MAX = 15
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """Hold the requests and tokens per minute of a credential and model.
-
-    None where the provider did not say. `observed_at` is in unix seconds.
-    """
+    """Hold the requests and tokens per minute of a credential and model. None where the provider
+    did not say. `observed_at` is in unix seconds."""
 
     requests: int | None
     tokens: int | None

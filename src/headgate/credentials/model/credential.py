@@ -64,10 +64,8 @@ class CredentialRecord(msgspec.Struct, frozen=True):
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe a new credential. The integration supplies what is left out.
-
-    `secret` is the secret itself, or a reference to a stored secret (`{{vault:name}}`).
-    """
+    """Describe a new credential. The integration supplies what is left out. `secret` is the secret
+    itself, or a reference to a stored secret (`{{vault:name}}`)."""
 
     organization_id: str | None
     integration: str

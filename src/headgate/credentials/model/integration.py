@@ -49,10 +49,8 @@ def build_headers(
     *,
     secret_header: str | None = None,
 ) -> Headers:
-    """Return the headers that carry the secret and, if configured, the provider's organization.
-
-    A `secret_header` gets the bare secret, without the integration's prefix.
-    """
+    """Return the headers that carry the secret and, if configured, the provider's organization. A
+    `secret_header` gets the bare secret, without the integration's prefix."""
     if secret_header is None:
         carrier, value = integration.secret_header, integration.secret_header_prefix + secret
     else:

@@ -35,10 +35,8 @@ class ManagedModel(msgspec.Struct, frozen=True):
 
 
 class ManagedModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe a new managed model.
-
-    `credential` is an id or a name. An empty display name becomes the model id.
-    """
+    """Describe a new managed model. `credential` is an id or a name. An empty display name becomes
+    the model id."""
 
     model_id: str
     credential: str

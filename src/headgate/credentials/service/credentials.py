@@ -69,10 +69,8 @@ class CredentialService:
         return [record for record, _ in credential_store.select_credentials(connection)]
 
     def find(self, connection: sa.Connection, credential: str) -> CredentialRecord:
-        """Find a credential by its id, or by a name that only one has.
-
-        Raise `CredentialNotFoundError`.
-        """
+        """Find a credential by its id, or by a name that only one has. Raise
+        `CredentialNotFoundError`."""
         records = self.list(connection)
         found = [record for record in records if record.id == credential]
         found = found or [record for record in records if record.name == credential]
@@ -92,9 +90,7 @@ class CredentialService:
         removed: bool = False,
     ) -> CredentialRecord:
         """Return a credential of this organization; with `removed`, also one that was removed.
-
-        Raise `CredentialNotFoundError`, also for another organization's credential.
-        """
+        Raise `CredentialNotFoundError`, also for another organization's credential."""
         found = listing.find_credential(connection, organization_id, credential_id, removed=removed)
         if found is None:
             raise CredentialNotFoundError(f"There is no credential {credential_id!r}.")
@@ -111,10 +107,8 @@ class CredentialService:
     def add(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> CredentialRecord:
-        """Seal and store a new credential.
-
-        Raise `InvalidCredentialError` and `InvalidNameError`.
-        """
+        """Seal and store a new credential. Raise `InvalidCredentialError` and
+        `InvalidNameError`."""
         note_change(connection)  # first: concurrent writers wait here, and then read this change
         record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
@@ -140,10 +134,8 @@ class CredentialService:
         *,
         by: Actor,
     ) -> CredentialRecord:
-        """Change the given fields. None of them is bound into the seal, so the secret stays.
-
-        Raise `InvalidCredentialError` and `InvalidNameError`.
-        """
+        """Change the given fields. None of them is bound into the seal, so the secret stays. Raise
+        `InvalidCredentialError` and `InvalidNameError`."""
         values = {
             name: value
             for name in change.__struct_fields__
@@ -230,10 +222,8 @@ class CredentialService:
     def prepare(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> Credential:
-        """Build the credential that a request describes, for a test, without storing it.
-
-        Raise as `add`.
-        """
+        """Build the credential that a request describes, for a test, without storing it. Raise as
+        `add`."""
         record, secret = self._validator.validate(connection, request, "", by=by)
         integration = self._integrations[record.integration]
         return make_credential(
@@ -241,10 +231,8 @@ class CredentialService:
         )
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
-        """Return the secret, or the reference in its place. Send it to the provider only.
-
-        Raise `BrokenSealError`.
-        """
+        """Return the secret, or the reference in its place. Send it to the provider only. Raise
+        `BrokenSealError`."""
         key = self._sealer.organization_keys(connection).get(record.key_id)
         if key is None:
             raise BrokenSealError
@@ -254,10 +242,8 @@ class CredentialService:
     def upsert_environment(
         self, connection: sa.Connection, request: CredentialRequest
     ) -> CredentialRecord:
-        """Store the credential of the environment with the secret and address of this start.
-
-        Write only if one of them changed. It becomes the default if there is no other default.
-        """
+        """Store the credential of the environment with the secret and address of this start. Write
+        only if one of them changed. It becomes the default if there is no other default."""
         own = [
             record
             for record in self.list(connection)

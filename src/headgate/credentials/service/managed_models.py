@@ -47,10 +47,8 @@ class ManagedModelService:
         return managed_store.select_managed_models(connection)
 
     def find(self, connection: sa.Connection, reference: str) -> ManagedModel:
-        """Find a managed model by its own id or by its model id.
-
-        Raise `ManagedModelNotFoundError`.
-        """
+        """Find a managed model by its own id or by its model id. Raise
+        `ManagedModelNotFoundError`."""
         for managed in self.list(connection):
             if reference in (managed.id, managed.model_id):
                 return managed
@@ -60,10 +58,8 @@ class ManagedModelService:
     def attach(
         self, connection: sa.Connection, request: ManagedModelRequest, *, by: Actor
     ) -> ManagedModel:
-        """Sell a model through a platform credential.
-
-        Raise `InvalidManagedModelError`, `ManagedModelConflictError` and `InvalidNameError`.
-        """
+        """Sell a model through a platform credential. Raise `InvalidManagedModelError`,
+        `ManagedModelConflictError` and `InvalidNameError`."""
         known = self.list(connection)
         credential_id, integration = self._find_credential(connection, request.credential)
         self._refuse_unpriced(request.model_id, request.wire_id, integration)
@@ -104,10 +100,8 @@ class ManagedModelService:
         *,
         by: Actor,
     ) -> ManagedModel:
-        """Update a managed model; write nothing if nothing differs.
-
-        Raise as `attach`, and `ManagedModelConflictError` if it was changed since it was read.
-        """
+        """Update a managed model; write nothing if nothing differs. Raise as `attach`, and
+        `ManagedModelConflictError` if it was changed since it was read."""
         values = self._read_change(connection, managed, change)
         different = {
             name: value for name, value in values.items() if getattr(managed, name) != value
@@ -131,10 +125,7 @@ class ManagedModelService:
         return changed
 
     def detach(self, connection: sa.Connection, managed: ManagedModel, *, by: Actor) -> None:
-        """Stop selling a model.
-
-        Raise `ManagedModelConflictError` while it replaces another one.
-        """
+        """Stop selling a model. Raise `ManagedModelConflictError` while it replaces another one."""
         replaced = [
             each.model_id
             for each in self.list(connection)

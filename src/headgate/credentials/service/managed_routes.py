@@ -65,10 +65,8 @@ class ManagedModelRouteTable:
         ]
 
     def find(self, model_id: str) -> ManagedModelRoute | None:
-        """Return the route of a model, None for an unknown id.
-
-        Raise `ManagedModelDisabledError`, and what the credential resolver raises.
-        """
+        """Return the route of a model, None for an unknown id. Raise `ManagedModelDisabledError`,
+        and what the credential resolver raises."""
         if model_id not in self._known:
             return None
         serving = self._serving.get(model_id)
@@ -90,10 +88,8 @@ class ManagedModelRouteTable:
 def find_serving_model(
     managed: ManagedModel, known: Mapping[str, ManagedModel]
 ) -> ManagedModel | None:
-    """Return the model itself, or the last of its replacements.
-
-    None if the chain is a circle, is too long, or ends at an unknown model.
-    """
+    """Return the model itself, or the last of its replacements. None if the chain is a circle, is
+    too long, or ends at an unknown model."""
     current: ManagedModel | None = managed
     for _ in range(CHAIN_MAX + 1):
         if current is None or not current.deprecated or current.replacement_id is None:

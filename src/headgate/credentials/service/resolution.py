@@ -82,10 +82,8 @@ class CredentialResolver:
         return self._cache.opened
 
     def load(self, connection: sa.Connection) -> list[UnreadableRow]:
-        """Open what changed since the last load, and return the rows that do not open.
-
-        Calls that run meanwhile use the previous state.
-        """
+        """Open what changed since the last load, and return the rows that do not open. Calls that
+        run meanwhile use the previous state."""
         opened: dict[_SnapshotKey, list[_Entry]] = {}
         unreadable_rows: list[UnreadableRow] = []
         load = self._cache.begin(connection)
@@ -109,9 +107,7 @@ class CredentialResolver:
         is_free: bool = False,
     ) -> Credential:
         """Return the credential of a call, in the order that `relay.ports.Credentials` defines.
-
-        Raise `NoCredentialError` and, for a named one, `UnusableCredentialError`.
-        """
+        Raise `NoCredentialError` and, for a named one, `UnusableCredentialError`."""
         snapshot = self._snapshots.get((organization_id, integration))
         if snapshot is None:
             snapshot = self._snapshots.get((None, integration), _EMPTY)
@@ -142,10 +138,8 @@ class CredentialResolver:
         raise _explain_none(snapshot, integration, fault)
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
-        """Return the integration of a named credential, `preferred` if it is unknown.
-
-        Raise `UnusableCredentialError` if several integrations have one of that name.
-        """
+        """Return the integration of a named credential, `preferred` if it is unknown. Raise
+        `UnusableCredentialError` if several integrations have one of that name."""
         if name in self._find_snapshot(organization_id, preferred).named:
             return preferred
         found = [
@@ -183,10 +177,8 @@ class CredentialResolver:
         return self._snapshots.get((None, integration), _EMPTY) if snapshot is None else snapshot
 
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
-        """Open a credential for a test without updating `last_used_at`.
-
-        Raise `UnusableCredentialError`.
-        """
+        """Open a credential for a test without updating `last_used_at`. Raise
+        `UnusableCredentialError`."""
         snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
         candidate = self._find_named(snapshot, credential_id, self._now())
         assert candidate.credential is not None, "what is unusable was refused"
@@ -279,10 +271,8 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
 
 
 def _allows_model(candidate: _Candidate, model: str | None, *, is_free: bool) -> bool:
-    """Tell whether a limited credential may serve a call; the limit applies to both spellings.
-
-    A call that names no model is allowed only if no model answers it.
-    """
+    """Tell whether a limited credential may serve a call; the limit applies to both spellings. A
+    call that names no model is allowed only if no model answers it."""
     if model is None or candidate.credential is None:
         return is_free
     spelled = f"{candidate.credential.integration}/{model}"

@@ -59,10 +59,8 @@ NOT_FOUND = 404
 
 
 class CredentialTestResult(msgspec.Struct, frozen=True):
-    """Hold the verdict on a credential. `status` is 0 if the provider did not answer.
-
-    `is_valid` is False if the provider rejects the key, and None if its answer does not tell.
-    """
+    """Hold the verdict on a credential. `status` is 0 if the provider did not answer. `is_valid` is
+    False if the provider rejects the key, and None if its answer does not tell."""
 
     is_valid: bool | None
     message: str

@@ -52,10 +52,8 @@ class CredentialValidator:
         *,
         by: Actor,
     ) -> tuple[CredentialRecord, str]:
-        """Return the record of a valid request, still without a key, and the text to seal.
-
-        Raise `InvalidCredentialError` and `InvalidNameError`.
-        """
+        """Return the record of a valid request, still without a key, and the text to seal. Raise
+        `InvalidCredentialError` and `InvalidNameError`."""
         integration = self._find_integration(request.integration)
         now = self._clock.now()
         if request.expires_at is not None and request.expires_at <= now:

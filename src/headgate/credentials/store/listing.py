@@ -22,10 +22,8 @@ class CredentialFilter(msgspec.Struct, frozen=True):
 def find_credential(
     connection: sa.Connection, organization_id: str, credential_id: str, *, removed: bool = False
 ) -> tuple[CredentialRecord, bytes] | None:
-    """Return a credential of this organization with its sealed secret.
-
-    With `removed`, also one that was removed, whose secret is empty.
-    """
+    """Return a credential of this organization with its sealed secret. With `removed`, also one
+    that was removed, whose secret is empty."""
     table = CREDENTIALS.c
     statement = sa.select(CREDENTIALS).where(
         table.id == credential_id, table.organization_id == organization_id

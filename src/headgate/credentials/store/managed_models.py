@@ -50,10 +50,8 @@ def select_managed_models(connection: sa.Connection) -> list[ManagedModel]:
 def select_platform_credentials(
     connection: sa.Connection, credential: str | None = None
 ) -> dict[str, str]:
-    """Return the integration of each platform credential by id.
-
-    Deleted ones are left out; `credential` restricts to an id or a name.
-    """
+    """Return the integration of each platform credential by id. Deleted ones are left out;
+    `credential` restricts to an id or a name."""
     table = CREDENTIALS.c
     statement = sa.select(table.id, table.integration).where(LIVE, table.organization_id.is_(None))
     if credential is not None:

@@ -58,10 +58,8 @@ class InvalidScopeFormError(ValueError):
 
 
 def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
-    """Return the lists as they are stored: single stars, canonical networks, no duplicates.
-
-    Raise `InvalidScopeFormError`.
-    """
+    """Return the lists as they are stored: single stars, canonical networks, no duplicates. Raise
+    `InvalidScopeFormError`."""
     normalized: dict[str, tuple[str, ...]] = {}
     for dimension, (form, requested) in _FORMS.items():
         entries: tuple[str, ...] = getattr(scope, dimension)
@@ -105,10 +103,8 @@ def parse_network(text: str) -> Network:
 
 
 def find_excess(requested: Scope, held: Scope) -> str | None:
-    """Return the first dimension in which `requested` exceeds `held`, or None.
-
-    Both must be effective scopes.
-    """
+    """Return the first dimension in which `requested` exceeds `held`, or None. Both must be
+    effective scopes."""
     for dimension, is_within in _WITHIN.items():
         if not is_within(getattr(requested, dimension), getattr(held, dimension)):
             return dimension

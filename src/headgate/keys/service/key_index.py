@@ -47,10 +47,8 @@ class KeyIndex:
         self._expirations: list[tuple[float, str]] = []
 
     def load(self, connection: sa.Connection) -> None:
-        """Index the keys that changed since the last load; all of them at first.
-
-        Concurrent calls see each key either before or after its change.
-        """
+        """Index the keys that changed since the last load; all of them at first. Concurrent calls
+        see each key either before or after its change."""
         if self._revision == _NEVER:
             self._latest = store.select_latest_time(connection)
         self.observe_time()
@@ -88,10 +86,8 @@ class KeyIndex:
         return grant
 
     def find_owner(self, token: bytes) -> tuple[str, str] | None:
-        """Return key id and organization id for the public id in a well-formed token, or None.
-
-        The secret is not checked: use it for logs only.
-        """
+        """Return key id and organization id for the public id in a well-formed token, or None. The
+        secret is not checked: use it for logs only."""
         name = read_public_prefix(token)
         stored = self._stored.get(ID_PREFIX + name.rpartition("_")[2]) if name else None
         return None if stored is None else (stored.id, stored.organization_id)

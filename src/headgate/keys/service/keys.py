@@ -196,10 +196,8 @@ class KeyService:
     def find_authority(
         self, connection: sa.Connection, organization_id: str, key_id: str
     ) -> Authority:
-        """Return what a management key may grant, as stored now.
-
-        Raise `InvalidApiKeyError` where it is not active any more.
-        """
+        """Return what a management key may grant, as stored now. Raise `InvalidApiKeyError` where
+        it is not active any more."""
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
             raise InvalidApiKeyError("The API key is no longer active.")

@@ -54,10 +54,8 @@ class WriterConnection(Protocol):
         ...
 
     def checkpoint(self) -> int:
-        """Move the write-ahead log into the database as far as no reader needs it.
-
-        Call it outside of a transaction. Return the number of pages left in the log.
-        """
+        """Move the write-ahead log into the database as far as no reader needs it. Call it outside
+        of a transaction. Return the number of pages left in the log."""
         ...
 
     def is_unavailable(self, error: BaseException) -> bool: ...

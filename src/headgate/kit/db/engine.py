@@ -79,10 +79,8 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, *, exclusive: bool = False) -> Generator[sa.Connection]:
-        """Commit at the end of the block, roll back on any error.
-
-        With `exclusive`, no other such block of any process runs at the same time.
-        """
+        """Commit at the end of the block, roll back on any error. With `exclusive`, no other such
+        block of any process runs at the same time."""
         with self._refusing(), self.engine.begin() as connection:
             if exclusive:
                 self.dialect.lock_exclusively(connection)

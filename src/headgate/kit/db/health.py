@@ -48,10 +48,8 @@ class DatabaseHealth:
         return "the write-ahead log is too long" if self.overgrown else None
 
     def check(self) -> None:
-        """Raise `StorageUnavailableError` while commits fail.
-
-        A call that could not be recorded must not begin.
-        """
+        """Raise `StorageUnavailableError` while commits fail. A call that could not be recorded
+        must not begin."""
         if self.reason or self.overgrown:
             raise StorageUnavailableError(
                 "The gateway cannot record calls at present, so it makes none: nothing was sent, "

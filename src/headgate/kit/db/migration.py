@@ -41,10 +41,8 @@ class UnusableSchemaError(HeadgateError):
 
 
 def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> None:
-    """Create, upgrade or accept the database.
-
-    Raise `UnusableSchemaError` or `StorageUnavailableError`.
-    """
+    """Create, upgrade or accept the database. Raise `UnusableSchemaError` or
+    `StorageUnavailableError`."""
     with database.transaction(exclusive=True) as connection:
         fault = database.dialect.describe_fault(connection)
         if fault is not None:

@@ -13,10 +13,8 @@ log = structlog.get_logger(__name__)
 
 
 class StorageMonitor:
-    """Warn above `wal_alarm_bytes` and stop taking calls above `wal_bytes_max`.
-
-    A reader that does not end keeps the write-ahead log growing until the disk is full.
-    """
+    """Warn above `wal_alarm_bytes` and stop taking calls above `wal_bytes_max`. A reader that does
+    not end keeps the write-ahead log growing until the disk is full."""
 
     def __init__(
         self, database: Database, writer: Writer, *, wal_alarm_bytes: int, wal_bytes_max: int

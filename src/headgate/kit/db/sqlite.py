@@ -91,10 +91,8 @@ def is_lost(error: BaseException) -> bool:
 
 
 def copy_into(connection: sa.Connection, path: Path) -> None:
-    """Write a copy of a database, as of one moment, to a new file.
-
-    Others may read and write meanwhile. The connection must be outside of a transaction.
-    """
+    """Write a copy of a database, as of one moment, to a new file. Others may read and write
+    meanwhile. The connection must be outside of a transaction."""
     connection.connection.cursor().execute("VACUUM INTO ?", (str(path),))
 
 
@@ -152,10 +150,8 @@ class Sqlite:
     def open_writer_connection(
         self, engine: sa.Engine, *, always_flush: bool
     ) -> SqliteWriterConnection:
-        """Open a connection outside of the pool.
-
-        A pooled one may have created the tables, and then its statement cache is full of that.
-        """
+        """Open a connection outside of the pool. A pooled one may have created the tables, and then
+        its statement cache is full of that."""
         own = sa.create_engine(
             "sqlite://", module=DRIVER, creator=self._connect_writer, poolclass=sa.NullPool
         )

@@ -13,10 +13,8 @@ _KNOWN_IGNORED = " ON CONFLICT DO NOTHING"
 
 
 class HotStatement:
-    """Hold a statement with parameters in a fixed order.
-
-    Its text is compiled at most once in a process for each kind of database.
-    """
+    """Hold a statement with parameters in a fixed order. Its text is compiled at most once in a
+    process for each kind of database."""
 
     def __init__(
         self, statement: sa.UpdateBase | sa.Select[Any], *parameters: str, end: str = ""
@@ -49,10 +47,8 @@ class HotStatement:
 
 
 def build_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> HotStatement:
-    """Build an insert of tuples of these columns (all of the table by default).
-
-    With `ignore_known`, a row whose key exists already changes nothing and is not counted.
-    """
+    """Build an insert of tuples of these columns (all of the table by default). With
+    `ignore_known`, a row whose key exists already changes nothing and is not counted."""
     names = columns or tuple(table.c.keys())
     insertion = sa.insert(table).values({name: sa.bindparam(name) for name in names}).inline()
     return HotStatement(insertion, *names, end=_KNOWN_IGNORED if ignore_known else "")

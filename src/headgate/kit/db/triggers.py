@@ -41,10 +41,8 @@ def forbid_changes_of(table: str, dialect: str) -> list[str]:
 
 
 def drop_rules(dialect: str) -> list[str]:
-    """Return the statements that remove what append-only tables share.
-
-    Run them once the last of these tables is dropped.
-    """
+    """Return the statements that remove what append-only tables share. Run them once the last of
+    these tables is dropped."""
     return _DROP[dialect]
 
 

@@ -163,10 +163,8 @@ class Writer:
         return self.call(lambda connection: bump_revision(connection, PROBE_TOPIC))
 
     async def examine_files(self) -> None:
-        """Stop committing when a file of the database is not in its place.
-
-        A commit notices that by itself, but there may be none for long.
-        """
+        """Stop committing when a file of the database is not in its place. A commit notices that by
+        itself, but there may be none for long."""
         replaced = (
             self._writer_connection.examine_files() if self._writer_connection is not None else None
         )

@@ -32,10 +32,8 @@ LOST = LostTransport()
 
 
 class CoalescingTransport:
-    """Wrap a transport and join the writes of one turn of the loop.
-
-    Whatever ends the connection sends first what is buffered.
-    """
+    """Wrap a transport and join the writes of one turn of the loop. Whatever ends the connection
+    sends first what is buffered."""
 
     __slots__ = (
         "_call_soon",

@@ -67,9 +67,7 @@ class Dialer:
         purpose: str = "",
     ) -> UpstreamConnection:
         """Try every address; each gets a fair share of the time until `deadline` (loop time).
-
-        `purpose` names the egress rule. Raise `ConnectError` and its subclasses.
-        """
+        `purpose` names the egress rule. Raise `ConnectError` and its subclasses."""
         try:
             addresses = await self._resolver.resolve(origin, purpose)
         except OSError as error:

@@ -57,19 +57,15 @@ class Lookup(Protocol):
 
 
 class EgressRule(msgspec.Struct, frozen=True):
-    """Allow origins and networks beyond the public internet over TLS.
-
-    Origins are compared as they are written; in the networks, plain HTTP is allowed, too.
-    """
+    """Allow origins and networks beyond the public internet over TLS. Origins are compared as they
+    are written; in the networks, plain HTTP is allowed, too."""
 
     origins: frozenset[Origin] = frozenset()
     networks: tuple[Network, ...] = ()
 
     def check(self, origin: Origin) -> None:
-        """Judge an origin by what is written in it. Raise `ForbiddenAddressError`.
-
-        What a name resolves to is judged by `judge`, when a connection is opened.
-        """
+        """Judge an origin by what is written in it. Raise `ForbiddenAddressError`. What a name
+        resolves to is judged by `judge`, when a connection is opened."""
         fault = find_host_fault(origin.host)
         if fault:
             raise ForbiddenAddressError(f"{origin.host!r} is no host: {fault}.")
@@ -87,10 +83,8 @@ class EgressRule(msgspec.Struct, frozen=True):
             raise _refuse(origin, "plain http shows the secret to the network")
 
     def judge(self, origin: Origin, addresses: Iterable[str]) -> None:
-        """Judge the addresses of an origin; a single bad one forbids it.
-
-        Raise `ForbiddenAddressError`.
-        """
+        """Judge the addresses of an origin; a single bad one forbids it. Raise
+        `ForbiddenAddressError`."""
         if origin in self.origins:
             return
         for text in addresses:
@@ -111,10 +105,8 @@ class EgressRule(msgspec.Struct, frozen=True):
 
 
 class EgressRules(msgspec.Struct, frozen=True):
-    """Hold the default rule, and other ones for purposes with exceptions of their own.
-
-    What is allowed for one purpose is allowed for no other.
-    """
+    """Hold the default rule, and other ones for purposes with exceptions of their own. What is
+    allowed for one purpose is allowed for no other."""
 
     everybody: EgressRule = EgressRule()
     purposes: Mapping[str, EgressRule] = {}
@@ -141,10 +133,8 @@ class Guard:
         self._lookup = lookup or SystemLookup()
 
     async def resolve(self, origin: Origin, purpose: str = "") -> Sequence[str]:
-        """Return the addresses that may be connected to.
-
-        Raise `ForbiddenAddressError`, `ConnectError` or OSError.
-        """
+        """Return the addresses that may be connected to. Raise `ForbiddenAddressError`,
+        `ConnectError` or OSError."""
         rule = self._rules.find(purpose)
         rule.check(origin)
         if parse_address(origin.host) is not None:
@@ -173,10 +163,8 @@ def find_host_fault(host: str) -> str | None:
 
 
 def parse_rule(entries: Iterable[str]) -> EgressRule:
-    """Parse the allow-list: origins (`http://127.0.0.1:11434`) and networks (`10.1.0.0/16`).
-
-    Raise ValueError with a sentence that names the bad entry.
-    """
+    """Parse the allow-list: origins (`http://127.0.0.1:11434`) and networks (`10.1.0.0/16`). Raise
+    ValueError with a sentence that names the bad entry."""
     origins: set[Origin] = set()
     networks: list[Network] = []
     for entry in entries:

@@ -33,10 +33,8 @@ class HeadWriter:
         self._known: dict[tuple[bytes | tuple[bytes, bytes], ...], bytes] = {}
 
     def write(self, request: Request) -> bytes:
-        """Return the head of a request as bytes.
-
-        Raise ValueError for anything that could break out of its line or contradict the framing.
-        """
+        """Return the head of a request as bytes. Raise ValueError for anything that could break out
+        of its line or contradict the framing."""
         method = request.method
         body = request.body
         key = (method, request.target, *request.headers)

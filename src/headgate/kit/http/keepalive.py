@@ -25,9 +25,7 @@ def enable_keepalive(transport: asyncio.BaseTransport) -> None:
 
 
 def is_peer_gone(transport: asyncio.BaseTransport) -> bool:
-    """Return whether the system has given the connection up.
-
-    A loop that has stopped reading does not notice by itself.
-    """
+    """Return whether the system has given the connection up. A loop that has stopped reading does
+    not notice by itself."""
     connected = transport.get_extra_info("socket")
     return connected is not None and bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

@@ -15,10 +15,8 @@ LOOKUPS_MAX = 32
 
 
 def resolve_host(host: str) -> list[str]:
-    """Return all addresses of a name, without duplicates; this blocks.
-
-    Raise OSError, and UnicodeError for an impossible name.
-    """
+    """Return all addresses of a name, without duplicates; this blocks. Raise OSError, and
+    UnicodeError for an impossible name."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 

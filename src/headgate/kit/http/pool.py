@@ -32,10 +32,8 @@ class PoolLimits(msgspec.Struct, frozen=True):
 
 
 class PendingAcquire:
-    """Represent a request that waits for a connection.
-
-    `grant` yields one, or None: the right to open one.
-    """
+    """Represent a request that waits for a connection. `grant` yields one, or None: the right to
+    open one."""
 
     __slots__ = ("grant", "number")
 
@@ -54,10 +52,8 @@ class _WaitState:
 
 
 class OriginPool:
-    """Hold the connections of one origin for one purpose, the last used on top.
-
-    It owns them between exchanges. A connection opened for one purpose serves no other.
-    """
+    """Hold the connections of one origin for one purpose, the last used on top. It owns them
+    between exchanges. A connection opened for one purpose serves no other."""
 
     __slots__ = ("_pool", "head", "idle", "open", "origin", "pending", "purpose")
 

@@ -10,10 +10,8 @@ async def upload(
     content_length: int | None,
     write: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Write the body, chunked unless a length was announced, and close its source.
-
-    Raise ValueError when the body is not as long as announced, and whatever the body raises.
-    """
+    """Write the body, chunked unless a length was announced, and close its source. Raise ValueError
+    when the body is not as long as announced, and whatever the body raises."""
     try:
         if content_length is None:
             await _upload_chunks(body, write)

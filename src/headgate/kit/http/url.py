@@ -17,9 +17,7 @@ _TARGET = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*|")
 
 def parse_url(text: str) -> tuple[Origin, bytes]:
     """Return the origin and the target (path and query, `/` for none) of an absolute http(s) URL.
-
-    Raise ValueError for any other text, and for what two parsers could read in two ways.
-    """
+    Raise ValueError for any other text, and for what two parsers could read in two ways."""
     if len(text) > CHARACTERS_MAX or not text.isascii():
         raise ValueError("it is too long, or not in ASCII")
     scheme, mark, rest = text.partition("://")

@@ -34,10 +34,8 @@ def deny_inspection() -> None:
 def erase_variables(
     names: Iterable[str], environment: MutableMapping[str, str] = os.environ
 ) -> None:
-    """Remove variables from the environment, so that no child inherits them.
-
-    The kernel shows the memory in which the environment came, so each value is overwritten there.
-    """
+    """Remove variables from the environment, so that no child inherits them. The kernel shows the
+    memory in which the environment came, so each value is overwritten there."""
     for name in names:
         if environment.get(name):
             _overwrite(name.encode())

@@ -26,9 +26,7 @@ class AddressInUseError(HeadgateError):
 
 def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
     """Open sockets on all addresses of a host name, all on one port; port 0 picks a free one.
-
-    `hint` says how to choose another port. Raise `AddressInUseError`.
-    """
+    `hint` says how to choose another port. Raise `AddressInUseError`."""
     with contextlib.ExitStack() as opened:
         listeners: list[socket.socket] = []
         try:

@@ -26,10 +26,8 @@ def _read_machine(root: Path) -> int:
 
 
 def _list_group_limits(root: Path) -> Iterator[int]:
-    """Return every limit from this process's group up to the root.
-
-    A container sees its own group as the root of the file system.
-    """
+    """Return every limit from this process's group up to the root. A container sees its own group
+    as the root of the file system."""
     groups = root / "sys/fs/cgroup"
     yield from _read_limits(groups, "memory.max", _find_group(root, ""))
     yield from _read_limits(groups / "memory", "memory.limit_in_bytes", _find_group(root, "memory"))

@@ -40,10 +40,8 @@ class HeaderAllowlist(msgspec.Struct, frozen=True):
 
 
 class Provider(msgspec.Struct, frozen=True):
-    """Describe the HTTP API of a kind of provider: which headers travel, and its endpoints.
-
-    Headers that the credential sets win over those of the client.
-    """
+    """Describe the HTTP API of a kind of provider: which headers travel, and its endpoints. Headers
+    that the credential sets win over those of the client."""
 
     request_headers: HeaderDenylist
     response_headers: HeaderAllowlist

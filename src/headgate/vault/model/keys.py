@@ -37,9 +37,7 @@ class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class OrganizationKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the wrapped key of an organization (None: of the platform). A retired key seals nothing.
-
-    `next_wrapped` is the same key under the master key that a running rotation activates.
-    """
+    `next_wrapped` is the same key under the master key that a running rotation activates."""
 
     id: str
     organization_id: str | None

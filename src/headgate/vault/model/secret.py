@@ -89,10 +89,8 @@ class BrokenReferenceError(HeadgateError):
 
 
 def parse_reference(text: str) -> str | None:
-    """Return the name in `{{vault:name}}`; None for a plain value.
-
-    Raise `BrokenReferenceError` for text that looks like a reference but is malformed.
-    """
+    """Return the name in `{{vault:name}}`; None for a plain value. Raise `BrokenReferenceError` for
+    text that looks like a reference but is malformed."""
     if _MARK not in text:
         return None
     found = _REFERENCE.fullmatch(text.strip())

@@ -119,10 +119,8 @@ class Rotations:
     def begin_master(
         self, connection: sa.Connection, target: MasterKey, *, by: Actor
     ) -> Rotation | None:
-        """Begin or resume the rotation to this key; None if it is active already.
-
-        Raise `RotationConflictError`.
-        """
+        """Begin or resume the rotation to this key; None if it is active already. Raise
+        `RotationConflictError`."""
         running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is not None:
             if running.scope == target.id:
@@ -165,10 +163,8 @@ class Rotations:
     def activate_master(
         self, connection: sa.Connection, rotation: Rotation, target: MasterKey, *, by: Actor
     ) -> int:
-        """Activate the new master key; return how many organization keys do not open.
-
-        Raise `RotationConflictError` if another process ended the rotation.
-        """
+        """Activate the new master key; return how many organization keys do not open. Raise
+        `RotationConflictError` if another process ended the rotation."""
         now = self._clock.now()
         self._advance(connection, rotation, 0)
         for key_id in sorted(key_store.select_active_master_keys(connection)):
@@ -211,10 +207,8 @@ class Rotations:
         return running
 
     def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
-        """Begin a rotation of the keys of `scope`, or return the one under way.
-
-        Raise `RotationConflictError`.
-        """
+        """Begin a rotation of the keys of `scope`, or return the one under way. Raise
+        `RotationConflictError`."""
         running = rotation_store.find_running_rotation(connection, RotationKind.KEYS)
         if running is not None:
             if running.scope in (scope, EVERY_KEY):
@@ -293,10 +287,8 @@ class Rotations:
     def end_keys(
         self, connection: sa.Connection, rotation: Rotation, failed: int, *, by: Actor
     ) -> None:
-        """End a rotation; `failed` rows do not open, and stay under their old key.
-
-        Raise `RotationConflictError` if another process ended it.
-        """
+        """End a rotation; `failed` rows do not open, and stay under their old key. Raise
+        `RotationConflictError` if another process ended it."""
         self._advance(connection, rotation, 0)
         self._end(connection, rotation, failed, by)
         revision.note_change(connection)

@@ -28,10 +28,8 @@ from headgate.vault.store import secrets as secret_store
 
 
 class SecretService:
-    """Manage stored secrets. The caller commits.
-
-    Changes bump the revision of the credentials, because credentials may refer to a secret.
-    """
+    """Manage stored secrets. The caller commits. Changes bump the revision of the credentials,
+    because credentials may refer to a secret."""
 
     def __init__(self, sealer: Sealer, *, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
@@ -106,10 +104,8 @@ class SecretService:
         name: str,
         by: Actor,
     ) -> SecretRecord:
-        """Delete a secret for good. Credentials that refer to it become unusable.
-
-        Raise `SecretNotFoundError`.
-        """
+        """Delete a secret for good. Credentials that refer to it become unusable. Raise
+        `SecretNotFoundError`."""
         revision.note_change(connection)
         found = secret_store.find_secret(connection, organization_id, project_id, name=name)
         if found is None:
@@ -129,10 +125,8 @@ class SecretService:
         integration_base_url: str,
         origin: Origin,
     ) -> str:
-        """Return the value of an organization's secret, for that origin only.
-
-        Raise `BrokenReferenceError` and `BrokenSealError`.
-        """
+        """Return the value of an organization's secret, for that origin only. Raise
+        `BrokenReferenceError` and `BrokenSealError`."""
         found = secret_store.find_secret(connection, organization_id, None, name=name)
         if found is None:
             raise BrokenReferenceError(explain_missing(name))

@@ -97,10 +97,8 @@ def insert_rotation(connection: sa.Connection, rotation: Rotation) -> None:
 def advance_rotation(
     connection: sa.Connection, rotation_id: str, *, done: int, now: float
 ) -> Rotation | None:
-    """Add to the rows that are done; return the rotation, None if it has ended.
-
-    The update locks the row: nobody ends the rotation before this transaction does.
-    """
+    """Add to the rows that are done; return the rotation, None if it has ended. The update locks
+    the row: nobody ends the rotation before this transaction does."""
     mine = ROTATIONS.c.id == rotation_id
     values = {"done": ROTATIONS.c.done + done, "updated_at": now}
     if not connection.execute(

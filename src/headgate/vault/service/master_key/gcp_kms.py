@@ -51,10 +51,7 @@ class ServiceAccount(msgspec.Struct, frozen=True):
 
 class TokenSource(Protocol):
     def fetch(self) -> str:
-        """Return a valid token.
-
-        Raise `KeyServiceUnavailableError` and `InvalidMasterKeyError`.
-        """
+        """Return a valid token. Raise `KeyServiceUnavailableError` and `InvalidMasterKeyError`."""
         ...
 
 
@@ -147,10 +144,8 @@ class GcpKms:
 
 
 def read_account(content: bytes, path: str) -> ServiceAccount:
-    """Parse a service account's file.
-
-    Raise `InvalidMasterKeyError`, whose message repeats nothing of the content.
-    """
+    """Parse a service account's file. Raise `InvalidMasterKeyError`, whose message repeats nothing
+    of the content."""
     try:
         account = msgspec.json.decode(content, type=ServiceAccount)
         parse_base_url(account.token_uri)

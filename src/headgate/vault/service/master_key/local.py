@@ -138,10 +138,8 @@ def create_master_key(path: Path) -> LocalMasterKey:
 
 
 def write_master_key(path: Path, material: bytes) -> None:
-    """Write a key to a new file that only its owner can read, and flush it to disk.
-
-    Raise `FileExistsError` and `InvalidMasterKeyError`.
-    """
+    """Write a key to a new file that only its owner can read, and flush it to disk. Raise
+    `FileExistsError` and `InvalidMasterKeyError`."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError as error:
@@ -194,10 +192,7 @@ def _decode(text: str) -> bytes:
 
 
 def read_master_key(path: Path) -> bytes | None:
-    """Read the key in a file; None without a file.
-
-    Raise `InvalidMasterKeyError`.
-    """
+    """Read the key in a file; None without a file. Raise `InvalidMasterKeyError`."""
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -30,10 +30,8 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 def sign(signer: Signer, path: str, headers: Headers, body: bytes, *, now: float) -> Headers:
-    """Return the headers of a POST without a query, with those that authenticate it.
-
-    `headers` has the host and all else to be signed; `now` is in unix seconds.
-    """
+    """Return the headers of a POST without a query, with those that authenticate it. `headers` has
+    the host and all else to be signed; `now` is in unix seconds."""
     return _sign(signer, "POST", path, headers, body, now=now)
 
 
