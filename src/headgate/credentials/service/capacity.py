@@ -34,7 +34,7 @@ class CapacityTracker:
     def note(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
     ) -> None:
-        """Record the limits in the head of an answer, at most once per `LOOK_SECONDS`."""
+        """Record the limits in the head of an answer, at most once per `OBSERVE_SECONDS`."""
         if self._due.get((credential_id, model), 0.0) > monotonic_seconds:
             return
         self._record(credential_id, model, headers, monotonic_seconds)
