@@ -14,7 +14,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from headgate.kit.http.message import Request
+from headgate.kit.http.message import Origin, Request
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key.key_service import (
@@ -36,6 +36,8 @@ HINT = (
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_SECONDS = 300
+METADATA_ORIGIN = Origin("http", "169.254.169.254", 80)
+"""The metadata server, at the same address on every machine of Google Cloud."""
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 
 
@@ -99,13 +101,17 @@ class AccountToken:
 class MachineToken:
     """Fetch tokens from the metadata server of a machine in Google Cloud."""
 
-    def __init__(self, *, endpoint: KeyServiceEndpoint, send: Send) -> None:
-        self._endpoint = endpoint
+    def __init__(self, *, seconds: float, send: Send) -> None:
+        hint = "Outside of Google's cloud, set GOOGLE_APPLICATION_CREDENTIALS."
+        self._endpoint = KeyServiceEndpoint(
+            "Google's metadata server", METADATA_ORIGIN, b"", seconds, hint
+        )
         self._send = send
 
     def fetch(self) -> str:
-        asked = self._endpoint.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
-        request: Request = msgspec.structs.replace(asked, method=b"GET")
+        headers = [(b"metadata-flavor", b"Google")]
+        post = self._endpoint.build_request(METADATA_PATH, headers, b"")
+        request: Request = msgspec.structs.replace(post, method=b"GET")
         return _read_token(self._endpoint, call_key_service(self._send, self._endpoint, request))
 
 

@@ -14,7 +14,6 @@ from headgate import settings as kit_settings
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.process.hardening import erase_variables
-from headgate.main import master_keys
 from headgate.main.master_keys import build_source
 from headgate.settings import SECRETS, InvalidSettingError, Settings, variable_of
 from headgate.vault.model.base_url import parse_base_url
@@ -25,7 +24,7 @@ from headgate.vault.service import (
     RemoteSource,
     store_master_key,
 )
-from headgate.vault.service.master_key import aws_kms
+from headgate.vault.service.master_key import aws_kms, gcp_kms
 from headgate.vault.service.master_key.signing import Signer, derive_key
 from headgate.vault.service.master_key.signing import (
     _sign as sign_any,  # pyright: ignore[reportPrivateUsage]
@@ -229,6 +228,14 @@ MISSING: list[tuple[dict[str, Any], str]] = [
         {
             "master_key_provider": "transit",
             "master_key_name": "a/b",
+            "master_key_address": "https://host",
+        },
+        "HEADGATE_VAULT_TOKEN is missing.*HEADGATE_VAULT_TOKEN_FILE",
+    ),
+    (
+        {
+            "master_key_provider": "transit",
+            "master_key_name": "a/b",
             "master_key_address": "https://user:hunter2@host",
         },
         "HEADGATE_MASTER_KEY_ADDRESS cannot be used",
@@ -344,7 +351,7 @@ def test_machine_of_google_has_its_token_from_the_metadata_server(
 ) -> None:
     settings = configure(services, "gcp-kms", tmp_path, google_application_credentials=None)
     origin, _ = parse_base_url(services.url if port == "right" else "http://127.0.0.1:9")
-    monkeypatch.setattr(master_keys, "METADATA_ORIGIN", origin)
+    monkeypatch.setattr(gcp_kms, "METADATA_ORIGIN", origin)
     source = build_source(settings)
     if port == "right":
         source.create()
