@@ -16,7 +16,7 @@ import headgate
 from headgate.kit.errors import HeadgateError
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
-STARTUP_ROOMS = ("cli", "main", "settings", "telemetry")
+STARTUP_ROOMS = ("cli", "data_directory", "main", "settings", "telemetry")
 STARTUP_ERRORS = {
     "InvalidTrustedProxiesError",
     "InvalidCorsOriginError",

@@ -136,7 +136,7 @@ def test_database_that_goes_missing_stops_its_server_and_loses_nothing_acknowled
         assert gateway.process.wait(timeout=30) == 1
     log = gateway.log.read_text()
     assert f"{gateway.data / 'headgate.db'} was" in log
-    assert "while the server ran, so it completed no more calls and has stopped." in log
+    assert "while the server ran. It completed no more calls and has stopped." in log
     (rescued,) = gateway.data.glob("rescued-*")
     assert f"headgate restore {rescued} --replace" in log
     fresh = Settings(data=tmp_path / "fresh")

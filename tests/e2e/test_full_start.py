@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.main import waiting
+from headgate.data_directory import disk_space
 from tests.fakes.gateway import Gateway, find_port, serve_gateway, wait_ready
 from tests.fakes.line import Answered, ask
 from tests.fakes.waiting import wait_until
@@ -104,8 +104,8 @@ def test_start_on_a_full_disk_is_alive_and_unready_until_there_is_room(disk: Pat
 def test_start_needs_room_for_the_whole_probe(disk: Path) -> None:
     ballast = disk / "ballast"
     fill(ballast)
-    assert not waiting.has_room(disk)
-    os.truncate(ballast, ballast.stat().st_size - waiting.PROBE_BYTES // 2)
-    assert not waiting.has_room(disk)
+    assert not disk_space.has_room(disk)
+    os.truncate(ballast, ballast.stat().st_size - disk_space.PROBE_BYTES // 2)
+    assert not disk_space.has_room(disk)
     ballast.unlink()
-    assert waiting.has_room(disk)
+    assert disk_space.has_room(disk)

@@ -197,7 +197,7 @@ def refuse(data: Path, **environment: str) -> str:
         ({"HEADGATE_MASTER_KEY": "00112233" * 8}, "can be guessed"),
         ({"HEADGATE_SSL_KEYFILE": "/nowhere"}, "needs the certificate"),
         ({"HEADGATE_SSL_CERTFILE": "/nowhere"}, "No such file"),
-        ({"HEADGATE_SSL_CERTFILE": __file__}, "No TLS can be made"),
+        ({"HEADGATE_SSL_CERTFILE": __file__}, "TLS cannot use"),
         ({"HEADGATE_CORS_ORIGINS": "https://a.example/"}, "is not an origin"),
         ({"OPENAI_API_KEY": "nonsense"}, "not a key of OpenAI"),
         ({"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": "nonsense"}, "base URL"),
@@ -242,7 +242,7 @@ def test_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    assert "is no directory" in refuse(tmp_path / "data")
+    assert "is not a directory" in refuse(tmp_path / "data")
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

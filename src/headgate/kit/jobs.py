@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 import structlog
@@ -39,3 +41,15 @@ async def _repeat(job: Job) -> None:
         except Exception:
             log.exception("background_job.fault", work=job.name)
         await asyncio.sleep(job.period_seconds)
+
+
+@contextlib.asynccontextmanager
+async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Run tasks for as long as the block."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

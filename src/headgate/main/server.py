@@ -1,13 +1,10 @@
-"""Run one Headgate process: open the installation, build the data plane, listen, drain, close."""
+"""Runs one server process: open the data directory, build both planes, listen, drain, close."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
 import msgspec
@@ -19,6 +16,7 @@ from headgate.api.access_denials import AccessDenialLog
 from headgate.billing.service import Ledger
 from headgate.data_directory import directory_lock
 from headgate.data_directory.directory_lock import DirectoryLock
+from headgate.data_directory.disk_space import explain_lack_of_room
 from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler
@@ -26,9 +24,11 @@ from headgate.kit import failpoint
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.migration import UnusableSchemaError
 from headgate.kit.db.writer import Writer
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
+from headgate.kit.jobs import running
 from headgate.kit.process import descriptors
+from headgate.kit.process.collector import tune_collector
 from headgate.kit.process.listener import open_listeners
 from headgate.main import banner, data_plane, platform, waiting
 from headgate.main.application import Application, open_application
@@ -48,16 +48,6 @@ from headgate.telemetry.observers import Observers
 from headgate.vault.model.base_url import parse_base_url
 
 log = structlog.get_logger(__name__)
-
-
-class StorageLostError(HeadgateError):
-    """A flush to the disk failed, so the state of the database is unknown. The server ended.
-
-    Check the disk, then start again: completed answers are recorded.
-    """
-
-    kind = Kind.UNAVAILABLE
-    code = "storage_lost"
 
 
 def serve(settings: Settings) -> None:
@@ -85,7 +75,7 @@ def serve(settings: Settings) -> None:
             try:
                 return _open_and_serve(settings, listeners)
             except (StorageUnavailableError, UnusableSchemaError, OSError) as error:
-                reason = waiting.explain_lack_of_room(settings, error)
+                reason = explain_lack_of_room(settings, error)
                 if reason is None:
                     raise
             if not waiting.wait_for_room(settings, listeners, reason):
@@ -100,9 +90,9 @@ def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
         application.database.flush_wal()
         is_first = prepare_first_start(application)
         with application.database.transaction(exclusive=True) as connection:
-            is_open = application.first_owner.invite(connection)
-        shown = banner.StartState(is_first=is_first, is_owner_missing=is_open)
-        uvloop.run(_serve(settings, application, listeners, start_state=shown, lock=lock))
+            is_owner_missing = application.first_owner.invite(connection)
+        start_state = banner.StartState(is_first=is_first, is_owner_missing=is_owner_missing)
+        uvloop.run(_serve(settings, application, listeners, start_state=start_state, lock=lock))
 
 
 async def _serve(
@@ -117,8 +107,8 @@ async def _serve(
         settings = await _prepare_provider(settings, application, stack, lock)
         writer = Writer(application.database)
         server = create_server(settings)
-        rescued = DatabaseRescue(settings)
-        writer.start(server.stop_at_once, rescue=rescued)
+        rescue = DatabaseRescue(settings)
+        writer.start(server.stop_at_once, rescue=rescue)
         stack.push_async_callback(writer.stop)
         client = open_client(settings, application.egress_rules)
         stack.push_async_callback(client.close)
@@ -162,19 +152,19 @@ async def _serve(
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
-        works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        take_keys = application.key_index.take_deactivated
-        works.append(cancellation.watch_keys(take_keys, handler, connections))
-        works.append(_announce(server, settings, application, start_state))
-        await stack.enter_async_context(_running(*works))
-        _tune_collector()
+        tasks = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
+        take_deactivated = application.key_index.take_deactivated
+        tasks.append(cancellation.watch_keys(take_deactivated, handler, connections))
+        tasks.append(_announce(server, settings, application, start_state))
+        await stack.enter_async_context(running(*tasks))
+        tune_collector()
         await server.serve(sockets=listeners)
         failpoint.failpoint("stopping")
         await server.end_calls()
         with contextlib.suppress(HeadgateError):
             await background_jobs.recover()
             await background_jobs.end()
-        await _check_storage(writer, rescued)
+        await rescue.check(writer)
 
 
 async def _announce(
@@ -184,38 +174,6 @@ async def _announce(
         await banner.show_banner(
             server, settings, start_state, find_default_credential(application)
         )
-
-
-async def _check_storage(writer: Writer, rescued: DatabaseRescue) -> None:
-    """Raise `StorageLostError` when it is unknown what the database has."""
-    if writer.health.displaced:
-        await writer.stop()
-        raise StorageLostError(rescued.describe(writer.health.reason))
-    if writer.health.lost:
-        raise StorageLostError(
-            f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
-            "disk has. No call was completed since. The next start continues with what is there; "
-            "look at the disk first."
-        )
-
-
-COLLECTOR_THRESHOLDS = (10_000, 10, 20)
-"""When the three generations are collected: the youngest at so many objects more than before, which
-takes 0.2 ms, the next at so many rounds of it.
-
-A call leaves no cycle behind, whether it succeeds or fails: it is freed by counting
-(`tests/unit/relay/test_memory_release.py`), and nothing large waits for the collector. What is left
-for it are rare cycles of libraries. So it runs much less often than by default (700 objects), which
-spares calls its rounds, and often enough that a cycle that was overlooked is found after thousands
-of calls, not after millions.
-"""
-
-
-def _tune_collector() -> None:
-    """Exempt what exists now from garbage collection, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def _build_app(
@@ -289,15 +247,3 @@ async def _prepare_provider(
     prepare_credential(application, url)
     lock.write(directory_lock.describe(settings, directory_lock.SERVE))
     return settings
-
-
-@contextlib.asynccontextmanager
-async def _running(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run tasks for as long as the block."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -59,7 +59,10 @@ class KeyServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
 def build_key_service(
     config: KeyServiceConfig, open_sender: OpenSender, clock: Clock
 ) -> KeyManagementService:
-    """Build the client of a key service. Raise `InvalidKeyServiceConfigError` and `InvalidMasterKeyError`."""
+    """Build the client of a key service.
+
+    Raise `InvalidKeyServiceConfigError` and `InvalidMasterKeyError`.
+    """
     provider = config.master_key_provider
     if provider == aws_kms.PROVIDER:
         return _build_aws(config, open_sender, clock)
