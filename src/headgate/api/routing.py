@@ -1,23 +1,16 @@
-"""Finds the route of a request by its path in a table, however many routes there are."""
+"""Find the route of a request by its path in a table, however many routes there are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
+from headgate.kit.path_tree import PathTree
+
 PARAMETER = re.compile(r"\{(\w+)\}")
-
-
-class _Segment:
-    """A segment of the paths with parameters."""
-
-    def __init__(self) -> None:
-        self.literals: dict[str, _Segment] = {}
-        self.parameter: _Segment | None = None
-        self.route: Route | None = None
 
 
 class PathTable(BaseRoute):
@@ -29,10 +22,10 @@ class PathTable(BaseRoute):
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, Route] = {}
-        self._root = _Segment()
+        self._tree: PathTree[Route] = PathTree()
         for route in routes:
             if "{" in route.path:
-                self._add(route)
+                self._tree.setdefault(route.path, route)
             else:
                 self._exact[route.path] = route
 
@@ -44,7 +37,7 @@ class PathTable(BaseRoute):
         parameters: dict[str, str] = {}
         if route is None:
             segments = path.split("/")
-            route = _find(self._root, segments, 0)
+            route = self._tree.find(segments)
             if route is None:
                 return Match.NONE, {}
             parameters = {
@@ -58,23 +51,3 @@ class PathTable(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the route that `matches` found; it raises 405 for a method that it does not have."""
         await scope["headgate.route"].handle(scope, receive, send)
-
-    def _add(self, route: Route) -> None:
-        node = self._root
-        for segment in route.path.split("/"):
-            if PARAMETER.fullmatch(segment) is None:
-                node = node.literals.setdefault(segment, _Segment())
-            else:
-                node.parameter = node.parameter or _Segment()
-                node = node.parameter
-        node.route = route
-
-
-def _find(node: _Segment, segments: Sequence[str], index: int) -> Route | None:
-    if index == len(segments):
-        return node.route
-    literal = node.literals.get(segments[index])
-    found = None if literal is None else _find(literal, segments, index + 1)
-    if found is None and node.parameter is not None and segments[index]:
-        found = _find(node.parameter, segments, index + 1)
-    return found

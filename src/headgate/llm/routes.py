@@ -6,6 +6,7 @@ import re
 import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.path_tree import PathTree
 from headgate.llm.endpoint import Endpoint
 
 ANY_METHOD = "*"
@@ -67,18 +68,6 @@ class UnknownUrlError(HeadgateError):
         self.excess = excess
 
 
-class _Node:
-    """Hold what may follow a path segment, and which endpoints end at it."""
-
-    __slots__ = ("children", "endpoints", "parameter", "wildcard")
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.endpoints: dict[str, Endpoint] = {}
-        self.wildcard: dict[str, Endpoint] = {}
-
-
 class RouteTable:
     """Match requests to endpoints. Literal segments win over `{id}`, and that over `{rest}`."""
 
@@ -88,27 +77,24 @@ class RouteTable:
         self._metered = tuple(
             each.path for each in table if each.path in self._paths and each.is_metered
         )
-        self._root = _Node()
+        self._tree: PathTree[dict[str, Endpoint]] = PathTree()
+        self._fallback = self._tree.setdefault("/{rest}", {})
         for endpoint in table:
             self._add(endpoint)
 
     def match(self, method: str, path: str) -> Endpoint:
         """Return the endpoint for a path below `/v1`, as it was sent, without its query.
 
-        HEAD and OPTIONS fall back to the endpoint that takes any method. Raises `InvalidPathError`,
+        HEAD and OPTIONS fall back to the endpoint that takes any method. Raise `InvalidPathError`,
         `UnknownUrlError` for a path that a wrong base URL leads to, and `MethodNotAllowedError`
         when only other methods have an endpoint, or for a method that is never passed on.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
     def _add(self, endpoint: Endpoint) -> None:
-        *segments, last = endpoint.path.split("/")[1:]
-        node = self._root
-        for segment in segments:
-            node = _descend(node, segment)
-        endpoints = node.wildcard if last == "{rest}" else _descend(node, last).endpoints
+        rows = self._tree.setdefault(endpoint.path, {})
         for method in endpoint.methods:
-            if endpoints.setdefault(method, endpoint) is not endpoint:
+            if rows.setdefault(method, endpoint) is not endpoint:
                 raise ValueError(f"two rows for {method} {endpoint.path}")
             if "{" not in endpoint.path:
                 self._literal[method, endpoint.path] = endpoint
@@ -124,13 +110,13 @@ class RouteTable:
         excess = self._find_excess(path.lower())
         if excess:
             raise UnknownUrlError(method, path, excess)
-        rows = _find(self._root, path.split("/"), 1)
+        rows = self._tree.find(path.split("/")) or self._fallback
         # An unknown path passes, but not one that a careless provider would take for a known one.
-        if rows is self._root.wildcard and _find(self._root, _read_loosely(path), 1) is not rows:
+        if rows is self._fallback and self._tree.find(_read_loosely(path)) is not rows:
             raise InvalidPathError("The path is only valid in lower case and without escapes.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
-            found = self._root.wildcard.get(ANY_METHOD)
+            found = self._fallback.get(ANY_METHOD)
         if found is None:
             raise MethodNotAllowedError(method, path, tuple(sorted(rows)))
         return found
@@ -155,23 +141,3 @@ def _read_loosely(path: str) -> list[str]:
     plain = _ENDS.split(urllib.parse.unquote(path).lower(), maxsplit=1)[0]
     segments = [segment.partition(";")[0].strip() for segment in plain.split("/")]
     return ["", *filter(None, segments)]
-
-
-def _descend(node: _Node, segment: str) -> _Node:
-    if not segment.startswith("{"):
-        return node.children.setdefault(segment, _Node())
-    if node.parameter is None:
-        node.parameter = _Node()
-    return node.parameter
-
-
-def _find(node: _Node, segments: list[str], index: int) -> dict[str, Endpoint]:
-    """Return the endpoints of the most literal pattern that fits, by method; empty if none fits."""
-    if index == len(segments):
-        return node.endpoints
-    segment = segments[index]
-    child = node.children.get(segment)
-    rows = _find(child, segments, index + 1) if child else {}
-    if not rows and node.parameter and segment:
-        rows = _find(node.parameter, segments, index + 1)
-    return rows or node.wildcard
