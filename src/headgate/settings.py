@@ -35,6 +35,31 @@ SECRETS = frozenset(
     }
 )
 
+FAILPOINTS = {
+    "first_start_tables": "the tables are made, not committed",
+    "first_start_master_key": "the master key is on the disk, and unknown to the database",
+    "first_start_keys": "the first keys are on the disk, not committed",
+    "first_start_owner": "the first owner's invitation is on the disk, not committed",
+    "migration": "an upgrade is done, not committed",
+    "after_hold": "money is set aside, nothing was sent",
+    "before_dispatch": "the provider is asked next",
+    "first_byte": "the head of the provider's answer is here",
+    "before_settle": "the answer is here, its receipt not queued",
+    "mid_settlement": "the receipt is inserted, the hold not closed",
+    "outbox_insert": "the events are inserted",
+    "before_commit": "a batch is done, not committed",
+    "after_commit": "a batch is committed, and nobody knows",
+    "before_last_frame": "the call is settled, its last bytes withheld",
+    "after_last_frame": "the last bytes are written",
+    "hold_reaper": "holds that nobody settles are resolved, not committed",
+    "retention": "old receipts are deleted, not committed",
+    "rotation_slice": "a slice of a rotation is written, not committed",
+    "rotation_switch": "the next master key is in the place of the old one, not committed",
+    "rotation_files": "the next master key is in force, its file not in its place",
+    "stopping": "the calls that outlived the grace are being cut",
+}
+"""Every failpoint, and the state of the process at that place."""
+
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE

@@ -22,6 +22,7 @@ from headgate.cli.tables import print_table
 from headgate.kit import failpoint
 from headgate.main.application import Application
 from headgate.main.master_keys import build_source
+from headgate.settings import FAILPOINTS
 from headgate.vault.jobs import Rotator
 from headgate.vault.model.keys import (
     EVERY_KEY,
@@ -127,7 +128,11 @@ def rotate_master(
     it ends; see docs/vault.md for the steps.
     """
     with open_data_directory(data) as application:
-        failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
+        failpoint.arm(
+            application.settings.failpoint,
+            FAILPOINTS,
+            test_mode=application.settings.test_mode,
+        )
         if abandon:
             with application.database.transaction() as connection:
                 taken = _open_rotations(application, connection).abandon_master(
@@ -167,7 +172,11 @@ def rotate_keys(
     A server may run meanwhile. An interrupted rotation continues when the command is run again.
     """
     with open_data_directory(data) as application:
-        failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
+        failpoint.arm(
+            application.settings.failpoint,
+            FAILPOINTS,
+            test_mode=application.settings.test_mode,
+        )
         scope = organization or EVERY_KEY
         if scope not in (EVERY_KEY, PLATFORM_KEY):
             with application.database.reading() as connection:

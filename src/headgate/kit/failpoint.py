@@ -1,6 +1,6 @@
-"""Named places where a test can make the process die, fail or wait.
+"""Make the process die, fail or wait at named places, for tests.
 
-They are compiled in, and cost a test of an empty dictionary. `arm` is called at the start with
+Each place costs a test of an empty dictionary. `arm` is called at the start with the value of
 `HEADGATE_FAILPOINT`, which `HEADGATE_TEST_MODE` alone makes valid:
 `NAME=kill`, `NAME=raise` or `NAME=sleep:SECONDS`, each with `@NTH` for the nth time only;
 several with commas between them.
@@ -12,33 +12,9 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Collection
 
 from headgate.kit.errors import HeadgateError, Kind
-
-POINTS = {
-    "first_start_tables": "the tables are made, not committed",
-    "first_start_master_key": "the master key is on the disk, and unknown to the database",
-    "first_start_keys": "the first keys are on the disk, not committed",
-    "first_start_owner": "the first owner's invitation is on the disk, not committed",
-    "migration": "an upgrade is done, not committed",
-    "after_hold": "money is set aside, nothing was sent",
-    "before_dispatch": "the provider is asked next",
-    "first_byte": "the head of the provider's answer is here",
-    "before_settle": "the answer is here, its receipt not queued",
-    "mid_settlement": "the receipt is inserted, the hold not closed",
-    "outbox_insert": "the events are inserted",
-    "before_commit": "a batch is done, not committed",
-    "after_commit": "a batch is committed, and nobody knows",
-    "before_last_frame": "the call is settled, its last bytes withheld",
-    "after_last_frame": "the last bytes are written",
-    "hold_reaper": "holds that nobody settles are resolved, not committed",
-    "retention": "old receipts are deleted, not committed",
-    "rotation_slice": "a slice of a rotation is written, not committed",
-    "rotation_switch": "the next master key is in the place of the old one, not committed",
-    "rotation_files": "the next master key is in force, its file not in its place",
-    "stopping": "the calls that outlived the grace are being cut",
-}
-"""Every name, and the state of the process at that place."""
 
 _FORM = re.compile(r"([a-z_]+)=(?:(kill|raise)|sleep:(\d+(?:\.\d+)?))(?:@([1-9]\d*))?")
 
@@ -87,9 +63,11 @@ def failpoint(name: str) -> None:
         _armed[name].hit()
 
 
-def arm(text: str | None = None, *, test_mode: bool = False) -> None:
-    """Arm the failpoints that `text` names, and no others. Raise `InvalidFailpointError` outside of
-    test mode."""
+def arm(text: str | None = None, names: Collection[str] = (), *, test_mode: bool = False) -> None:
+    """Arm the failpoints that `text` names, and no others; no `names` allow any.
+
+    Raise `InvalidFailpointError` outside of test mode.
+    """
     _armed.clear()
     if text is None:
         return
@@ -100,10 +78,10 @@ def arm(text: str | None = None, *, test_mode: bool = False) -> None:
         )
     for part in text.split(","):
         found = _FORM.fullmatch(part.strip())
-        if found is None or found[1] not in POINTS:
+        if found is None or (names and found[1] not in names):
             raise InvalidFailpointError(
                 f"HEADGATE_FAILPOINT: {part!r} is not NAME=kill|raise|sleep:SECONDS[@NTH] with one "
-                f"of the names {', '.join(POINTS)}."
+                f"of the names {', '.join(names)}."
             )
         name, action, seconds, nth = found.groups()
         _armed[name] = Failpoint(

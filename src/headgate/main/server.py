@@ -43,7 +43,7 @@ from headgate.main.first_start import (
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.simulator import check_simulator, load_simulator
-from headgate.settings import Settings
+from headgate.settings import FAILPOINTS, Settings
 from headgate.telemetry.observers import Observers
 from headgate.vault.model.base_url import parse_base_url
 
@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raise a `HeadgateError` when the start is refused."""
-    failpoint.arm(settings.failpoint, test_mode=settings.test_mode)
+    failpoint.arm(settings.failpoint, FAILPOINTS, test_mode=settings.test_mode)
     connections, requests = descriptors.share(
         settings.connections_max, settings.requests_in_flight_max
     )

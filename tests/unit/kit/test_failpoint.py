@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.kit.failpoint import POINTS, FailpointError, InvalidFailpointError, arm, failpoint
+from headgate.kit.failpoint import FailpointError, InvalidFailpointError, arm, failpoint
+from headgate.settings import FAILPOINTS
 
 SOURCES = Path(__file__).parents[3] / "src" / "headgate"
 
@@ -21,7 +22,7 @@ def _disarmed() -> Generator[None]:
 
 def test_nothing_happens_where_nothing_is_armed() -> None:
     arm(test_mode=True)
-    for name in POINTS:
+    for name in FAILPOINTS:
         failpoint(name)
 
 
@@ -55,10 +56,10 @@ def test_failpoint_outside_of_test_mode_is_refused() -> None:
 )
 def test_failpoint_that_cannot_be_is_refused_with_the_names(text: str) -> None:
     with pytest.raises(InvalidFailpointError, match="before_last_frame"):
-        arm(text, test_mode=True)
+        arm(text, FAILPOINTS, test_mode=True)
 
 
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", FAILPOINTS)
 def test_point_is_at_one_place(name: str) -> None:
     texts = [path.read_text() for path in SOURCES.rglob("*.py")]
     assert sum([text.count(f'failpoint("{name}")') for text in texts]) == 1
