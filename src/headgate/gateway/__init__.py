@@ -1,1 +1,1 @@
-"""The data plane: the HTTP edge that every model call passes."""
+"""Carry the data plane: the HTTP edge that every model call passes."""

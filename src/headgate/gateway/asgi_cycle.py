@@ -1,4 +1,4 @@
-"""Requests for the ASGI application on a connection of the edge, answered by uvicorn's cycle."""
+"""Carry requests for the ASGI application on a connection of the edge, by uvicorn's cycle."""
 
 from __future__ import annotations
 

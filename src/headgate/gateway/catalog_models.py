@@ -1,4 +1,4 @@
-"""Listed models of the further integrations, from the catalog.
+"""List the models of the further integrations, from the catalog.
 
 The list of one provider does not name another provider's models. An organization with credentials
 of several integrations gets the catalog's models of the others after the default provider's own

@@ -51,8 +51,10 @@ App = Callable[[Any, Any, Send], Awaitable[None]]
 
 
 class CorsPolicy:
-    """Allow the origins that an operator named, exactly or `*` for any. Raises
-    `InvalidCorsOriginError`."""
+    """Allow the origins that an operator named, exactly or `*` for any.
+
+    Raise `InvalidCorsOriginError`.
+    """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         for origin in origins:

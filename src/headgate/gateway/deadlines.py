@@ -1,4 +1,4 @@
-"""Deadlines of a connection for its client: to send heads and bodies, and to read responses."""
+"""Set the deadlines of a connection: to send heads and bodies, and to read responses."""
 
 from __future__ import annotations
 

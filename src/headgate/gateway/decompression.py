@@ -48,8 +48,10 @@ def check_coding(coding: str, *, accepted: bool) -> None:
 
 
 def decompress(body: bytes, coding: str, *, body_bytes_max: int, ratio_max: int) -> bytes:
-    """Return the decompressed body. Raises `RequestTooLargeError` and
-    `InvalidContentEncodingError`."""
+    """Return the decompressed body.
+
+    Raise `RequestTooLargeError` and `InvalidContentEncodingError`.
+    """
     decoder = decoding.Decoder(coding, output_bytes_max=body_bytes_max, ratio_max=ratio_max)
     decoded = io.BytesIO()
     try:

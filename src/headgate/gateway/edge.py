@@ -1,4 +1,4 @@
-"""What all connections of a process share: limits, clock, allowed hosts, request handler."""
+"""Hold what all connections of a process share: limits, clock, allowed hosts, handler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class RequestHandler(Protocol):
 
     def open(self, exchange: InboundExchange) -> None:
         """Judge a request by its head, and set the limit of its body and whether the body streams.
-        Raises the `HeadgateError` that refuses the request."""
+
+        Raise the `HeadgateError` that refuses the request.
+        """
         ...
 
     async def run(self, exchange: InboundExchange) -> None:

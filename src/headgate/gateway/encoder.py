@@ -201,9 +201,9 @@ def render_cost(receipt: Receipt) -> bytes:
 
 def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
     """Return the header lines of a call that is not fully priced, with any known sum."""
-    said = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
+    line = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
     is_sum = receipt.managed or receipt.pricing == "partial"
-    return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
+    return line + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
 def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:

@@ -1,4 +1,4 @@
-"""Errors in the shape of the API that was called, and headers that tell SDKs whether to retry."""
+"""Encode errors in the shape of the called API, and headers that tell SDKs whether to retry."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def encode_rejection(status: int, body: bytes) -> bytes:
     refused. The message quotes the provider's message and code.
     """
     fault = provider_errors.classify(status, body)
-    said = f"It answered {status}"
-    said += f" ({fault.code})" if fault.code else ""
-    said += f": {fault.message}" if fault.message else "."
+    detail = f"It answered {status}"
+    detail += f" ({fault.code})" if fault.code else ""
+    detail += f": {fault.message}" if fault.message else "."
     error = {
-        "message": f"The provider rejected the credential of this gateway, not your key. {said}",
+        "message": f"The provider rejected the credential of this gateway, not your key. {detail}",
         "type": fault.type or TYPES[Kind.UPSTREAM],
         "param": None,
         "code": provider_errors.CREDENTIAL_REJECTED,

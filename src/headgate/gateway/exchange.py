@@ -1,4 +1,4 @@
-"""One request and its response on a connection of the edge, without the ASGI cycle."""
+"""Carry one request and its response on a connection of the edge, without the ASGI cycle."""
 
 from __future__ import annotations
 
@@ -166,8 +166,10 @@ class InboundExchange:
 
     @property
     def client_address(self) -> str:
-        """Return the peer's address, or the one that trusted proxies name (`forwarding`). Computed
-        at each call. Raises `MalformedForwardedAddressError`."""
+        """Return the peer's address, or the one that trusted proxies name (`forwarding`).
+
+        Computed at each call. Raise `MalformedForwardedAddressError`.
+        """
         return self._connection.find_client_address(self.headers)
 
     @property
@@ -219,7 +221,7 @@ class InboundExchange:
     async def stream_body(self) -> AsyncGenerator[bytes, None]:
         """Yield the body in pieces.
 
-        Raises `BrokenRequestBodyError` when the sender disconnects, `RequestTooLargeError` past the
+        Raise `BrokenRequestBodyError` when the sender disconnects, `RequestTooLargeError` past the
         limit, and the error of `abort_body`.
         """
         total = 0

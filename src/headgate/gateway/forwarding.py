@@ -25,8 +25,10 @@ _PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
 
 
 def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
-    """Parse the networks of trusted proxies: addresses, CIDR blocks, or `*` for any peer. Raises
-    `InvalidTrustedProxiesError` for anything else, and for all addresses unless `allow_any`."""
+    """Parse the networks of trusted proxies: addresses, CIDR blocks, or `*` for any peer.
+
+    Raise `InvalidTrustedProxiesError` for anything else, and for all addresses unless `allow_any`.
+    """
     networks: list[Network] = []
     for name in names:
         try:
@@ -52,7 +54,7 @@ ANY_PEER = {"*": ("0.0.0.0/0", "::/0")}
 def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
     """Return the client's address in its shortest form, IPv4 also where it is mapped into IPv6.
 
-    `peer` is the connected address; names of `headers` are in lower case. Raises
+    `peer` is the connected address; names of `headers` are in lower case. Raise
     `MalformedForwardedAddressError` where a trusted proxy passed on something that is no address,
     too many hops, or two headers that disagree: a wrong guess could grant access, a refusal cannot.
     """

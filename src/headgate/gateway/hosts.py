@@ -1,4 +1,4 @@
-"""The allowlist of host names: a request must name one valid host that is served here.
+"""Check the Host header: a request must name one valid host that is served here.
 
 A web page can make a browser send requests to this machine under a name that the page's author owns
 (DNS rebinding). Nobody can own a name of one label, nor one below a domain for local use (`.local`,

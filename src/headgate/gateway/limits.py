@@ -1,4 +1,4 @@
-"""Limits of connections to the edge, and the errors for requests that exceed them."""
+"""Limit the connections to the edge, and define the errors for requests beyond the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of models on the wire: parsed, filtered, and written."""
+"""Parse, filter and write lists of models."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def make_not_listed_error(model: str) -> ModelNotListedError:
 
 
 def read(body: bytes) -> ModelList:
-    """Parse a provider's list. Raises InvalidProviderResponseError."""
+    """Parse a provider's list. Raise InvalidProviderResponseError."""
     try:
         fields = _fields_decoder.decode(body)
         rows = _rows_decoder.decode(fields["data"])

@@ -1,4 +1,4 @@
-"""The `headgate` field of listed models: price, latency, capabilities, context and deprecation.
+"""Write the `headgate` field of listed models: price, latency, capabilities, context.
 
 Prices are the rows that billing charges by; latencies are measured from receipts.
 """

@@ -77,7 +77,7 @@ class _CachedList(msgspec.Struct):
     """Hold the list that a provider returned for a credential, and its rows as last rendered."""
 
     credential: Credential
-    taken_at: float
+    cached_at: float
     listed: ModelList
     rendered_at: float
     rows: Sequence[tuple[str, bytes]]
@@ -121,8 +121,7 @@ class ModelsBackend:
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> UpstreamResponse:
-        """See `relay.pipeline.Backend`. Raises `ModelNotListedError` for one that must not be
-        seen."""
+        """Return the answer to a call. Raise `ModelNotListedError` for a model that is hidden."""
         call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
@@ -130,7 +129,7 @@ class ModelsBackend:
         if wanted and hidden and self._catalog_models.is_hidden(wanted, hidden):
             raise listing.make_not_listed_error(wanted)
         if call.method == "GET":
-            body = self._answer_here(call, credential, wanted)
+            body = self._answer_locally(call, credential, wanted)
             if body is not None:
                 state.sent_at = self._clock.monotonic()
                 return UpstreamResponse(200, [JSON_TYPE], EmptyResponse(), body=body)
@@ -139,7 +138,7 @@ class ModelsBackend:
     def adapt_body(self, state: CallState, body: bytes) -> bytes:
         """Return the provider's answer as the caller may see it.
 
-        Raises InvalidProviderResponseError for an unreadable list if the caller may not see every
+        Raise InvalidProviderResponseError for an unreadable list if the caller may not see every
         model: it might name any.
         """
         call, credential = state.call, state.credential
@@ -164,10 +163,10 @@ class ModelsBackend:
             raise
         if raw:
             return self._write(listed, [(row.id, row.raw) for row in listed.rows], call, credential)
-        cached = self._keep(call, credential, listed, body_bytes=len(body))
+        cached = self._store(call, credential, listed, body_bytes=len(body))
         return self._write(listed, cached.rows, call, credential)
 
-    def _answer_here(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
+    def _answer_locally(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
         """Return the answer if no provider has to be called for it."""
         if credential.managed and self.has_managed_models:
             return self._answer_managed(call, credential, wanted)
@@ -221,7 +220,7 @@ class ModelsBackend:
             return None
         cached = self._cache.get(credential.id)
         now = self._clock.monotonic()
-        if cached is None or now - cached.taken_at >= self._cache_seconds:
+        if cached is None or now - cached.cached_at >= self._cache_seconds:
             return None
         if cached.credential != credential:
             return None
@@ -229,7 +228,7 @@ class ModelsBackend:
             cached.rows, cached.rendered_at = self._render(cached.listed, credential), now
         return cached
 
-    def _keep(
+    def _store(
         self, call: Call, credential: Credential, listed: ModelList, *, body_bytes: int
     ) -> _CachedList:
         now = self._clock.monotonic()
@@ -331,10 +330,10 @@ class ModelsEncoder(OpenAiEncoder):
             return b"miss"
         credential = state.credential
         assert credential is not None, "an answer came from somewhere"
-        unasked = (credential.managed and self.models.has_managed_models) or _is_catalog_list(
+        is_local = (credential.managed and self.models.has_managed_models) or _is_catalog_list(
             state.call, credential
         )
-        return b"bypass" if unasked else b"hit"
+        return b"bypass" if is_local else b"hit"
 
 
 class ModelsPipeline:
@@ -397,12 +396,12 @@ def parse_list_options(call: Call, headers: Headers) -> ModelsCall:
             raw = value.lower() in (b"true", b"1")
     query = call.query
     if query:
-        given = urllib.parse.parse_qsl(query[1:].decode("latin-1"), keep_blank_values=True)
-        if any(name == REFRESH_PARAMETER for name, _ in given):
+        pairs = urllib.parse.parse_qsl(query[1:].decode("latin-1"), keep_blank_values=True)
+        if any(name == REFRESH_PARAMETER for name, _ in pairs):
             refresh = refresh or any(
-                name == REFRESH_PARAMETER and value.lower() in TRUE for name, value in given
+                name == REFRESH_PARAMETER and value.lower() in TRUE for name, value in pairs
             )
-            rest = [pair for pair in given if pair[0] != REFRESH_PARAMETER]
+            rest = [pair for pair in pairs if pair[0] != REFRESH_PARAMETER]
             query = b"?" + urllib.parse.urlencode(rest).encode() if rest else b""
     fields = msgspec.structs.asdict(call)
     fields["query"] = b"" if query == b"?" else query

@@ -248,7 +248,7 @@ class OpenAiHandler:
         # An unexpected error must not leave the client without a response. The log has its details.
         except Exception:
             log.exception("gateway.unexpected_error", request_id=request_head.request_id)
-            self.refuse(exchange, InternalError.of(request_head.request_id))
+            self.refuse(exchange, InternalError.for_request(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cancel a running call of one of these keys, and return whether it did. A response that is
@@ -258,7 +258,7 @@ class OpenAiHandler:
             return False
         if request_head.grant.key_id not in key_ids or not exchange.has_listener:
             return False
-        return exchange.task.cancel(KeyRevokedError.now())
+        return exchange.task.cancel(KeyRevokedError.during_call())
 
     def _read_headers(self, exchange: InboundExchange, request_head: RequestHead) -> None:
         """Read the headers in one pass, and keep those that go on to the provider."""
@@ -386,7 +386,7 @@ def try_client_address(exchange: InboundExchange) -> str:
 def choose_token(request_head: RequestHead, grants: Grants) -> None:
     """Choose the token that authenticates the request, of several or of none that is a key of ours.
 
-    Raises `MissingApiKeyError`, `DuplicateAuthorizationError`, `ConflictingApiKeysError` and as
+    Raise `MissingApiKeyError`, `DuplicateAuthorizationError`, `ConflictingApiKeysError` and as
     `Grants.find`.
     """
     if request_head.authorizations > 1:

@@ -1,4 +1,4 @@
-"""The protocol of the edge: uvicorn's connection, with a limit on all that a client can delay.
+"""Run the edge's protocol: uvicorn's connection, with a limit on all that a client can delay.
 
 Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle;
 every other request goes through uvicorn to the ASGI application.

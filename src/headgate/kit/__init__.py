@@ -1,1 +1,1 @@
-"""Tools that know nothing of the product, and could be moved to another project."""
+"""Offer tools that know nothing of the product, and could be moved to another project."""

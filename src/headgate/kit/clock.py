@@ -1,4 +1,4 @@
-"""Time, passed in and never global, so that tests can own it."""
+"""Pass time in, never global, so that tests can control it."""
 
 from __future__ import annotations
 

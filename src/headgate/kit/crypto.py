@@ -1,4 +1,4 @@
-"""Authenticated sealing of small secrets: AES-256-GCM that commits to its key.
+"""Seal and authenticate small secrets: AES-256-GCM that commits to its key.
 
 A box is `version (1) | key id (8) | commitment (32) | nonce (12) | ciphertext and tag`. All of its
 header is authenticated along with what the caller binds it to. GCM alone lets one ciphertext open

@@ -1,4 +1,4 @@
-"""Decodes the content coding of a body piece by piece, with limits on output, ratio and memory.
+"""Decode the content coding of a body piece by piece, with limits on output, ratio and memory.
 
 Compressed bytes are a stranger's program for our memory: 800 bytes of brotli can say a gibibyte.
 So nothing is decoded before somebody takes it, and what is taken is counted.

@@ -1,7 +1,7 @@
-"""The root of every error that a caller may see.
+"""Define the root of every error that a caller may see.
 
     HeadgateError
-    ├── one small class beside each cause (keys, vault, relay, gateway, ...)
+    ├── one small class beside each cause, in every package
     └── every class names a `kind`, which an API turns into its own status and shape
 
 No API inspects messages: it reads `kind`, `code`, `param` and the retry advice.
@@ -47,8 +47,8 @@ class HeadgateError(Exception):
     """Carry a stable code and a kind; the message says what is wrong and what to do.
 
     `param` names the field at fault. `retry_after_seconds` and `should_retry` become the headers
-    that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how often a
-    provider was called.
+    that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how
+    often the request was sent on.
     """
 
     kind: ClassVar[Kind] = Kind.FAULT
@@ -74,7 +74,7 @@ def drop_trace(error: Raised) -> Raised:
     """Detach an error from the frames that it came through and from earlier errors.
 
     Call it where an error is stored. Its traceback holds every frame, a frame holds the bodies of
-    its call, and the object that stores the error is mostly held by one of those frames: a cycle
+    its request, and the object that stores the error is mostly held by one of those frames: a cycle
     that only the garbage collector would find.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None

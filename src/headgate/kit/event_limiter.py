@@ -1,4 +1,4 @@
-"""Limits how many events of a time window are recorded, in total and per address."""
+"""Limit how many events of a time window are recorded, in total and per address."""
 
 from __future__ import annotations
 

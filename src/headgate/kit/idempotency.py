@@ -1,4 +1,4 @@
-"""Stored responses for repeated requests, written in the transaction of their effect.
+"""Store responses for repeated requests, in the transaction of their effect.
 
 A claim identifies who asked for what under which idempotency key. The response is sealed with a key
 derived from the caller's secret: it may hold a secret that is shown once, and is of no use to

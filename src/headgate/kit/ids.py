@@ -1,4 +1,4 @@
-"""Identifiers that carry their type and sort by time."""
+"""Make identifiers that carry their type and sort by time."""
 
 from __future__ import annotations
 

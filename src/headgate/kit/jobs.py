@@ -1,4 +1,4 @@
-"""Runs periodic background jobs, so that the failure of one run ends none of them."""
+"""Run periodic background jobs, so that the failure of one run ends none of them."""
 
 from __future__ import annotations
 

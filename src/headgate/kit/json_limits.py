@@ -157,8 +157,8 @@ class _JsonScan:
                 if b"\\" in name:
                     name = _unescape(name, start)
                 if name in keys:
-                    message = f"The key '{_show(name)}' comes twice in one object"
-                    raise self._fault(message, token.start(_STRING), name)
+                    message = f"The key '{_render_name(name)}' comes twice in one object"
+                    raise self._build_error(message, token.start(_STRING), name)
                 keys.add(name)
                 self._name = name
                 key_count += 1
@@ -175,9 +175,9 @@ class _JsonScan:
                     self._name = b""
                     depth = len(levels)
             if key_count > keys_max or items > items_max or depth > depth_max:
-                raise self._fault_of_size(token.end() - 1, key_count)
+                raise self._build_size_error(token.end() - 1, key_count)
 
-    def _fault_of_size(self, offset: int, key_count: int) -> JsonLimitError:
+    def _build_size_error(self, offset: int, key_count: int) -> JsonLimitError:
         depth_max = self._limits.depth_max
         if len(self._levels) > depth_max:
             message = f"Objects and arrays are nested deeper than {depth_max}"
@@ -200,12 +200,12 @@ class _JsonScan:
                 break
             if _is_out_of_range(number[0]):
                 offset = start + number.start()
-                raise self._fault("A number is out of range", offset, self._name)
+                raise self._build_error("A number is out of range", offset, self._name)
         return count
 
-    def _fault(self, message: str, offset: int, name: bytes) -> JsonLimitError:
+    def _build_error(self, message: str, offset: int, name: bytes) -> JsonLimitError:
         names = [each for each in (*(above for _, above in self._levels), name) if each]
-        path = ".".join(map(_show, names[:_PATH_NAMES_MAX]))
+        path = ".".join(map(_render_name, names[:_PATH_NAMES_MAX]))
         return JsonLimitError(message, offset=offset, path=path or None)
 
 
@@ -225,5 +225,5 @@ def _unescape(name: bytes, offset: int) -> bytes:
         raise JsonLimitError("A key has an invalid escape", offset=offset) from None
 
 
-def _show(name: bytes) -> str:
+def _render_name(name: bytes) -> str:
     return name.decode("utf-8", "replace")[:_NAME_CHARACTERS_MAX]

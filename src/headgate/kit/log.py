@@ -1,4 +1,4 @@
-"""Structured logs on stderr: JSON lines, or readable ones at a terminal; never a secret."""
+"""Write structured logs to stderr: JSON lines, or readable ones at a terminal; never a secret."""
 
 from __future__ import annotations
 
@@ -104,15 +104,15 @@ def _log_uncaught(
         logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
 
 
-def _log_uncaught_of_thread(given: threading.ExceptHookArgs) -> None:
-    if given.exc_value is not None and not isinstance(given.exc_value, SystemExit):
-        _log_uncaught(given.exc_type, given.exc_value, given.exc_traceback)
+def _log_uncaught_of_thread(thrown: threading.ExceptHookArgs) -> None:
+    if thrown.exc_value is not None and not isinstance(thrown.exc_value, SystemExit):
+        _log_uncaught(thrown.exc_type, thrown.exc_value, thrown.exc_traceback)
 
 
-def _log_unraisable(given: sys.UnraisableHookArgs) -> None:
-    error = given.exc_value
+def _log_unraisable(thrown: sys.UnraisableHookArgs) -> None:
+    error = thrown.exc_value
     if error is not None:
-        trace = (given.exc_type, error, given.exc_traceback)
+        trace = (thrown.exc_type, error, thrown.exc_traceback)
         logging.getLogger(__name__).error("unraisable", exc_info=trace)
 
 

@@ -1,4 +1,4 @@
-"""Exact money: integers in nano-dollars (1 USD = 1,000,000,000), one rounding (law 2)."""
+"""Compute exact money: integers in nano-dollars (1 USD = 1,000,000,000), one rounding (law 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events for other systems, stored in the transaction that made them true."""
+"""Store events for other systems in the transaction that made them true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON file that only this user may read."""
+"""Read and write a JSON file that only this user may read."""
 
 from __future__ import annotations
 

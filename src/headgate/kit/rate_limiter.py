@@ -1,4 +1,4 @@
-"""Limits the requests and tokens per minute of each key, in memory, per process.
+"""Limit the requests and tokens per minute of each key, in memory, per process.
 
 Requests are spaced (GCRA): a key may burst up to its whole minute at once. Tokens come from a
 bucket that holds a minute's worth and fills up evenly. A call passes while the bucket is not
@@ -74,52 +74,54 @@ class RateLimiter:
         self._levels: dict[str, tuple[float, float]] = {}
         """Tokens in the bucket, and when they were counted."""
 
-    def take(self, grant: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
-        """Count one request, reserve the tokens that it may need, return the limits' state. Raise
-        `RateLimitedError`, and then count nothing."""
+    def take(self, key: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
+        """Count one request, reserve the tokens that it may need, return the limits' state.
+
+        Raise `RateLimitedError`, and then count nothing.
+        """
         try:
-            return self._take(grant, tokens)
+            return self._take(key, tokens)
         except RateLimitedError:
             raise
         # A fault of the limiter's own is in the log, and in nobody's way.
         except Exception:
-            log.exception("rate_limiter.fault", key_id=grant.key_id)
+            log.exception("rate_limiter.fault", key_id=key.key_id)
             return ()
 
-    def check(self, grant: LimitedKey, *, with_tokens: bool) -> None:
+    def check(self, key: LimitedKey, *, with_tokens: bool) -> None:
         """Raise `RateLimitedError` where `take` would; count nothing."""
         try:
-            self._check(grant, self._now(), with_tokens=with_tokens)
+            self._check(key, self._now(), with_tokens=with_tokens)
         except RateLimitedError:
             raise
         # As in `take`.
         except Exception:
-            log.exception("rate_limiter.fault", key_id=grant.key_id)
+            log.exception("rate_limiter.fault", key_id=key.key_id)
 
-    def settle(self, grant: LimitedKey, *, reserved: int, used: int) -> None:
+    def settle(self, key: LimitedKey, *, reserved: int, used: int) -> None:
         """Replace the reserved tokens of a call by what it really used."""
-        known = self._levels.get(grant.key_id)
+        known = self._levels.get(key.key_id)
         if known is not None:
             level, at = known
-            self._levels[grant.key_id] = (level + reserved - used, at)
+            self._levels[key.key_id] = (level + reserved - used, at)
 
-    def _take(self, grant: LimitedKey, tokens: int) -> tuple[RateLimit, ...]:
+    def _take(self, key: LimitedKey, tokens: int) -> tuple[RateLimit, ...]:
         now = self._now()
-        requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
-        due, level = self._check(grant, now, with_tokens=tokens > 0)
+        requests, bucket = key.requests_per_minute, key.tokens_per_minute
+        due, level = self._check(key, now, with_tokens=tokens > 0)
         if requests:
             due += MINUTE / requests
-            self._next_at[grant.key_id] = due
+            self._next_at[key.key_id] = due
         if bucket and tokens:
             level -= tokens
-            self._levels[grant.key_id] = (level, now)
-        return _describe(grant, due - now, level if tokens else None)
+            self._levels[key.key_id] = (level, now)
+        return _describe(key, due - now, level if tokens else None)
 
-    def _check(self, grant: LimitedKey, now: float, *, with_tokens: bool) -> tuple[float, float]:
+    def _check(self, key: LimitedKey, now: float, *, with_tokens: bool) -> tuple[float, float]:
         """Return when the next request would be on time, and the tokens in the bucket."""
-        requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
-        due = max(self._next_at.get(grant.key_id, 0.0), now)
-        level = self._fill(grant.key_id, bucket, now) if bucket and with_tokens else 0.0
+        requests, bucket = key.requests_per_minute, key.tokens_per_minute
+        due = max(self._next_at.get(key.key_id, 0.0), now)
+        level = self._fill(key.key_id, bucket, now) if bucket and with_tokens else 0.0
         wait, unit = 0.0, ""
         if requests and due - now > MINUTE - MINUTE / requests:
             wait, unit = due - now - (MINUTE - MINUTE / requests), "requests"
@@ -130,7 +132,7 @@ class RateLimiter:
             raise RateLimitedError(
                 f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
                 wait_seconds=wait,
-                rate_limits=_describe(grant, due - now, level if with_tokens else None),
+                rate_limits=_describe(key, due - now, level if with_tokens else None),
             )
         return due, level
 
@@ -139,11 +141,9 @@ class RateLimiter:
         return min(float(per_minute), level + (now - at) * per_minute / MINUTE)
 
 
-def _describe(
-    grant: LimitedKey, ahead_seconds: float, level: float | None
-) -> tuple[RateLimit, ...]:
+def _describe(key: LimitedKey, ahead_seconds: float, level: float | None) -> tuple[RateLimit, ...]:
     rate_limits: tuple[RateLimit, ...] = ()
-    requests, tokens = grant.requests_per_minute, grant.tokens_per_minute
+    requests, tokens = key.requests_per_minute, key.tokens_per_minute
     if requests:
         left = int((MINUTE - ahead_seconds) * requests / MINUTE + 1e-6)
         rate_limits = (RateLimit("requests", requests, max(0, left), ahead_seconds),)

@@ -1,4 +1,4 @@
-"""What model traffic looks like: wire formats, usage, providers.
+"""Describe model traffic: wire formats, usage, providers.
 
 Pure functions on bytes: no clock, no I/O.
 """

@@ -1,4 +1,4 @@
-"""The fields that every answer of the OpenAI family may have, read into a `ParsedUsage`."""
+"""Read the fields that every answer of the OpenAI family may have into a `ParsedUsage`."""
 
 from __future__ import annotations
 

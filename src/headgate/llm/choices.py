@@ -1,4 +1,4 @@
-"""The meter of chat and legacy completions: answers that are lists of choices."""
+"""Meter chat and legacy completions: answers that are lists of choices."""
 
 from __future__ import annotations
 

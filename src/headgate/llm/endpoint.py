@@ -1,4 +1,4 @@
-"""Endpoints of a provider's API: how a request's body travels, how its response is metered."""
+"""Describe endpoints: how a request's body is handled, how its response is metered."""
 
 from __future__ import annotations
 

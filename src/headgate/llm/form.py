@@ -56,7 +56,9 @@ def read_model(
     checked: CheckedFields = ALL_FIELDS,
 ) -> str | None:
     """Return the model that a form names, and check its fields as far as `checked` names them.
-    Raises `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type."""
+
+    Raise `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type.
+    """
     names = tuple(name for name in _NAMES if name in checked.names)
     fields = find_fields(body, content_type, names, limits)
     if fields.get("stream", "false").lower() not in _BOOLEANS:
@@ -72,7 +74,7 @@ def find_fields(
 ) -> dict[str, str]:
     """Return the values of the named plain fields.
 
-    Raises `InvalidFormError` for broken framing, and for such a field that comes twice, is a file,
+    Raise `InvalidFormError` for broken framing, and for such a field that comes twice, is a file,
     encoded, or too long.
     """
     # Other parts are skipped by `bytes.find`, so that a large file is not copied.

@@ -1,4 +1,4 @@
-"""The request headers that do not go on to a provider."""
+"""Name the request headers that are not forwarded to a provider."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class JsonMember(NamedTuple):
 def find(data: bytes) -> list[JsonMember]:
     """Return the members of an object, in order.
 
-    Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no JSON
+    Raise `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no JSON
     object, and `ValueError` where a key comes twice.
     """
     values = _decode(data)
@@ -45,7 +45,7 @@ def find(data: bytes) -> list[JsonMember]:
 
 
 def cut(data: bytes, name: str) -> bytes:
-    """Return the object without the member of this name and one comma. Raises as `find`."""
+    """Return the object without the member of this name and one comma. Raise as `find`."""
     members = find(data)
     for index, member in enumerate(members):
         if member.name != name:
@@ -61,7 +61,9 @@ def cut(data: bytes, name: str) -> bytes:
 
 def put(data: bytes, name: str, value: bytes) -> bytes:
     """Return the object with this value under a name: in place of the old one, else as last member.
-    `name` needs no escapes. Raises as `find`."""
+
+    `name` needs no escapes. Raise as `find`.
+    """
     members = find(data)
     for member in members:
         if member.name == name:

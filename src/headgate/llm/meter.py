@@ -1,4 +1,4 @@
-"""The interface by which a wire reports what an answer used.
+"""Define the interface by which a wire reports what an answer used.
 
 A `Meter` belongs to one wire and holds no state; the state of one answer is the `ParsedUsage` that
 it fills.

@@ -79,7 +79,7 @@ class CheckedFields:
     """
 
     def __init__(self, *names: str) -> None:
-        """Take some of `CHECKED`. Raises `ValueError` for any other name."""
+        """Take some of `CHECKED`. Raise `ValueError` for any other name."""
         if unknown := set(names) - set(CHECKED):
             raise ValueError(f"fields that are not checked: {unknown}")
         self.names = names
@@ -192,8 +192,10 @@ class JsonRequest(msgspec.Struct, frozen=True):
 def decode(
     body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS
 ) -> JsonRequest:
-    """Parse a request's body. Raises `InvalidRequestError`, mostly as `InvalidJsonError` or
-    `InvalidTypeError`."""
+    """Parse a request's body.
+
+    Raise `InvalidRequestError`, mostly as `InvalidJsonError` or `InvalidTypeError`.
+    """
     try:
         if len(body) > limits.plain_bytes_max:
             json_limits.scan(body, limits)

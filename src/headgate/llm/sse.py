@@ -1,4 +1,4 @@
-"""Server-sent events: find where one ends, read its fields, write new ones.
+"""Find where server-sent events end, read their fields, write new ones.
 
 Lines end with LF, CRLF or CR, mixed at will; a blank line ends an event. How a stream is cut into
 chunks never changes its events: a CR at the end of a chunk waits for the next byte, which may be

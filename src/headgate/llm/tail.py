@@ -1,4 +1,4 @@
-"""Tap for a body that has no events: files, sound, anything binary."""
+"""Tap a body that has no events: files, sound, anything binary."""
 
 from __future__ import annotations
 

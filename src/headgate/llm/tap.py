@@ -1,4 +1,4 @@
-"""Tap for a stream of events: reads usage from the bytes that pass, without rewriting them."""
+"""Tap a stream of events: read usage from the bytes that pass, without rewriting them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StreamTap:
     nothing is read from them but the name of the event.
 
     The result does not depend on how the bytes were cut into chunks: neither the bytes that leave,
-    nor the parsed usage, nor `finished`. Raises EventTooLargeError if more than twice
+    nor the parsed usage, nor `finished`. Raise EventTooLargeError if more than twice
     `event_bytes_max` is withheld.
     """
 

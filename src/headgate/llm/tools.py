@@ -1,4 +1,4 @@
-"""Fees of the tools of a response: which calls have one, and its name in the price list.
+"""Find the tool calls of a response that have a fee, and its name in the price list.
 
 The name of a fee is the type of the item in the response (`web_search_call`). Tools that need a
 container are charged by container; its size is part of the name unless it is the usual one

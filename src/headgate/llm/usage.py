@@ -1,4 +1,4 @@
-"""The usage of a call, in the units of prices."""
+"""Count the usage of a call in the units of prices."""
 
 from __future__ import annotations
 
@@ -122,27 +122,27 @@ def build_usage(reported: ReportedUsage) -> Usage | None:
     return usage if usage is not None and _adds_up(usage) else None
 
 
-def combine_usage(known: Usage, told: Usage | None) -> Usage:
+def combine_usage(known: Usage, reported: Usage | None) -> Usage:
     """Combine a usage with a later report of the same answer.
 
     Later numbers count, since some providers report a running total in each chunk; but a report
     without one side (input, output) keeps the known numbers of that side. The result is a new
     object if anything was reported.
     """
-    if told is None:
+    if reported is None:
         return known
-    if not told.input_tokens:
-        told = replace(
-            told,
+    if not reported.input_tokens:
+        reported = replace(
+            reported,
             input_tokens=known.input_tokens,
             cached_tokens=known.cached_tokens,
             cache_write_tokens=known.cache_write_tokens,
             input_audio_tokens=known.input_audio_tokens,
             input_image_tokens=known.input_image_tokens,
         )
-    if not told.output_tokens:
-        told = replace(
-            told,
+    if not reported.output_tokens:
+        reported = replace(
+            reported,
             output_tokens=known.output_tokens,
             reasoning_tokens=known.reasoning_tokens,
             output_audio_tokens=known.output_audio_tokens,
@@ -151,13 +151,13 @@ def combine_usage(known: Usage, told: Usage | None) -> Usage:
             rejected_prediction_tokens=known.rejected_prediction_tokens,
         )
     if known.audio_milliseconds or known.images or known.tool_calls:
-        told = replace(
-            told,
-            audio_milliseconds=told.audio_milliseconds or known.audio_milliseconds,
-            images=told.images or known.images,
-            tool_calls=told.tool_calls or known.tool_calls,
+        reported = replace(
+            reported,
+            audio_milliseconds=reported.audio_milliseconds or known.audio_milliseconds,
+            images=reported.images or known.images,
+            tool_calls=reported.tool_calls or known.tool_calls,
         )
-    return told
+    return reported
 
 
 def _read_duration(seconds: object) -> Usage | None:

@@ -1,1 +1,1 @@
-"""The pipeline of one model call: admit, route, hold, send, transfer, settle."""
+"""Run a model call: admit, route, hold, send, transfer, settle."""

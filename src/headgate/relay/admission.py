@@ -1,4 +1,4 @@
-"""Admission of a call: the scopes and rate limits of its key, checked from memory."""
+"""Admit a call: check the scopes and rate limits of its key from memory."""
 
 from __future__ import annotations
 
@@ -229,8 +229,10 @@ def is_model_in_scope(
 
 
 def choose_project(grant: Grant, project_id: str) -> Grant:
-    """Return the grant for calls of the project that the caller names. Raises
-    `ProjectOutOfScopeError`."""
+    """Return the grant for calls of the project that the caller names.
+
+    Raise `ProjectOutOfScopeError`.
+    """
     if project_id == grant.project_id:
         return grant
     if project_id not in grant.projects:

@@ -1,4 +1,4 @@
-"""The memory that all bodies together may take, shared fairly between keys (decision 0016).
+"""Limit the memory of all bodies together, shared fairly between keys (decision 0016).
 
 Request bodies are counted when they are announced, or as they arrive; answers as far as they are
 held. Below half of the budget every body is accepted. Above it a key may hold a few times what is
@@ -57,7 +57,7 @@ class BodyBudget:
     def take(self, key_id: str, size: int) -> None:
         """Count a body, or a further part of one, for a key.
 
-        Raises `BodyMemoryExhaustedError`, or `BodyOverBudgetError` for a body that can never fit;
+        Raise `BodyMemoryExhaustedError`, or `BodyOverBudgetError` for a body that can never fit;
         then nothing is counted.
         """
         held = self._held.get(key_id, 0) + size

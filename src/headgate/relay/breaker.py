@@ -1,11 +1,11 @@
-"""Circuit breakers: stop sending to a provider that only fails, and probe it from time to time.
+"""Stop sending to a provider that only fails, and probe it from time to time.
 
-There are two kinds (decisions 0008 and 0017). The breaker of an origin opens after consecutive
-calls that could not connect to it, whoever made them. The breaker of a credential, its origin and a
-model opens after consecutive calls that reached the provider and failed there, so that the failures
-of one model or account open no other breaker. Calls of an open breaker fail at once, with nothing
-sent, until a probe is due: one single call that is let through. An answered probe closes the
-breaker, a failed one keeps it open.
+There are two kinds of breaker (decisions 0008 and 0017). The breaker of an origin opens after
+consecutive calls that could not connect to it, whoever made them. The breaker of a credential, its
+origin and a model opens after consecutive calls that reached the provider and failed there, so that
+the failures of one model or account open no other breaker. Calls of an open breaker fail at once,
+with nothing sent, until a probe is due: one single call that is let through. An answered probe
+closes the breaker, a failed one keeps it open.
 
 A failure is what another call would meet as well: no connection, no answer in time, an answer that
 breaks off, a 5xx that is worth a retry. A call counts once, however often it was retried. A 4xx

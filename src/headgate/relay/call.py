@@ -1,4 +1,4 @@
-"""A call and its caller, as the pipeline and the edge exchange them."""
+"""Describe a call and its caller, as the pipeline and the edge exchange them."""
 
 from __future__ import annotations
 
@@ -57,13 +57,17 @@ class Caller(Protocol):
 
     @property
     def client_address(self) -> str:
-        """Return the client's address, empty where it is not known. Raises a `HeadgateError` where
-        a proxy reported a malformed one."""
+        """Return the client's address, empty where it is not known.
+
+        Raise a `HeadgateError` where a proxy reported a malformed one.
+        """
         ...
 
     def reserve_memory(self, size: int) -> None:
-        """Count bytes that are held for this caller until it has taken its answer. Raises a
-        `HeadgateError` where there is no memory for them."""
+        """Count bytes that are held for this caller until it has taken its answer.
+
+        Raise a `HeadgateError` where there is no memory for them.
+        """
         ...
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The state of one call while it runs through the pipeline."""
+"""Hold the state of one call while it runs through the pipeline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GatewayStoppingError(HeadgateError):
     code = "gateway_stopping"
 
     @classmethod
-    def after(cls, *, sent: bool) -> GatewayStoppingError:
+    def for_call(cls, *, sent: bool) -> GatewayStoppingError:
         """Return the error for a call that was sent to the provider already, or was not."""
         if not sent:
             return cls("The gateway is stopping. Nothing was charged.", should_retry=True)
@@ -56,8 +56,8 @@ class KeyRevokedError(HeadgateError):
     code = "invalid_api_key"
 
     @classmethod
-    def now(cls) -> KeyRevokedError:
-        """Return the error with which the task of such a call is cancelled."""
+    def during_call(cls) -> KeyRevokedError:
+        """Return the error that cancels the task of a running call."""
         return cls(
             "The API key was revoked, disabled or expired while the call ran.", should_retry=False
         )
@@ -73,7 +73,7 @@ class InternalError(HeadgateError):
     code = "internal_error"
 
     @classmethod
-    def of(cls, request_id: str) -> InternalError:
+    def for_request(cls, request_id: str) -> InternalError:
         return cls(
             f"The gateway failed on this request. Its log has the details under {request_id}."
         )
@@ -89,7 +89,7 @@ class ReceiptNotRecordedError(HeadgateError):
     code = "storage_unavailable"
 
     @classmethod
-    def of(cls, request_id: str) -> ReceiptNotRecordedError:
+    def for_request(cls, request_id: str) -> ReceiptNotRecordedError:
         """Return the error for one call. It asks for no retry, since the provider would work
         again."""
         return cls(
@@ -148,7 +148,7 @@ class CallState(msgspec.Struct):
         """Count the large bodies that are kept beside the client's own: the one that is sent, and
         the one that is sent when the provider rejects the request for usage.
 
-        Raises as `Caller.reserve_memory`.
+        Raise as `Caller.reserve_memory`.
         """
         size = 0
         for body in (self.body, self.body_without_usage):
@@ -158,8 +158,10 @@ class CallState(msgspec.Struct):
             self.caller.reserve_memory(size)
 
     def reserve_answer(self, size: int) -> None:
-        """Count further bytes of the answer, before they are held. Raises
-        `ResponseMemoryExhaustedError`."""
+        """Count further bytes of the answer, before they are held.
+
+        Raise `ResponseMemoryExhaustedError`.
+        """
         if self.caller is None:
             return
         try:
@@ -192,7 +194,7 @@ class CallState(msgspec.Struct):
             error = (
                 ClientDisconnectedError("The client disconnected.")
                 if disconnected
-                else GatewayStoppingError.after(sent=self.was_sent)
+                else GatewayStoppingError.for_call(sent=self.was_sent)
             )
             # `gateway/cancellation.py` cancels the task with the error as its message.
             if cause.args and isinstance(cause.args[0], KeyRevokedError):

@@ -1,4 +1,4 @@
-"""Responses to the client: whole, or piece by piece, with the last bytes after the settlement."""
+"""Respond to the client: whole, or piece by piece, with the last bytes after the settlement."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ResponseEncoder(Protocol):
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes: ...
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
-        """Return a whole answer as the client may see it. Raises a `HeadgateError` if it may
+        """Return a whole answer as the client may see it. Raise a `HeadgateError` if it may
         not."""
         ...
 
@@ -79,7 +79,7 @@ class ClientResponse(Protocol):
     """Whether anything was sent to the client, so that an error can only end the answer early."""
 
     async def transfer(self) -> None:
-        """Transfer all but the last bytes. Raises the `HeadgateError` that ended the answer
+        """Transfer all but the last bytes. Raise the `HeadgateError` that ended the answer
         early."""
         ...
 
@@ -109,8 +109,10 @@ class ResponseFactory:
     def create(
         self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: ResponseEncoder
     ) -> ClientResponse:
-        """Create the response for what the answer's head announces. Raises
-        `InvalidProviderResponseError` for an answer that cannot be passed on."""
+        """Create the response for what the answer's head announces.
+
+        Raise `InvalidProviderResponseError` for an answer that cannot be passed on.
+        """
         if answer.request_id is not None:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
@@ -164,8 +166,10 @@ class ResponseFactory:
         return TailTap()
 
     async def read(self, state: CallState, answer: UpstreamResponse) -> bytes:
-        """Read the whole body of an answer, decoded and without the provider's key. Raises
-        `InvalidProviderResponseError` for an invalid one."""
+        """Read the whole body of an answer, decoded and without the provider's key.
+
+        Raise `InvalidProviderResponseError` for an invalid one.
+        """
         body = answer.body
         if body is None:
             try:

@@ -1,4 +1,4 @@
-"""A limit on concurrent calls that is shared fairly between API keys.
+"""Limit concurrent calls, shared fairly between API keys.
 
 A key may hold only a few times as many places as are free, so a key that floods the gateway leaves
 room for others, without a number that is configured per key. While the gateway's own work delays

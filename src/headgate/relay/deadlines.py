@@ -1,4 +1,4 @@
-"""The deadlines of a call: its credential's before its model's before the settings'."""
+"""Choose the deadlines of a call: its credential's, else its model's, else the settings'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a call whose client disconnects before its answer is complete (decision 0006).
+"""Handle a client that disconnects before its answer is complete (decision 0006).
 
 The key's policy decides. `cancel` closes the provider's connection at once, and settles the call
 with what was delivered. `drain` reads the answer to its end, which carries the exact usage, for a
@@ -78,7 +78,7 @@ class DisconnectHandler:
     async def sleep(self, seconds: float) -> None:
         """Wait between two attempts.
 
-        Raises `ClientDisconnectedError`, or is cancelled, when the client is gone: an attempt that
+        Raise `ClientDisconnectedError`, or is cancelled, when the client is gone: an attempt that
         is under way may still bring its usage, a new one is pointless.
         """
         if self.disconnected:

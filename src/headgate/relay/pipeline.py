@@ -1,4 +1,4 @@
-"""The pipeline of one model call: admit, route, hold, send, transfer, settle.
+"""Run one model call: admit, route, hold, send, transfer, settle.
 
 Every handler and feature that calls a model uses it, so that none can forget a limit, a meter or a
 bill. Whatever happens after admission ends in exactly one receipt.
@@ -75,7 +75,7 @@ class CallPipeline:
         self._clock = clock
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
-        """Answer one call. Raises a `HeadgateError` if nothing has been sent to the caller yet."""
+        """Answer one call. Raise a `HeadgateError` if nothing has been sent to the caller yet."""
         # Nothing may be sent that cannot be recorded (law 1).
         self._settlement.check()
         self._admission.admit(call, caller)
@@ -106,7 +106,7 @@ class CallPipeline:
         # A bug of the gateway must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("pipeline.fault", request_id=call.request_id)
-            fault = InternalError.of(call.request_id)
+            fault = InternalError.for_request(call.request_id)
             error = state.end_early(
                 fault, disconnected=disconnects.disconnected, now=self._clock.monotonic()
             )
@@ -134,7 +134,7 @@ class CallPipeline:
         response.fail(error, receipt)
 
     async def _settle(self, state: CallState) -> Receipt:
-        """Record the call's one receipt, then tell the observers. Raises
+        """Record the call's one receipt, then tell the observers. Raise
         `ReceiptNotRecordedError`."""
         now = self._clock.now()
         charge = price_call(state, self._models, now)
@@ -168,4 +168,4 @@ class CallPipeline:
 
     def _defer(self, receipt: Receipt, state: CallState) -> ReceiptNotRecordedError:
         self._settlement.defer(state.mark_unrecorded(receipt), state.hold)
-        return ReceiptNotRecordedError.of(receipt.request_id)
+        return ReceiptNotRecordedError.for_request(receipt.request_id)

@@ -1,4 +1,4 @@
-"""What the call pipeline needs from the rest of the product, and the values they exchange.
+"""Declare what the call pipeline needs of the rest of the product, and the values they exchange.
 
 The features implement these protocols and `main` connects them, so that the pipeline imports no
 feature.
@@ -77,7 +77,7 @@ class Grants(Protocol):
     def find(self, token: bytes) -> Grant:
         """Return the grant of a presented token.
 
-        Raises a `HeadgateError` of kind UNAUTHENTICATED for a malformed, unknown, revoked or
+        Raise a `HeadgateError` of kind UNAUTHENTICATED for a malformed, unknown, revoked or
         expired one.
         """
         ...
@@ -158,7 +158,7 @@ class Credentials(Protocol):
         """Return the credential for a call: the named one (id or name), else the default, else the
         newest valid own one, else a managed one.
 
-        Raises a `HeadgateError` when the named one is unusable, since no other one may silently
+        Raise a `HeadgateError` when the named one is unusable, since no other one may silently
         take its place, or when there is none. A credential that is limited to some models is used
         only for these; `model` is the one that the call names, and `is_free` says that it needs to
         name none, since no model answers it.
@@ -168,7 +168,7 @@ class Credentials(Protocol):
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
         """Return the integration of a named credential (id or name).
 
-        It is `preferred` where that has one of the name, or no integration has. Raises a
+        It is `preferred` where that has one of the name, or no integration has. Raise a
         `HeadgateError` where several others have one.
         """
         ...
@@ -228,14 +228,14 @@ class ManagedModelRoutes(Protocol):
         """Return what serves that id: the model itself, or the replacement of a deprecated one;
         None for an unknown id.
 
-        Raises a `HeadgateError` where the model is switched off or its credential is unusable.
+        Raise a `HeadgateError` where the model is switched off or its credential is unusable.
         """
         ...
 
     def list(self) -> Sequence[ListedManagedModel]: ...
 
     def default(self) -> ManagedModelRoute | None:
-        """Return what serves unknown ids; None where nothing does. Raises as `find`."""
+        """Return what serves unknown ids; None where nothing does. Raise as `find`."""
         ...
 
 
@@ -342,7 +342,7 @@ class Wallet(Protocol):
     """Set money aside, atomically in the database (law 2)."""
 
     def hold(self, hold: Hold) -> Awaitable[None]:
-        """Hold an amount, committed on return. Raises a `HeadgateError` of kind UNPAID if the
+        """Hold an amount, committed on return. Raise a `HeadgateError` of kind UNPAID if the
         balance is too low."""
         ...
 
@@ -410,7 +410,7 @@ class Settlement(Protocol):
         """Record receipt, ledger entries, release of the hold and outbox events in one transaction,
         committed on return.
 
-        Raises a `HeadgateError` of kind UNAVAILABLE on failure: then the answer must not be
+        Raise a `HeadgateError` of kind UNAVAILABLE on failure: then the answer must not be
         completed (law 1).
         """
         ...

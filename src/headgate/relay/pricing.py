@@ -1,4 +1,4 @@
-"""Pricing of a finished call: from the usage that its provider reported, else from an estimate."""
+"""Price a finished call: from the usage that its provider reported, else from an estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receipt of a finished call."""
+"""Build the receipt of a finished call."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def count_request_bytes(call: Call) -> int:
 def _mask_secret(state: CallState, secret: bytes) -> None:
     """Mask the provider's key in what the provider said of its answer, before that is recorded."""
     parsed = state.parsed_usage
-    told = f"{parsed.model}{parsed.answer_id}{parsed.error_code}{parsed.service_tier}"
-    told += f"{state.error_code}{parsed.incomplete_reason}"
-    if redact_text(told, secret) == told:
+    texts = f"{parsed.model}{parsed.answer_id}{parsed.error_code}{parsed.service_tier}"
+    texts += f"{state.error_code}{parsed.incomplete_reason}"
+    if redact_text(texts, secret) == texts:
         return
     for owner, names in (
         (parsed, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),

@@ -1,4 +1,4 @@
-"""Retry budgets and waits (law 9).
+"""Budget retries and choose their waits (law 9).
 
 There is one owner of retries, with one budget for each origin: over ten seconds, retries may be a
 fifth of the requests, or a few a second where requests are few, whichever is more. So a broken

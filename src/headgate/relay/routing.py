@@ -1,4 +1,4 @@
-"""Routing of a call: its credential, its model, and its path at the provider."""
+"""Route a call: choose its credential, its model, and its path at the provider."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
 
 
 def check_model_scope(call: Call, match: ModelMatch) -> None:
-    """Reject a model outside the key's scope. Raises `ModelOutOfScopeError`."""
+    """Reject a model outside the key's scope. Raise `ModelOutOfScopeError`."""
     if call.grant.models and not is_any_in_scope(match.names, call.grant.models):
         message = (
             f"This key is limited to the models {', '.join(call.grant.models)}; with this "
@@ -321,7 +321,7 @@ def check_shared_account(call: Call) -> None:
     """Reject a managed call that reads or changes what is stored in the provider's account, which
     all organizations share.
 
-    Raises `SharedAccountError`.
+    Raise `SharedAccountError`.
     """
     endpoint = call.endpoint
     if endpoint.pricing is not Pricing.FREE or endpoint.body is Body.JSON:

@@ -1,4 +1,4 @@
-"""Memory of the providers that reject the request for the usage of a stream."""
+"""Remember the providers that reject the request for the usage of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending a call to its provider: attempts, deadlines, and the meaning of a failure.
+"""Send a call to its provider: attempts, deadlines, and the meaning of a failure.
 
 Nothing here touches the caller: every retry comes before the first byte of an answer is passed on
 (law 9).
@@ -173,7 +173,7 @@ class Upstream:
     ) -> UpstreamResponse:
         """Return the provider's answer to a call, whatever its status.
 
-        `sleep` waits the seconds between two attempts, or raises to prevent a further one. Raises
+        `sleep` waits the seconds between two attempts, or raises to prevent a further one. Raise
         `ProviderUnreachableError`, `ProviderTimeoutError` or `InvalidProviderResponseError` without
         an answer.
         """
@@ -205,7 +205,7 @@ class Upstream:
         except BaseException:
             self._breakers.release_probes(probes)
             raise
-        self._tell_breakers(state, request, result, probes)
+        self._report_to_breakers(state, request, result, probes)
         if (
             self._capacity_recorder is not None
             and isinstance(result, UpstreamResponse)
@@ -214,7 +214,7 @@ class Upstream:
             self._note_capacity(self._capacity_recorder, state, result)
         return raise_or_return(result)
 
-    def _tell_breakers(
+    def _report_to_breakers(
         self,
         state: CallState,
         request: Request,

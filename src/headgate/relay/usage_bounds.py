@@ -1,4 +1,4 @@
-"""Upper bounds of what a request can use: for its hold, and to recognize an impossible usage."""
+"""Bound what a request can use: for its hold, and to recognize an impossible usage."""
 
 from __future__ import annotations
 

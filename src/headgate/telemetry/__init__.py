@@ -1,1 +1,1 @@
-"""The access log, metrics and spans, all made from receipts (law 10)."""
+"""Write the access log, metrics and spans, all from receipts (law 10)."""

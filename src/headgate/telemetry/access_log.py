@@ -1,4 +1,4 @@
-"""The access log: one line of JSON for every call, its receipt, written by a thread in batches.
+"""Write the access log: one line of JSON for every call, its receipt, in batches from a thread.
 
 A receipt holds ids, counts and names, never a body or a secret, so there is nothing to mask.
 """

@@ -1,4 +1,4 @@
-"""How late the event loop is: the time that every call waits when something blocks the loop."""
+"""Measure how late the event loop is: the time that every call waits when something blocks it."""
 
 from __future__ import annotations
 

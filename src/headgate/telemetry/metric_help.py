@@ -1,4 +1,4 @@
-"""What each metric of `/metrics` measures, for its help text and for docs/metrics.md."""
+"""Say what each metric of `/metrics` measures, for its help text and for docs/metrics.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters and histograms of calls, in the text format of Prometheus.
+"""Count calls and their durations, in the text format of Prometheus.
 
 They are counted in plain dictionaries on the loop's thread, and collected into families when
 scraped: observing a call costs about a microsecond.

@@ -1,4 +1,4 @@
-"""The observers of settled calls: metrics, access log and spans, told in batches."""
+"""Tell the observers of settled calls in batches: metrics, access log and spans."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class Observers:
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """Queue a settled call; all observers are told of a batch a moment later."""
         if not self._waiting:
-            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._tell)
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._notify)
         self._waiting.append((receipt, settlement_microseconds))
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []
         receipts = [receipt for receipt, _ in waiting]
         self.metrics.observe(receipts, [settlement for _, settlement in waiting])
@@ -82,7 +82,7 @@ class Observers:
 
     def stop(self) -> None:
         self._loop_lag.stop()
-        self._tell()
+        self._notify()
         if self.access_log is not None:
             self.access_log.stop()
         if self.spans is not None:
@@ -90,12 +90,12 @@ class Observers:
 
     def render(self) -> bytes:
         # A scrape must include every call that was settled before it.
-        self._tell()
+        self._notify()
         return self.metrics.render()
 
 
 def load_spans() -> Any:
-    """Load the spans of the optional extra `headgate[telemetry]`. Raises if it is not installed."""
+    """Load the spans of the optional extra `headgate[telemetry]`. Raise if it is not installed."""
     try:
         return importlib.import_module("headgate.telemetry.spans").Spans()
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of calls, named by the GenAI semantic conventions.
+"""Record OpenTelemetry spans of calls, named by the GenAI semantic conventions.
 
 A span is made from the receipt after the settlement, with the receipt's times, so tracing adds
 nothing to a call. Needs the extra `headgate[telemetry]`; loaded only when an exporter is

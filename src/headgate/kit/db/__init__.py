@@ -1,1 +1,1 @@
-"""The database: one engine, one writer thread, tables declared by the stores that own them."""
+"""Provide the database: one engine, one writer thread, tables declared by their stores."""

@@ -1,4 +1,4 @@
-"""Addresses of database servers: `postgresql://user:password@host:port/database`."""
+"""Parse addresses of database servers: `postgresql://user:password@host:port/database`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database for code on the event loop: reads in threads, writes by the one writer."""
+"""Use the database from the event loop: read in threads, write by the one writer."""
 
 from __future__ import annotations
 

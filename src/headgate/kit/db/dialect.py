@@ -1,4 +1,4 @@
-"""The interface between `Database` and `Writer` and each kind of database."""
+"""Define the interface between `Database` and `Writer` and each kind of database."""
 
 from __future__ import annotations
 
@@ -119,8 +119,7 @@ class Dialect(Protocol):
 
 
 class UnknownOutcomeError(Exception):
-    """The connection was cut while a commit was under way, and nobody can say how it ended.
+    """Report a connection that was cut during a commit whose outcome nobody knows.
 
-    The ledger's work is the same when it is done twice: a receipt is stored once for each request
-    id, and its hold is settled with it. So what was refused for this may be recorded again.
+    Only work that has the same result when it is done twice may be tried again.
     """

@@ -1,4 +1,4 @@
-"""Opens the database and hands out connections and transactions."""
+"""Open the database and hand out connections and transactions."""
 
 from __future__ import annotations
 

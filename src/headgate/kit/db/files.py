@@ -1,4 +1,4 @@
-"""Detects that files of an open SQLite database were deleted or replaced.
+"""Detect that files of an open SQLite database were deleted or replaced.
 
 A file that is deleted, moved or replaced goes on living for who has it open: commits succeed, and
 are gone with the process. What was opened is therefore compared with what is at its path.

@@ -1,4 +1,4 @@
-"""The health of the database, as its last commits showed it."""
+"""Record the health of the database, as its last commits showed it."""
 
 from __future__ import annotations
 

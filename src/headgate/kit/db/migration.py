@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this version of Headgate expects, or refuses to start.
+"""Bring a database to the schema that this version of Headgate expects, or refuse to start.
 
 The serving process never loads the migration tool: a new database is created from the tables
 themselves, and an older one is upgraded by a process of its own (`headgate.kit.db.upgrade`).
@@ -70,7 +70,7 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
 
 
 def has_schema(database: Database) -> bool:
-    """Return whether Headgate ever used the database. Raise `StorageUnavailableError`."""
+    """Return whether the database has a schema. Raise `StorageUnavailableError`."""
     with database.reading() as connection:
         return sa.inspect(connection).has_table(REVISIONS.name)
 
@@ -81,7 +81,7 @@ def is_current(database: Database) -> bool:
 
 
 def read_version(connection: sa.Connection) -> str | None:
-    """Return the schema's version; None where Headgate never ran."""
+    """Return the schema's version; None where there is no schema."""
     if not sa.inspect(connection).has_table(VERSION.name):
         return None
     return connection.execute(sa.select(VERSION.c.version_num)).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""Watches the files of the database and the length of its write-ahead log."""
+"""Watch the files of the database and the length of its write-ahead log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL, which several gateway processes share (decision 0010)."""
+"""Speak to PostgreSQL, which several processes share (decision 0010)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PAUSE_SECONDS = 0.1
 WRITER_STATEMENTS = 1_000
 """Prepared statements kept by the writer's connection; the driver's default is 100."""
 
-# Advisory locks, by two numbers; the first is the gateway's own.
+# Advisory locks, by two numbers; the first is this program's own.
 SPACE = 0x48454144
 ALONE, WRITING = 1, 2
 TURNS_SPACE = SPACE + 1
@@ -330,7 +330,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
-    given = parse_url(url)
+    options = parse_url(url)
     ours = {
         "application_name": "headgate",
         "connect_timeout": max(2, round(wait_seconds)),
@@ -340,4 +340,4 @@ def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
     }
-    return dict(itertools.chain(ours.items(), given.items()))
+    return dict(itertools.chain(ours.items(), options.items()))

@@ -1,4 +1,4 @@
-"""The tables' metadata, and the counters that tell other processes of a change."""
+"""Declare the tables' metadata, and the counters that tell other processes of a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reloads snapshots in memory when their data in the database has changed."""
+"""Reload snapshots in memory when their data in the database has changed."""
 
 from __future__ import annotations
 

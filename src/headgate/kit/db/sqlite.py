@@ -1,4 +1,4 @@
-"""Access to SQLite: which library is linked, whether its WAL mode is safe, how to open a file.
+"""Open SQLite files, and tell which library is linked and whether its WAL mode is safe.
 
 SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write and checkpoint at the
 same instant (fixed in 3.51.3). Where only such a version is to be had, the journal is a plain one.
@@ -56,7 +56,7 @@ cache, which is always the newest: a cache that is full of other statements pars
 def connect(
     path: Path, *, busy_timeout_seconds: float, statements_max: int = POOLED_STATEMENTS
 ) -> Any:
-    """Open a DB-API connection in autocommit mode, with the pragmas that the ledger needs."""
+    """Open a DB-API connection in autocommit mode, with the pragmas for durable commits."""
     connection = DRIVER.connect(
         str(path),
         timeout=busy_timeout_seconds,

@@ -1,4 +1,4 @@
-"""Statements of the hot path: built by SQLAlchemy once, run by the driver itself."""
+"""Compile statements of the hot path once with SQLAlchemy; the driver itself runs them."""
 
 from __future__ import annotations
 

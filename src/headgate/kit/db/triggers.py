@@ -1,4 +1,4 @@
-"""Rules that the database enforces by itself."""
+"""Declare rules that the database enforces by itself."""
 
 from __future__ import annotations
 

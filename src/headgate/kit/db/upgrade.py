@@ -1,4 +1,4 @@
-"""`python -m headgate.kit.db.upgrade [PATH]`: run all outstanding migrations in one transaction.
+"""Run all outstanding migrations in one transaction: `python -m headgate.kit.db.upgrade [PATH]`.
 
 Without a path, on the database of HEADGATE_DATABASE_URL.
 """

@@ -1,4 +1,4 @@
-"""The one writer: a thread that commits what many callers want in small shared transactions.
+"""Run the one writer: a thread that commits what many callers want in shared transactions.
 
 A commit costs a disk flush, so everything that waits is committed together; a caller hears back
 only when its own work is on disk. One thread also means that SQLite's write lock is never fought

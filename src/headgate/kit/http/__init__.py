@@ -1,1 +1,1 @@
-"""The egress client: every outgoing HTTP/1.1 connection goes through `client.Client` (law 6)."""
+"""Provide the egress client: every outgoing HTTP/1.1 connection is `client.Client`'s (law 6)."""

@@ -1,4 +1,4 @@
-"""Decides which addresses are not public, by an explicit list.
+"""Decide which addresses are not public, by an explicit list.
 
 The list is explicit, from the special-purpose registries of IANA and the multicast and site-local
 blocks, because `ipaddress.is_global` lets several of them pass (6to4 and NAT64 of private

@@ -1,4 +1,4 @@
-"""The base URL to show to a client, derived from its own request."""
+"""Derive the base URL to show to a client from its own request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The egress client: sends requests over a pool of kept-alive connections."""
+"""Send requests over a pool of kept-alive connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joins the writes of one turn of the event loop into one send per connection."""
+"""Join the writes of one turn of the event loop into one send per connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One socket to an origin, with HTTP/1.1 exchanges one after the other."""
+"""Carry HTTP/1.1 exchanges, one after the other, on one socket to an origin."""
 
 from __future__ import annotations
 

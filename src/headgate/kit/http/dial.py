@@ -1,4 +1,4 @@
-"""Opens a connection: resolves the name, connects a socket, starts TLS."""
+"""Open a connection: resolve the name, connect a socket, start TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors of an exchange with an upstream.
+"""Define the errors of an exchange with an upstream.
 
 EgressError
 ├── ConnectError                nothing was sent: name, route, refusal, TLS

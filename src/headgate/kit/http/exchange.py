@@ -1,4 +1,4 @@
-"""One request in progress and its response."""
+"""Carry one request in progress and its response."""
 
 from __future__ import annotations
 

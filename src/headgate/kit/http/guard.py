@@ -1,4 +1,4 @@
-"""Decides where the egress client may connect, whenever a connection is opened (law 6).
+"""Decide where the egress client may connect, whenever a connection is opened (law 6).
 
 The public internet over TLS, and beyond it only what the operator has named in the configuration.
 A name is resolved here and nowhere else; every one of its addresses is judged, one bad one refuses

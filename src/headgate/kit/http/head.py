@@ -1,4 +1,4 @@
-"""Writes the head of a request, and reads what a response's head says about its body."""
+"""Write the head of a request, and read what a response's head says about its body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN_MAX = 256
 class HeadWriter:
     """Write the heads of requests to one origin.
 
-    Calls to one provider differ in their bodies, hardly in their heads: so a head that was checked
+    Requests to one origin differ in their bodies, hardly in their heads: so a head that was checked
     and joined once is cached. The cache holds secrets: call `forget` when the origin falls silent.
     """
 

@@ -1,4 +1,4 @@
-"""TCP keep-alive, by which the system finds out whether the peer is still there."""
+"""Turn on TCP keep-alive, by which the system finds out whether the peer is still there."""
 
 from __future__ import annotations
 

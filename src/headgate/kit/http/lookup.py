@@ -1,4 +1,4 @@
-"""Resolves names by the operating system, in a bounded number of threads."""
+"""Resolve names by the operating system, in a bounded number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the egress client."""
+"""Describe requests and responses of the egress client."""
 
 from __future__ import annotations
 

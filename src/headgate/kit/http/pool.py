@@ -1,4 +1,4 @@
-"""Pools connections by origin, limits their number, and queues requests for the next one."""
+"""Pool connections by origin, limit their number, and queue requests for the next one."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ class PoolLimits(msgspec.Struct, frozen=True):
 
 
 class PendingAcquire:
-    """Represent a request that waits for a connection. `grant` yields one, or None: the right to
-    open one."""
+    """Represent a request that waits for a connection.
 
-    __slots__ = ("grant", "number")
+    `outcome` yields one, or None: the right to open one.
+    """
 
-    def __init__(self, number: int, grant: asyncio.Future[UpstreamConnection | None]) -> None:
+    __slots__ = ("number", "outcome")
+
+    def __init__(self, number: int, outcome: asyncio.Future[UpstreamConnection | None]) -> None:
         self.number = number
-        self.grant = grant
+        self.outcome = outcome
 
 
 class _WaitState:
@@ -87,7 +89,7 @@ class OriginPool:
         """Hand the connection to the longest waiting request, keep it, or close it for lack of
         room."""
         if self.pending:
-            self._pool.store_secrets(self, connection)
+            self._pool.hand_over(self, connection)
         elif self._pool.is_starved() or len(self.idle) >= self._pool.limits.idle_max:
             connection.drop()
         else:
@@ -154,13 +156,13 @@ class Pool:
                 raise PoolExhaustedError(message) from None
             raise ConnectTimeoutError(f"No connection to {origin} within {seconds} s.") from None
 
-    def store_secrets(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
+    def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """Give the connection to the first waiting request of an origin, or keep it."""
         pending = self._pop(origin_pool)
         if pending is None:
             origin_pool.release(connection)
         else:
-            pending.grant.set_result(connection)
+            pending.outcome.set_result(connection)
 
     def forget(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """Free the place of a closed socket; `_open` frees those that were never in use."""
@@ -191,7 +193,7 @@ class Pool:
         for origin_pool in self._origin_pools.values():
             while pending := self._pop(origin_pool):
                 self._reserve(origin_pool)
-                pending.grant.set_result(None)
+                pending.outcome.set_result(None)
         for connection in tuple(self.connections):
             connection.fail(DisconnectedError("The client is closed."))
         if self.connections:
@@ -245,8 +247,8 @@ class Pool:
         origin_pool.pending.append(pending)
         self.waiting += 1
         try:
-            return await pending.grant
-        except BaseException:  # cancelled, perhaps with the grant in hand
+            return await pending.outcome
+        except BaseException:  # cancelled, perhaps with the outcome in hand
             self._cancel(origin_pool, pending)
             raise
 
@@ -254,9 +256,9 @@ class Pool:
         if pending in origin_pool.pending:
             origin_pool.pending.remove(pending)
             self.waiting -= 1
-        if pending.grant.cancelled():
+        if pending.outcome.cancelled():
             self._prune(origin_pool)
-        elif (connection := pending.grant.result()) is None:
+        elif (connection := pending.outcome.result()) is None:
             self._free(origin_pool)
         elif not connection.closed:
             origin_pool.release(connection)
@@ -265,7 +267,7 @@ class Pool:
         while origin_pool.pending:
             pending = origin_pool.pending.popleft()
             self.waiting -= 1
-            if not pending.grant.done():
+            if not pending.outcome.done():
                 return pending
         return None
 
@@ -293,11 +295,11 @@ class Pool:
         origin_pool.open -= 1
         self.open -= 1
         while self.waiting and self.open < self.limits.connections_max:
-            if not self._grant():
+            if not self._serve_next():
                 break
         self._prune(origin_pool)
 
-    def _grant(self) -> bool:
+    def _serve_next(self) -> bool:
         """Let the longest waiting request open a connection, if its origin has room."""
         room = self.limits.connections_per_origin_max
         ready = [
@@ -311,12 +313,11 @@ class Pool:
         pending = self._pop(origin_pool)
         if pending is not None:
             self._reserve(origin_pool)
-            pending.grant.set_result(None)
+            pending.outcome.set_result(None)
         return True
 
     def _prune(self, origin_pool: OriginPool) -> None:
-        """Drop an origin without connections: callers choose origins, and their number is
-        unbounded."""
+        """Drop an origin without connections: the number of origins is unbounded."""
         if not origin_pool.open and not origin_pool.pending:
             self._origin_pools.pop((origin_pool.origin, origin_pool.purpose), None)
 

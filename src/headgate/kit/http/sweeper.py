@@ -1,4 +1,4 @@
-"""One coarse timer for many deadlines, which stops while there is nothing to check."""
+"""Check many deadlines with one coarse timer, which stops while there is nothing to check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends a request body that arrives piece by piece."""
+"""Send a request body that arrives piece by piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parses URLs named by an operator or an issuer for the egress client."""
+"""Parse URLs named by an operator or an issuer for the egress client."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The operating system process: its secrets, open files, memory and listening sockets."""
+"""Manage the operating system process: secrets, open files, memory, listening sockets."""

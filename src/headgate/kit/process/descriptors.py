@@ -1,4 +1,4 @@
-"""The limit of open files, and the connections and calls that fit into it."""
+"""Raise the limit of open files, and fit connections and requests into it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def share(
 ) -> tuple[int, int]:
     """Return the connections and the requests in flight that fit into the limit of open files.
 
-    A connection takes one file, and a request one more for its provider. Log a warning when fewer
-    fit than were asked for.
+    A connection takes one file, and a request one more where it is sent on. Log a warning when
+    fewer fit than were asked for.
     """
     files_max = raise_limit() if files_max is None else files_max
     free = max(2, files_max - RESERVED)

@@ -1,4 +1,4 @@
-"""Protects the secrets of a process: no core dump, no tracer, a clean environment.
+"""Protect the secrets of a process: no core dump, no tracer, a clean environment.
 
 It does not protect from root, nor from whoever may trace every process: they can read the memory.
 """

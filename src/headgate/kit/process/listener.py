@@ -1,4 +1,4 @@
-"""Opens the sockets that a server listens on."""
+"""Open the sockets that a server listens on."""
 
 from __future__ import annotations
 

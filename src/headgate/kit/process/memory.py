@@ -1,4 +1,4 @@
-"""The memory available to this process: the machine's, or its control group's limit."""
+"""Find the memory available to this process: the machine's, or its control group's limit."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One module per provider, each with its `PROVIDER`."""
+"""Describe each provider in a module of its own, with its `PROVIDER`."""

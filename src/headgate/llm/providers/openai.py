@@ -1,4 +1,4 @@
-"""OpenAI's API: its headers and endpoints."""
+"""Describe OpenAI's API: its headers and endpoints."""
 
 from __future__ import annotations
 

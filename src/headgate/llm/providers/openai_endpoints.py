@@ -1,4 +1,4 @@
-"""The endpoints of OpenAI's API below `/v1`.
+"""List the endpoints of OpenAI's API below `/v1`.
 
 Calls that read, list, cancel, delete or manage are free: the provider charges nothing for them. A
 call that may cost money which no response states has an unknown price. A stored response that is

@@ -1,4 +1,4 @@
-"""The request fields that the gateway acts on, by endpoint of OpenAI's API.
+"""List the request fields that the gateway acts on, by endpoint of OpenAI's API.
 
 A field that an endpoint does not define, or defines with another type, is passed on unread.
 """

@@ -1,4 +1,4 @@
-"""What the gateway knows of a provider's API: facts, never behaviour."""
+"""Describe a provider's API: facts, never behaviour."""
 
 from __future__ import annotations
 

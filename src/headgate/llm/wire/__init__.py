@@ -1,1 +1,1 @@
-"""One module per wire, each with its `METER`. Wires do not know each other."""
+"""Describe each wire in a module of its own, with its `METER`; none knows another."""

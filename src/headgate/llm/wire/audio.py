@@ -1,4 +1,4 @@
-"""The meter of audio: transcriptions and translations (JSON, text or events), speech."""
+"""Meter audio: transcriptions and translations (JSON, text or events), speech."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AudioMeter(BodyMeter):
         return True
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Read an event; the last one is `transcript.as_text.done` or `speech.audio.done`."""
+        """Read an event; the last one is `transcript.text.done` or `speech.audio.done`."""
         found = decode_with(_event_decoder, data, _AudioEvent)
         if found is None:
             return check_event_error(event, parsed) or data == DONE

@@ -1,4 +1,4 @@
-"""Chat completions."""
+"""Meter chat completions."""
 
 from __future__ import annotations
 

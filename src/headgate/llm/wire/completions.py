@@ -1,4 +1,4 @@
-"""Completions, the legacy wire."""
+"""Meter completions, the legacy wire."""
 
 from __future__ import annotations
 

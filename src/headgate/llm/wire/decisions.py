@@ -1,4 +1,4 @@
-"""Decisions."""
+"""Meter decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings."""
+"""Meter embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meter of images: one JSON object, or a stream of partial images and a completed one."""
+"""Meter images: one JSON object, or a stream of partial images and a completed one."""
 
 from __future__ import annotations
 

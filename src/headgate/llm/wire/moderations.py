@@ -1,4 +1,4 @@
-"""Moderations, which report no usage."""
+"""Meter moderations, which report no usage."""
 
 from __future__ import annotations
 

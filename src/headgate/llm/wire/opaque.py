@@ -1,4 +1,4 @@
-"""The meter of answers whose format is unknown: they pass unchanged, and nothing is read."""
+"""Pass answers of an unknown format unchanged, and read nothing."""
 
 from __future__ import annotations
 

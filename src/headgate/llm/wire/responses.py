@@ -1,4 +1,4 @@
-"""The meter of Responses: typed events around one response object."""
+"""Meter Responses: typed events around one response object."""
 
 from __future__ import annotations
 
