@@ -9,7 +9,6 @@ import msgspec
 from headgate.accounts.model import Role
 
 MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
-OWNERS = frozenset({Role.OWNER})
 
 
 class Audience(enum.Enum):

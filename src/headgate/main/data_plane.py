@@ -235,12 +235,7 @@ def build_traffic(settings: Settings, application: Application) -> Traffic:
 
 def build_timeouts(settings: Settings) -> Timeouts:
     """Build the deadlines of calls whose model and credential set none."""
-    return Timeouts(
-        connect_seconds=settings.connect_seconds,
-        first_byte_seconds=settings.first_byte_seconds,
-        idle_seconds=settings.idle_seconds,
-        total_seconds=settings.total_seconds,
-    )
+    return msgspec.convert(settings, Timeouts, from_attributes=True)
 
 
 def build_retry_policy(settings: Settings) -> RetryPolicy:
@@ -291,16 +286,4 @@ def build_trusted_proxies(settings: Settings) -> Networks:
 
 
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    return EdgeLimits(
-        header_bytes_max=settings.header_bytes_max,
-        header_count_max=settings.header_count_max,
-        target_bytes_max=settings.target_bytes_max,
-        connections_max=settings.connections_max,
-        first_request_seconds=settings.first_request_seconds,
-        header_seconds=settings.header_seconds,
-        body_seconds=settings.body_seconds,
-        body_grace_seconds=settings.body_grace_seconds,
-        body_bytes_per_second_min=settings.body_bytes_per_second_min,
-        write_seconds=settings.write_seconds,
-        keepalive_seconds=settings.keepalive_seconds,
-    )
+    return msgspec.convert(settings, EdgeLimits, from_attributes=True)

@@ -20,15 +20,6 @@ _encode_usage = msgspec.json.Encoder().encode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 
 
-class Totals(msgspec.Struct, frozen=True):
-    """Sum up receipts: tokens as the providers reported them, cost in nano-dollars."""
-
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    cost_nano: int
-
-
 class LatencySample(msgspec.Struct, frozen=True):
     """Hold the latency of one completed call: to the first byte of a stream, else to the whole
     answer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,7 +10,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, Totals, from_row, to_row
+from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, from_row, to_row
 from headgate.relay.ports import Receipt
 
 
@@ -65,7 +64,6 @@ RECEIPTS = sa.Table(
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
 _INSERT = BulkInsert(RECEIPTS, ignore_known=True)
-_USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
 """The type to cast the text of a usage to; SQLite's JSON functions take text."""
 
 
@@ -124,24 +122,6 @@ def select_latency_samples(
 
 def count(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
-
-
-def sum_receipts(connection: sa.Connection, organization_id: str) -> Totals:
-    usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
-    row = connection.execute(
-        sa.select(
-            sa.func.count(),
-            _sum_tokens(usage, "input_tokens"),
-            _sum_tokens(usage, "output_tokens"),
-            sa.func.coalesce(sa.func.sum(RECEIPTS.c.cost_nano), 0),
-        ).where(RECEIPTS.c.organization_id == organization_id)
-    ).one()
-    return Totals(*(int(number) for number in row))
-
-
-def _sum_tokens(usage: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[int]:
-    tokens = sa.cast(usage[name].as_string(), sa.BigInteger)
-    return sa.func.coalesce(sa.func.sum(tokens), 0)
 
 
 def sum_outcomes(

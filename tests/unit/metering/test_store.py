@@ -11,7 +11,6 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.llm.usage import Usage
 from headgate.metering import store as metering
-from headgate.metering.model import Totals
 from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Receipt
 
@@ -116,14 +115,6 @@ def test_the_newest_receipts_of_an_organization_come_first(connection: sa.Connec
     receipts = [make_receipt(number) for number in range(1, 6)]
     metering.insert(connection, [*receipts, make_receipt(9, organization_id="org_2")])
     assert metering.list_recent(connection, "org_1", rows_max=2) == [receipts[4], receipts[3]]
-
-
-def test_totals_are_the_sums_over_one_organization(connection: sa.Connection) -> None:
-    without_usage = msgspec.structs.replace(make_receipt(3), usage=None)
-    receipts = [make_receipt(1), make_receipt(2), without_usage]
-    metering.insert(connection, [*receipts, make_receipt(4, organization_id="org_2")])
-    assert metering.sum_receipts(connection, "org_1") == Totals(3, 20, 40, 6)
-    assert metering.sum_receipts(connection, "org_none") == Totals(0, 0, 0, 0)
 
 
 def test_retention_deletes_the_oldest_up_to_its_limit(connection: sa.Connection) -> None:

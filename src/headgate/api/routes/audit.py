@@ -30,6 +30,4 @@ async def list_audit_entries(context: RequestContext[AuditQuery, Empty]) -> Audi
             connection, audit_filter, limit=query.limit, offset=query.offset
         )
     )
-    return AuditPage(
-        [to_audit_entry_response(entry) for entry in entries], total, query.limit, query.offset
-    )
+    return AuditPage([to_audit_entry_response(entry) for entry in entries], **query.position(total))

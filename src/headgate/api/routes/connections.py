@@ -69,7 +69,7 @@ async def list_connections(context: RequestContext[PageQuery, Empty]) -> Connect
             offset=query.offset,
         )
         responses = to_connection_responses(context, connection, records)
-        return ConnectionPage(responses, sum(counts.values()), query.limit, query.offset)
+        return ConnectionPage(responses, **query.position(sum(counts.values())))
 
     return await context.read(select)
 

@@ -104,7 +104,7 @@ async def list_invitations(context: RequestContext[PageQuery, Empty]) -> Invitat
         )
     )
     responses = [to_invitation_response(each) for each in found]
-    return InvitationPage(responses, total, query.limit, query.offset)
+    return InvitationPage(responses, **query.position(total))
 
 
 @OPERATIONS.delete(

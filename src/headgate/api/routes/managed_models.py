@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
-from msgspec import UnsetType
 
 from headgate.api.access import platform
 from headgate.api.operation import Operations, RequestContext
@@ -45,7 +45,7 @@ async def list_managed_models(
     managed = await context.read(context.services.managed_models.list)
     page = managed[query.offset : query.offset + query.limit]
     responses = [to_managed_model_response(each) for each in page]
-    return ManagedModelPage(responses, len(managed), query.limit, query.offset)
+    return ManagedModelPage(responses, **query.position(len(managed)))
 
 
 @OPERATIONS.post(
@@ -98,23 +98,14 @@ async def update_managed_model(
     """Change the given fields: replace the credential, deprecate the model, disable it, or make it
     the default."""
     body = context.body
-    wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
-    filters = ManagedModelChange(
-        credential=body.credential,
-        wire_id=wire_id,
-        display_name=body.display_name,
-        deprecated=body.deprecated,
-        replacement_id=body.replacement_id,
-        is_default=body.is_default,
-        enabled=body.enabled,
-    )
+    fields = msgspec.structs.asdict(body)
+    fields["wire_id"] = "" if body.wire_id is None else body.wire_id
+    wanted = ManagedModelChange(**fields)
 
     def change(connection: sa.Connection) -> ManagedModel:
         managed = find(context, connection)
         context.check_version(managed.version)
-        return context.services.managed_models.change(
-            connection, managed, filters, by=context.actor
-        )
+        return context.services.managed_models.change(connection, managed, wanted, by=context.actor)
 
     return to_managed_model_response(await context.write(change))
 

@@ -33,9 +33,7 @@ async def list_members(context: RequestContext[PageQuery, Empty]) -> MemberPage:
             connection, context.organization_id, limit=query.limit, offset=query.offset
         )
     )
-    return MemberPage(
-        [to_member_response(each) for each in members], total, query.limit, query.offset
-    )
+    return MemberPage([to_member_response(each) for each in members], **query.position(total))
 
 
 @OPERATIONS.get("/api/members/{person_id}", access=READ, summary="Read a member")

@@ -39,7 +39,7 @@ async def list_own_organizations(context: RequestContext[PageQuery, Empty]) -> O
     )
     page = found[query.offset : query.offset + query.limit]
     responses = [to_own_organization_response(each) for each in page]
-    return OwnOrganizationPage(responses, len(found), query.limit, query.offset)
+    return OwnOrganizationPage(responses, **query.position(len(found)))
 
 
 @OPERATIONS.post(
@@ -136,7 +136,7 @@ async def list_organizations(context: RequestContext[PageQuery, Empty]) -> Organ
     found = await context.read(accounts.list_organizations)
     page = found[query.offset : query.offset + query.limit]
     responses = [to_organization_response(each) for each in page]
-    return OrganizationPage(responses, len(found), query.limit, query.offset)
+    return OrganizationPage(responses, **query.position(len(found)))
 
 
 @OPERATIONS.post(

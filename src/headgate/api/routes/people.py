@@ -33,7 +33,7 @@ async def list_people(context: RequestContext[PageQuery, Empty]) -> PlatformPers
         )
     )
     responses = [to_platform_person_response(each) for each in people]
-    return PlatformPersonPage(responses, total, query.limit, query.offset)
+    return PlatformPersonPage(responses, **query.position(total))
 
 
 @OPERATIONS.post(

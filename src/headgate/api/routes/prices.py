@@ -49,7 +49,7 @@ async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
         )
     )
     responses = [to_price_response(each.entry, each.state.value) for each in listed]
-    return PricePage(responses, total, query.limit, query.offset)
+    return PricePage(responses, **query.position(total))
 
 
 @OPERATIONS.post(

@@ -38,9 +38,7 @@ async def list_projects(context: RequestContext[ProjectQuery, Empty]) -> Project
             offset=query.offset,
         )
     )
-    return ProjectPage(
-        [to_project_response(each) for each in projects], total, query.limit, query.offset
-    )
+    return ProjectPage([to_project_response(each) for each in projects], **query.position(total))
 
 
 @OPERATIONS.post(

@@ -128,7 +128,7 @@ async def select(context: RequestContext[PageQuery, Any], project_id: str | None
 
     records, total = await context.read(read)
     responses = [to_secret_response(record) for record in records]
-    return SecretList(True, responses, total, query.limit, query.offset)
+    return SecretList(True, responses, **query.position(total))
 
 
 async def remove(

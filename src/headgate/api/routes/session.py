@@ -106,7 +106,7 @@ async def list_sessions(context: RequestContext[PageQuery, Empty]) -> SessionPag
     found = await context.read(lambda connection: sessions.list(connection, context.principal.id))
     page = found[query.offset : query.offset + query.limit]
     responses = [to_session_response(context, session) for session in page]
-    return SessionPage(responses, len(found), query.limit, query.offset)
+    return SessionPage(responses, **query.position(len(found)))
 
 
 @OPERATIONS.delete(

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.schemas.fields import Timestamp, to_datetime
-from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.pages import Page, PageQuery
 from headgate.audit.model import AuditEntry
 
 Words = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -43,13 +43,10 @@ class AuditEntryResponse(msgspec.Struct):
     hash: str
 
 
-class AuditPage(msgspec.Struct):
+class AuditPage(Page):
     """A page of audit log entries, newest first."""
 
     entries: list[AuditEntryResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_audit_entry_response(entry: AuditEntry) -> AuditEntryResponse:

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.schemas.credentials import Seconds, Url
 from headgate.api.schemas.fields import Name, build_response, to_datetime
+from headgate.api.schemas.pages import Page
 from headgate.credentials.model.capacity import Capacity
 from headgate.credentials.model.credential import (
     CredentialRecord,
@@ -121,13 +122,10 @@ class ConnectionResponse(msgspec.Struct, kw_only=True):
     version: int
 
 
-class ConnectionPage(msgspec.Struct):
+class ConnectionPage(Page):
     """A page of connections, newest first."""
 
     connections: list[ConnectionResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_connection_response(

@@ -11,6 +11,7 @@ from headgate.accounts.model import (
 )
 from headgate.api.schemas.fields import Name, build_response
 from headgate.api.schemas.members import AssignableRole
+from headgate.api.schemas.pages import Page
 from headgate.api.schemas.session import Email, Password, Token
 
 
@@ -55,13 +56,10 @@ class IssuedInvitationResponse(InvitationResponse, kw_only=True):
     link: str | None
 
 
-class InvitationPage(msgspec.Struct):
+class InvitationPage(Page):
     """A page of open invitations, oldest first."""
 
     invitations: list[InvitationResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_invitation_response(invitation: Invitation) -> InvitationResponse:

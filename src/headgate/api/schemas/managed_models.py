@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.schemas.fields import Name, build_response
-from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.pages import Page, PageQuery
 from headgate.credentials.model.managed_model import (
     ManagedModel,
 )
@@ -65,13 +65,10 @@ class ManagedModelResponse(msgspec.Struct):
     version: int
 
 
-class ManagedModelPage(msgspec.Struct):
+class ManagedModelPage(Page):
     """A page of managed models, by model id."""
 
     managed_models: list[ManagedModelResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_managed_model_response(managed: ManagedModel) -> ManagedModelResponse:

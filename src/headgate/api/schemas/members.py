@@ -9,6 +9,7 @@ import msgspec
 
 from headgate.accounts.model import Member
 from headgate.api.schemas.fields import build_response
+from headgate.api.schemas.pages import Page
 
 
 class AssignableRole(enum.Enum):
@@ -36,13 +37,10 @@ class MemberResponse(msgspec.Struct):
     version: int
 
 
-class MemberPage(msgspec.Struct):
+class MemberPage(Page):
     """A page of members, oldest membership first."""
 
     members: list[MemberResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_member_response(member: Member) -> MemberResponse:

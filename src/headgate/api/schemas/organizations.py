@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from headgate.accounts.model import Membership, Organization
 from headgate.api.schemas.fields import Name, build_response
+from headgate.api.schemas.pages import Page
 from headgate.api.schemas.session import Email
 
 Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -57,22 +58,16 @@ class OwnOrganizationResponse(msgspec.Struct):
     is_suspended: bool
 
 
-class OwnOrganizationPage(msgspec.Struct):
+class OwnOrganizationPage(Page):
     """A page of the signed-in person's organizations, oldest first."""
 
     organizations: list[OwnOrganizationResponse]
-    total: int
-    limit: int
-    offset: int
 
 
-class OrganizationPage(msgspec.Struct):
+class OrganizationPage(Page):
     """A page of organizations, oldest first."""
 
     organizations: list[OrganizationResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_organization_response(found: Organization) -> OrganizationResponse:

@@ -18,3 +18,15 @@ class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     limit: Limit = 100
     offset: Offset = 0
+
+    def position(self, total: int) -> dict[str, int]:
+        """Return the fields of a `Page` that holds the selected objects of `total`."""
+        return {"total": total, "limit": self.limit, "offset": self.offset}
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """Hold the position of a page. The class that inherits from it adds the list, in front."""
+
+    total: int
+    limit: int
+    offset: int

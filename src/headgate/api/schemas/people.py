@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.accounts.model import Person
 from headgate.api.schemas.fields import build_response
+from headgate.api.schemas.pages import Page
 
 
 class PlatformPersonResponse(msgspec.Struct):
@@ -23,13 +24,10 @@ class PlatformPersonResponse(msgspec.Struct):
     version: int
 
 
-class PlatformPersonPage(msgspec.Struct):
+class PlatformPersonPage(Page):
     """A page of people, oldest account first."""
 
     people: list[PlatformPersonResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_platform_person_response(person: Person) -> PlatformPersonResponse:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.schemas.fields import Timestamp, build_response, to_datetime
-from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.pages import Page, PageQuery
 from headgate.catalog.model.price import (
     MICROSECONDS,
     PriceEntry,
@@ -93,13 +93,10 @@ class PriceResponse(msgspec.Struct):
     created_at: datetime.datetime | None
 
 
-class PricePage(msgspec.Struct):
+class PricePage(Page):
     """A page of prices by model, tier and threshold, newest first."""
 
     prices: list[PriceResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_price_response(entry: PriceEntry, state: str) -> PriceResponse:

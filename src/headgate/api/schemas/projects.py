@@ -8,7 +8,7 @@ import msgspec
 
 from headgate.accounts.model import Project
 from headgate.api.schemas.fields import Name, build_response
-from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.pages import Page, PageQuery
 
 
 class ProjectQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,13 +34,10 @@ class ProjectResponse(msgspec.Struct):
     version: int
 
 
-class ProjectPage(msgspec.Struct):
+class ProjectPage(Page):
     """A page of projects, oldest first."""
 
     projects: list[ProjectResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 def to_project_response(project: Project) -> ProjectResponse:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from headgate.api.schemas.credentials import Url
 from headgate.api.schemas.fields import build_response
+from headgate.api.schemas.pages import Page
 from headgate.vault.model.secret import (
     NAME,
     VALUE_CHARACTERS_MAX,
@@ -56,14 +57,11 @@ class StoredSecretResponse(msgspec.Struct):
     data: SecretResponse
 
 
-class SecretList(msgspec.Struct):
+class SecretList(Page):
     """A page of secrets, by name."""
 
     success: bool
     data: list[SecretResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 class SecretName(msgspec.Struct):

@@ -11,6 +11,7 @@ from msgspec import Meta
 from headgate.accounts.model import (
     Person,
 )
+from headgate.api.schemas.pages import Page
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, description="Case does not matter.")]
 
@@ -91,13 +92,10 @@ class SessionResponse(msgspec.Struct):
     user_agent: str
 
 
-class SessionPage(msgspec.Struct):
+class SessionPage(Page):
     """A page of sessions, most recently used first."""
 
     sessions: list[SessionResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 class OidcReturn(msgspec.Struct, frozen=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from headgate.catalog.model.price import PriceEntry, decode_rates, encode_rates
@@ -42,21 +44,8 @@ def lock(connection: sa.Connection) -> tuple[int, int]:
 
 
 def insert_price(connection: sa.Connection, entry: PriceEntry) -> None:
-    connection.execute(
-        sa.insert(PRICES).values(
-            number=entry.number,
-            integration=entry.integration,
-            model=entry.model,
-            tier=entry.tier,
-            above_input_tokens=entry.above_input_tokens,
-            effective_from=entry.effective_from,
-            currency=entry.currency,
-            rates=encode_rates(entry.rates),
-            source=entry.source,
-            created_by=entry.created_by,
-            created_at=entry.created_at,
-        )
-    )
+    values = msgspec.structs.asdict(entry) | {"rates": encode_rates(entry.rates)}
+    connection.execute(sa.insert(PRICES).values(values))
 
 
 def select_prices(
@@ -69,20 +58,9 @@ def select_prices(
         statement = statement.where(PRICES.c.integration == integration)
     if models:
         statement = statement.where(PRICES.c.model.in_(models))
-    return [_entry(row) for row in connection.execute(statement)]
+    return [_entry(row) for row in connection.execute(statement).mappings()]
 
 
-def _entry(row: Any) -> PriceEntry:
-    return PriceEntry(
-        integration=row.integration,
-        model=row.model,
-        tier=row.tier,
-        above_input_tokens=row.above_input_tokens,
-        effective_from=row.effective_from,
-        currency=row.currency,
-        rates=decode_rates(row.rates),
-        source=row.source,
-        number=row.number,
-        created_by=row.created_by,
-        created_at=row.created_at,
-    )
+def _entry(row: Mapping[Any, Any]) -> PriceEntry:
+    fields: dict[str, Any] = {**row, "rates": decode_rates(row["rates"])}
+    return PriceEntry(**fields)

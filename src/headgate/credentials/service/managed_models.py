@@ -28,7 +28,6 @@ from headgate.relay.ports import DEFAULT_INTEGRATION, ModelCatalog
 from headgate.vault.service import note_change
 
 MANAGED_MODELS_MAX = 1_000
-UNRECORDED = frozenset({"updated_at", "version"})
 
 
 class ManagedModelService:

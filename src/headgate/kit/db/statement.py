@@ -90,8 +90,3 @@ class BulkInsert:
         ]
         self._texts[dialect.name] = texts
         return texts
-
-
-def driver_cursor(connection: sa.Connection) -> Any:
-    """Return the driver's own cursor, inside the transaction of `connection`."""
-    return connection.connection.cursor()

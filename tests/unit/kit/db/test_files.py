@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailableError
-from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import Writer
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +44,7 @@ async def writer(folder: Path) -> AsyncGenerator[Writer]:
 
 
 def insert_words(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
-    driver_cursor(connection).executemany(
+    connection.connection.cursor().executemany(
         "INSERT INTO words VALUES (?)", [(word,) for word in words]
     )
     return words

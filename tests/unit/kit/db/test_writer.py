@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailableError
-from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.failpoint import arm
 
@@ -42,7 +41,7 @@ async def writer(database: Database) -> AsyncGenerator[Writer]:
 
 
 def insert_words(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
-    driver_cursor(connection).executemany(
+    connection.connection.cursor().executemany(
         "INSERT INTO words VALUES (?)", [(word,) for word in words]
     )
     return words
@@ -213,7 +212,7 @@ async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> Non
     modes: list[int] = []
 
     def note_mode(connection: sa.Connection, items: Sequence[int]) -> Sequence[int]:
-        modes.append(driver_cursor(connection).execute("PRAGMA synchronous").fetchone()[0])
+        modes.append(connection.connection.cursor().execute("PRAGMA synchronous").fetchone()[0])
         return items
 
     relaxed, durable = (writer.create_queue(note_mode, durable=flag) for flag in (False, True))
