@@ -47,7 +47,7 @@ def lay_out(group: Group, *, again: bool) -> Path:
 
 
 def run(folder: Path, *, log: Path) -> None:
-    """Try every mutant, one process at a time. Raises CalledProcessError when mutmut fails."""
+    """Try every mutant, one process at a time. Raise `CalledProcessError` when mutmut fails."""
     with log.open("wb") as output:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         subprocess.run(

@@ -186,7 +186,7 @@ class LedgerState:
 
 
 def read_ledger_state(data: Path) -> LedgerState:
-    """From the files of a stopped server."""
+    """Read the files of a stopped server."""
     database = Database(data / DATABASE_FILE)
     try:
         with database.reading() as connection:

@@ -58,7 +58,7 @@ class TortureHarness:
         assert done.returncode == 0, done.stderr
 
     def restart(self, **settings: Any) -> float:
-        """Start a dead gateway; return the seconds until it is ready. Raises AssertionError."""
+        """Start a dead gateway; return the seconds until it is ready. Raise `AssertionError`."""
         started = time.monotonic()
         old = self.gateway
         self.gateway = start_gateway(old.data, port=old.port, **{**self.settings, **settings})

@@ -475,8 +475,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=False, dec_hook=_make_path)
     except msgspec.ValidationError as error:
-        said = "" if name in SECRETS else f" cannot be {value!r}"
-        raise InvalidSettingError(f"{variable_of(name)}{said}: {error}.", param=name) from error
+        given = "" if name in SECRETS else f" cannot be {value!r}"
+        raise InvalidSettingError(f"{variable_of(name)}{given}: {error}.", param=name) from error
 
 
 _INDEXES = {name: index for index, name in enumerate(Settings.__struct_fields__)}

@@ -225,7 +225,7 @@ def test_newer_schema_is_left_as_it_is(tmp_path: Path) -> None:
 def test_lost_master_key_is_not_replaced(tmp_path: Path) -> None:
     data = install(tmp_path)
     (data / "master.key").unlink()
-    assert "Bring the key back" in refuse(data)
+    assert "Restore the key" in refuse(data)
     assert not (data / "master.key").exists()
 
 

@@ -9,8 +9,10 @@ from collections.abc import Generator
 
 
 class CanaryListener:
-    """`heard` has, for each connection, the address of this machine that it came to, and the
-    bytes that it brought."""
+    """Listen on every address of this machine.
+
+    `heard` has, for each connection, the address that it reached and the bytes that it sent.
+    """
 
     def __init__(self) -> None:
         first = socket.create_server(("0.0.0.0", 0))

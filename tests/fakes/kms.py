@@ -36,7 +36,7 @@ BEARER = "ya29.0123456789abcdefghijklmnopqrstuv"
 
 
 class KmsRefusalError(Exception):
-    """An answer other than 200."""
+    """Answer with a status other than 200."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(status)
@@ -45,7 +45,7 @@ class KmsRefusalError(Exception):
 
 
 class KeyServices:
-    """All three on one port."""
+    """Serve all three key services on one port."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -68,7 +68,7 @@ class KeyServices:
         return None
 
     def account_file(self) -> dict[str, str]:
-        """What Google hands out for a service account."""
+        """Return the key file of a service account, as Google issues it."""
         pem = self._account_key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -160,7 +160,7 @@ class KeyServices:
 
 
 def is_signed(headers: dict[str, str], body: bytes) -> bool:
-    """Signature Version 4, checked from AWS's description and not with the code under test."""
+    """Verify Signature Version 4 by AWS's description, without the code under test."""
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     fields = dict(part.strip().split("=", 1) for part in rest.split(",") if "=" in part)
     access_key, day, region, service, end = fields.get("Credential", "////").split("/")
@@ -220,7 +220,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running_key_services() -> Generator[KeyServices]:
-    """All three, answering on a port of this machine."""
+    """Run all three on a port of this machine."""
     made = KeyServices()
 
     class Own(_Handler):

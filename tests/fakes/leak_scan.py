@@ -29,13 +29,13 @@ ENCODINGS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 
 @dataclass(frozen=True)
 class PlantedSecret:
-    """One planted secret: its kind, and the bytes of which no eight may be seen anywhere."""
+    """Hold a planted secret: its kind, and bytes of which no eight may be seen anywhere."""
 
     kind: str
     forms: tuple[bytes, ...]
 
     def needles(self) -> Iterable[tuple[str, bytes]]:
-        """Every inner slice in every encoding, with the name of the encoding."""
+        """Return every slice of eight bytes in every encoding, with the name of the encoding."""
         for form in self.forms:
             for name, (length, encode) in ENCODINGS.items():
                 for start in range(len(form) - length + 1):
@@ -43,12 +43,12 @@ class PlantedSecret:
 
 
 def draw(length: int = 40) -> str:
-    """The random part of a secret: what follows its public beginning."""
+    """Return the random part of a secret, which follows its public prefix."""
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
 def scan(sinks: Mapping[str, bytes], canaries: Iterable[PlantedSecret]) -> list[str]:
-    """Which secret was seen where; one sentence for each pair."""
+    """Return which secret was seen where, one sentence for each pair."""
     wanted: dict[int, dict[bytes, str]] = {}
     for canary in canaries:
         for encoding, needle in canary.needles():

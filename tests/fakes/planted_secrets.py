@@ -20,7 +20,7 @@ AT_PROVIDER = KINDS[:-1]
 
 @dataclass
 class PlantedSecrets:
-    """The planted secrets, by how they come in."""
+    """Hold the planted secrets by the way in which they are sent."""
 
     credential: str
     stored: str
@@ -31,21 +31,21 @@ class PlantedSecrets:
 
 
 def plant(make: Callable[..., str]) -> PlantedSecrets:
-    """`make` plants one of a kind; what stands before it is public."""
+    """Plant one secret of each kind with `make`; `make` puts the public prefix before it."""
     return PlantedSecrets(
         *(make(kind, "pk-" if kind == KINDS[-1] else "sk-proj-") for kind in KINDS)
     )
 
 
 class ManagementClient:
-    """Asks the platform API with the first management key; every answer goes to `put`."""
+    """Call the platform API with the first management key; `put` receives every response."""
 
     def __init__(self, gateway: Gateway, put: Callable[[str, bytes], None]) -> None:
         self._gateway = gateway
         self._put = put
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answered:
-        """`body` is a value, or the very bytes."""
+        """Send `body`, a value or raw bytes."""
         keys = self._gateway.keys
         given = {
             "authorization": f"Bearer {keys['admin_key']}",
@@ -59,14 +59,14 @@ class ManagementClient:
         return answered
 
     def post(self, path: str, body: Any, **headers: str) -> dict[str, Any]:
-        """For what has to succeed."""
+        """Send a request that must succeed."""
         answered = self.ask("POST", path, body, **headers)
         assert answered.status < 300, answered.body
         return answered.json
 
 
 def store_secrets(manager: ManagementClient, handed: PlantedSecrets, base_url: str) -> None:
-    """What succeeds: every secret is stored or tried, shown in every view, and sent."""
+    """Store or test every secret, read it in every view, and send it to the provider."""
 
     def data(secret: str) -> dict[str, Any]:
         return {
@@ -97,7 +97,7 @@ def store_secrets(manager: ManagementClient, handed: PlantedSecrets, base_url: s
 
 
 def send_misplaced_secrets(manager: ManagementClient, secret: str) -> None:
-    """What is refused: a secret that is none, or stands where it does not belong."""
+    """Send secrets that are malformed or in the wrong place, all of which must be refused."""
     key = {"api_key": secret}
     named = f"sk-{secret}"
     credential = {"integration_name": "openai", "auth_data": key}

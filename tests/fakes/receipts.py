@@ -14,7 +14,7 @@ ROWS_MAX = 1000
 
 
 class Receipts:
-    """Hands out each receipt once."""
+    """Return each receipt of a database once."""
 
     def __init__(self, database: Database, organization_id: str) -> None:
         self._database = database
@@ -22,7 +22,7 @@ class Receipts:
         self._seen: set[str] = set()
 
     def take(self) -> list[Receipt]:
-        """Those that are new since the last time, oldest first."""
+        """Return the receipts since the last call, oldest first."""
         with self._database.reading() as connection:
             rows = metering.list_recent(connection, self._organization_id, rows_max=ROWS_MAX)
         new = [row for row in reversed(rows) if row.request_id not in self._seen]
@@ -30,7 +30,7 @@ class Receipts:
         return new
 
     def take_one(self) -> Receipt:
-        """The only new one."""
+        """Return the only new receipt."""
         (receipt,) = self.take()
         return receipt
 

@@ -60,7 +60,7 @@ class FakeIntegration(msgspec.Struct, frozen=True):
 
 
 class VaultHarness:
-    """A database with two organizations, a credential book and a vault."""
+    """Hold a database with two organizations, their credentials and the vault."""
 
     def __init__(self, path: Path | str) -> None:
         self.clock = HeldClock()
@@ -120,7 +120,7 @@ REFERENCE = "{{vault:mine}}"
 
 
 class SecretsHarness(VaultHarness):
-    """A safe with stored secrets."""
+    """Hold a vault with stored secrets."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
@@ -137,7 +137,7 @@ class SecretsHarness(VaultHarness):
         return record
 
     def count_opened(self) -> int:
-        """How many seals the next load opens."""
+        """Return how many seals the next load opens."""
         before = self.resolver.seals_opened
         self.reload()
         return self.resolver.seals_opened - before

@@ -77,7 +77,7 @@ def read_fault(request: ApiRequest, header: str) -> FaultSpec:
 
 
 def parse(spec: str) -> FaultSpec:
-    """Parse `name=value,flag`. Raises `ApiError` for unknown names and bad values."""
+    """Parse `name=value,flag`. Raise `ApiError` for unknown names and bad values."""
     if not spec:
         return NONE
     pairs = (part.strip().partition("=") for part in spec.split(","))

@@ -39,7 +39,7 @@ class ApiRequest(msgspec.Struct):
         return str(self.body.get("model") or "")
 
     def upload(self, name: str) -> Upload:
-        """Return the file in the form's field `name`. Raises `ApiError` when it is missing."""
+        """Return the file in the form's field `name`. Raise `ApiError` when it is missing."""
         for upload in self.uploads:
             if upload.name in (name, f"{name}[]"):
                 return upload

@@ -24,7 +24,7 @@ class Router:
             node.setdefault(None, {})[method] = handler
 
     def find(self, method: str, path: str) -> tuple[Handler, list[str]]:
-        """Return the handler and the ids in the path. Raises OpenAI's 404 and 405."""
+        """Return the handler and the ids in the path. Raise OpenAI's 404 and 405."""
         node: dict[str | None, Any] = self._root
         ids: list[str] = []
         for segment in path.strip("/").split("/"):

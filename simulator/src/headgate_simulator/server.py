@@ -71,7 +71,7 @@ class RunningSimulator:
 async def start(
     host: str, port: int, *, settings: SimulatorSettings | None = None
 ) -> RunningSimulator:
-    """Listen and answer; port 0 picks a free one. Raises `AddressInUseError`."""
+    """Listen and answer; port 0 picks a free one. Raise `AddressInUseError`."""
     config = uvicorn.Config(
         build_app(settings or SimulatorSettings()),
         http=_Protocol,

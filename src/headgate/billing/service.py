@@ -83,7 +83,7 @@ class Ledger:
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[None]:
-        """Reserve the amount of a hold. Raises InsufficientFundsError or
+        """Reserve the amount of a hold. Raise `InsufficientFundsError` or
         StorageUnavailableError."""
         return self._hold_queue.put(hold)
 
@@ -91,7 +91,7 @@ class Ledger:
         """Store a receipt and settle its hold, exactly once for each request.
 
         A cost above the hold is billed too: to the wallet as far as it covers it, the rest to the
-        account `overspend`. Raises StorageUnavailableError, or HoldNotFoundError if there is no
+        account `overspend`. Raise `StorageUnavailableError`, or `HoldNotFoundError` if there is no
         such hold.
         """
         if hold is None:
@@ -116,7 +116,7 @@ class Ledger:
         return len(self._deferred)
 
     async def recover(self) -> list[Receipt]:
-        """Record the deferred receipts and return them. Raises StorageUnavailableError if the
+        """Record the deferred receipts and return them. Raise `StorageUnavailableError` if the
         database still refuses.
 
         With nothing deferred, a commit without content tests whether the database accepts writes
@@ -234,7 +234,7 @@ class Ledger:
         return [None] * len(settled)
 
     def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:
-        """Return whether the receipts are new. Raises DuplicateReceiptError for a batch with a
+        """Return whether the receipts are new. Raise `DuplicateReceiptError` for a batch with a
         known one."""
         if metering.insert(connection, receipts) == len(receipts):
             return True
@@ -336,7 +336,7 @@ def fund(
 ) -> bool:
     """Grant an organization money, once for each reference. Return whether the grant is new.
 
-    Debt (`overspend`) is paid from it first. Raises ReferenceConflictError if the reference was
+    Debt (`overspend`) is paid from it first. Raise `ReferenceConflictError` if the reference was
     used for another amount.
     """
     assert amount_nano > 0, "a grant is positive"

@@ -101,7 +101,7 @@ def open_accounts(connection: sa.Connection, organization_id: str) -> None:
 
 
 def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
-    """Insert the entries of whole transactions. Raises IntegrityError for a transaction that
+    """Insert the entries of whole transactions. Raise `IntegrityError` for a transaction that
     exists."""
     _INSERT_ENTRY.run_all(
         connection,
@@ -192,7 +192,7 @@ def read_amount(connection: sa.Connection, transaction_id: str, account_id: str)
 
 
 def find_inconsistencies(connection: sa.Connection) -> list[str]:
-    """Everything in the books that does not add up; one sentence for each."""
+    """Return every inconsistency of the ledger, one sentence each."""
     return [
         template.format(*row) for template, query in _AUDIT for row in connection.execute(query)
     ]

@@ -256,7 +256,7 @@ def _open_rotator(
             return work(connection)
 
     with application.database.reading() as connection:
-        if target is not None and Rotations.is_in_force(connection, target):
+        if target is not None and Rotations.is_active(connection, target):
             yield None
             return
         rotations = _open_rotations(application, connection)

@@ -1,7 +1,7 @@
 """Backups of an SQLite database: taken beside a running server, checked, and restored.
 
 A backup is a folder with a whole copy of the database and a manifest with its checksum. The master
-key is not in it: who has both can open every sealed secret (docs/backup.md).
+key is not in it: whoever has both can open every secret (docs/backup.md).
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
     schema = migration.read_version(connection)
     if schema is None:
         raise DamagedBackupError("The database was never set up by Headgate.")
-    # Books of an older schema are checked by the start that upgrades them, and by the doctor.
+    # A ledger of an older schema is checked by the start that upgrades it, and by the doctor.
     faults = billing.find_inconsistencies(connection) if schema == migration.HEAD else []
     if faults:
         message = f"The ledger does not balance: {' '.join(faults)} Run `headgate doctor`."

@@ -72,9 +72,9 @@ def _run(settings: Settings, command: Sequence[str]) -> None:
             "(and pg_restore --single-transaction --no-owner --dbname=URL headgate.dump into an "
             "empty database); see docs/backup.md."
         )
-    with tempfile.TemporaryDirectory(prefix="headgate-") as place:
+    with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         # The address may hold a password, which no list of processes should show.
-        file = Path(place) / "service.conf"
+        file = Path(folder) / "service.conf"
         file.write_text(_render_service(settings))
         file.chmod(0o600)
         done = subprocess.run(
@@ -85,8 +85,8 @@ def _run(settings: Settings, command: Sequence[str]) -> None:
             check=False,
         )
     if done.returncode != 0:
-        told = done.stderr.strip()[-ERROR_CHARACTERS_MAX:]
-        raise BackupNotAllowedError(f"{command[0]} failed: {told}")
+        output = done.stderr.strip()[-ERROR_CHARACTERS_MAX:]
+        raise BackupNotAllowedError(f"{command[0]} failed: {output}")
 
 
 def _render_service(settings: Settings) -> str:

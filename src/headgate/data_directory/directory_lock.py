@@ -1,8 +1,8 @@
 """The lock on a data directory: which process holds it, and with which settings it serves.
 
 SQLite belongs to one server: a second one would settle the open holds of the first. The lock is the
-kernel's (`flock`), so it ends with its process, however that ends; the file stays, and what it says
-counts only while somebody holds it. Servers that share a PostgreSQL hold it together.
+kernel's (`flock`), so it ends with its process. The file stays, and its content is valid only while
+a process holds the lock. Servers that share a PostgreSQL hold it together.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def hold(settings: Settings, command: str) -> Generator[DirectoryLock]:
     """Hold the lock for the block.
 
     A command that shares it leaves what a server wrote into it. Raise `DataDirectoryInUseError`,
-    which says who has it and what to do, and `UnusableDataDirectoryError`.
+    whose message names the holder, and `UnusableDataDirectoryError`.
     """
     make_directory(settings.data)
     lock = create_lock(settings)

@@ -63,7 +63,7 @@ async def show_banner(
     credential: Credential | None,
 ) -> None:
     """Wait until the server listens, then print the banner."""
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
+    while not server.started:  # noqa: ASYNC110 - uvicorn has this flag only
         await asyncio.sleep(0.02)
     sys.stderr.write(render(settings, start_state, credential))
     sys.stderr.flush()

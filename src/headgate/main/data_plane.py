@@ -276,12 +276,12 @@ def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
 
 
 def build_cors(settings: Settings) -> CorsPolicy | None:
-    """Build the CORS policy; None where no origin is allowed. Raises `InvalidCorsOriginError`."""
+    """Build the CORS policy; None where no origin is allowed. Raise `InvalidCorsOriginError`."""
     return CorsPolicy(settings.cors_origins) if settings.cors_origins else None
 
 
 def build_trusted_proxies(settings: Settings) -> Networks:
-    """Parse the networks of proxies that are trusted. Raises `InvalidTrustedProxiesError`."""
+    """Parse the networks of proxies that are trusted. Raise `InvalidTrustedProxiesError`."""
     return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
 
 

@@ -15,7 +15,7 @@ from headgate.gateway.protocol import EdgeProtocol
 from headgate.settings import Settings
 
 SETTLE_SECONDS = 5.0
-"""Time-out for settling the calls that a stop has cut."""
+"""Time-out for settling the calls that a stop cuts."""
 
 
 class Server(uvicorn.Server):
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
 
 
 def create_server(settings: Settings) -> Server:
-    """Create the server of these settings; `attach` tells it what to answer with."""
+    """Create the server of these settings; `attach` sets what it answers with."""
     return Server(
         uvicorn.Config(
             "headgate.api.app:build_app",

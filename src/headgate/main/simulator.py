@@ -22,7 +22,7 @@ class SimulatorNotInstalledError(HeadgateError):
 
 
 def load_simulator() -> Any:
-    """Return the simulator's module of commands. Raises `SimulatorNotInstalledError`."""
+    """Return the simulator's module of commands. Raise `SimulatorNotInstalledError`."""
     try:
         return importlib.import_module(f"{PACKAGE}.commands")
     except ModuleNotFoundError as error:

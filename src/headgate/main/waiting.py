@@ -76,7 +76,7 @@ async def _wait(settings: Settings, listeners: list[socket.socket], reason: str)
 
 
 async def _stop_when_there_is_room(settings: Settings, server: Server) -> None:
-    while not await asyncio.to_thread(has_room, settings.data):  # noqa: ASYNC110 - nobody tells
+    while not await asyncio.to_thread(has_room, settings.data):  # noqa: ASYNC110 - the kernel sends no event
         await asyncio.sleep(PROBE_SECONDS)
     log.info("start.goes_on")
     server.stop_at_once()

@@ -129,7 +129,7 @@ class Pruner:
     async def run(
         self, before: float, on_slice: Callable[[Progress], None] = lambda _: None
     ) -> Progress:
-        """Delete receipts older than `before` (unix seconds). Raises StorageUnavailableError."""
+        """Delete receipts older than `before` (unix seconds). Raise `StorageUnavailableError`."""
         progress = Progress()
         while rows := await self._queue.put(before):
             took_seconds = self._took_seconds
@@ -157,7 +157,7 @@ class Pruner:
 
 async def delete_old_receipts(pruner: Pruner, *, days: int, now: float) -> None:
     """Delete receipts older than `days` (0 keeps them for ever). Run every `INTERVAL_SECONDS`.
-    Raises StorageUnavailableError."""
+    Raise `StorageUnavailableError`."""
     if not days:
         return
     progress = await pruner.run(now - days * DAY_SECONDS)

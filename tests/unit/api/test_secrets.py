@@ -99,10 +99,10 @@ def test_credential_follows_the_secret_that_it_refers_to(api: Api) -> None:
     assert masked["auth_data_masked"] == "{{vault:openai_key}}"
     api.delete("/api/secrets/openai_key")
     with pytest.raises(
-        UnusableCredentialError, match="the secret 'openai_key', which is not there"
+        UnusableCredentialError, match="the secret 'openai_key', which does not exist"
     ):
         take(api, made.json["credential_id"])
-    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which is not there"):
+    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which does not exist"):
         take(api)
     tried = api.post(f"{path}/test").json
     assert not tried["is_valid"]
@@ -149,7 +149,7 @@ def test_secrets_of_others_are_not_referred_to(api: Api) -> None:
     assert api.post(path, sent).status == 200
     refused = api.post("/api/credentials", REFERENCE)
     assert refused.fields_at_fault == [["body", "auth_data", "api_key"]]
-    assert "not there" in refused.text
+    assert "does not exist" in refused.text
 
 
 def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
@@ -158,5 +158,5 @@ def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
     assert api.post("/api/credentials", REFERENCE).status == 201
     assert not take(api).managed
     api.delete("/api/secrets/openai_key")
-    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which is not there"):
+    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which does not exist"):
         take(api)

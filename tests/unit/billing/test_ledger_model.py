@@ -80,7 +80,7 @@ def make_receipt(hold: Hold, cost_nano: int) -> Receipt:
 
 
 class LedgerAgainstModel(RuleBasedStateMachine):
-    """The model: wallets, open holds with their lease, and what every request was billed."""
+    """Compare the ledger with a model: wallets, open holds with their leases, and bills."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         await asyncio.gather(*[self.ledger.record(receipt, hold) for receipt, hold in pairs])
 
     def settle_in_model(self, settlements: list[tuple[Hold, int]]) -> None:
-        """One batch: first every hold goes back, then what lies above the holds is charged."""
+        """Settle a batch: release all holds first, then charge what exceeds them."""
         for hold, cost_nano in settlements:
             del self.open[hold.request_id]
             rest = hold.amount_nano - min(cost_nano, hold.amount_nano)
@@ -209,7 +209,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def the_books_add_up(self) -> None:
-        """Every transaction and all entries sum to 0, balances are their entries, held is holds."""
+        """Check that transactions sum to 0, and that balances and held amounts match their rows."""
         with self.database.reading() as connection:
             if not sa.inspect(connection).has_table("entries"):
                 return
@@ -219,7 +219,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def every_account_is_as_in_the_model(self) -> None:
-        """Wallets (never below 0), held, revenue, overspend and funding, each to the unit."""
+        """Compare wallet, held, revenue, overspend and funding with the model, to the unit."""
         for organization_id in ORGANIZATIONS:
             if not self.funded[organization_id]:
                 continue

@@ -198,7 +198,7 @@ def server_database(empty_place: Path | str) -> Iterator[Database]:
 
 
 def work(database: Database, task: Callable[[Ledger], Awaitable[_T]]) -> _T:
-    """What a task makes of a ledger on this database."""
+    """Run a task with a ledger on this database, and return its result."""
 
     async def run() -> _T:
         writer = Writer(database)

@@ -34,7 +34,7 @@ ORG = "org_1"
 
 
 class StoppedClock:
-    """Time that passes only when a test says so; somebody may set the clock beside."""
+    """Tell the time that a test sets; the wall clock can be set on its own."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
@@ -127,7 +127,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Databa
 
 @contextlib.contextmanager
 def locked(database: Database) -> Generator[None]:
-    """Another program works on the receipts, and does not end."""
+    """Lock the receipts, as another program that does not end."""
     with database.transaction() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("LOCK TABLE receipts IN EXCLUSIVE MODE")

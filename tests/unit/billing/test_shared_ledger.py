@@ -140,7 +140,7 @@ async def test_a_call_whose_commit_is_cut_is_held_and_billed_once(
 
 
 async def call_on(ledger: Ledger, name: str, ended: asyncio.Event) -> AsyncGenerator[str]:
-    """Calls one after the other, as the pipeline makes them; the ids of those that completed."""
+    """Call one after the other, as the pipeline does; return the ids of those that completed."""
     for number in itertools.count():
         if ended.is_set():
             return

@@ -50,8 +50,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Generator[Database]:
-    """A new installation: the process that makes the tables, and all that a first start asks, is
-    the one that serves."""
+    """Return the database of a new installation.
+
+    The process that creates the tables, with all queries of a first start, also serves.
+    """
     database = Database(tmp_path / "headgate.db")
     migration.prepare(database, METADATA)
     with database.transaction() as connection:
@@ -68,7 +70,7 @@ def shared(prepared_url: str) -> Generator[Database]:
 
 
 class Calls:
-    """Own-key and managed calls, settled in batches of every size."""
+    """Settle own-key and managed calls in batches of every size."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -100,7 +102,7 @@ class Calls:
 
 
 def ask_rare(connection: sa.Connection) -> None:
-    """Often enough that the driver of PostgreSQL prepares each."""
+    """Run rare queries often enough that the driver of PostgreSQL prepares each."""
     for number in range(6 * RARE):
         connection.exec_driver_sql(f"SELECT {number // 6} FROM receipts").first()
 
@@ -126,7 +128,7 @@ async def shared_calls(shared: Database) -> AsyncGenerator[Calls]:
 
 
 async def test_sqlite_parses_no_statement_of_a_call_twice_after_a_first_start(calls: Calls) -> None:
-    """SQLite asks its authorizer about every table that a statement touches, when it parses it."""
+    """Count parsed statements: SQLite calls its authorizer for each table when it parses one."""
     parsed: Counter[str] = Counter()
 
     def note(action: int, table: str | None, *_names: Any) -> int:

@@ -74,7 +74,7 @@ class HeldClock:
 
 
 class Shop:
-    """A catalog of two priced models and its price book, at a time that a test sets."""
+    """Hold a catalog of two priced models and its price list, at a time that a test sets."""
 
     def __init__(self, path: Path) -> None:
         self.clock = HeldClock()
@@ -113,7 +113,7 @@ class Shop:
             (catalog or self.catalog).reload(connection)
 
     def cost(self, model: str = "small", usage: Usage = MILLION, tier: str | None = None) -> Any:
-        """Dollars at the present time; the text of a missing price or rate."""
+        """Return the dollars at the present time; a text if a price or rate is missing."""
         price = self.catalog.price(model, self.clock.time)
         cost = None if price is None else price.cost(usage, tier)
         return None if cost is None else Decimal(cost) / 10**9
@@ -347,7 +347,7 @@ def test_receipts_are_recomputed_after_any_number_of_changes(shop: Shop) -> None
 
 
 def change_something(shop: Shop, draw: random.Random) -> None:
-    """One change of prices, as likely now as in the future, at times for a time already set."""
+    """Change a price, now or in the future, sometimes for a time that is set already."""
     model = draw.choice(["small", "large", "fresh", "*"])
     ahead = draw.choice([None, None, shop.clock.time + draw.uniform(1, 9 * 3_600), START + 5 * DAY])
     if ahead is not None and ahead < shop.clock.time:

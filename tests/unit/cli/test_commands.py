@@ -236,7 +236,7 @@ def test_stored_secret_is_referred_to_by_its_name_and_never_printed(data: Path) 
     assert run_json("secrets", "list") == []
     refused = run(*add, stdin="{{vault:mine}}")
     assert refused.exit_code == 1
-    assert "'mine', which is not there" in refused.output
+    assert "'mine', which does not exist" in refused.output
 
 
 def test_credential_is_tried_by_the_call_of_the_manifest(

@@ -38,7 +38,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Provider:
-    """Answers every call alike, and keeps what it was asked."""
+    """Answer every call alike, and record the requests."""
 
     def __init__(self, status: int, body: bytes, failure: EgressError | None = None) -> None:
         self.status = status

@@ -37,7 +37,7 @@ MINI = "gpt-5.4-mini"
 
 
 class WideModels:
-    """A catalog that knows every id but those that say so, each at its price."""
+    """Return a model and a price for every id, except for ids that begin with `unknown`."""
 
     providers = ("openai",)
 
@@ -54,7 +54,7 @@ class WideModels:
 
 
 class NamedCredentials(FakeCredentials):
-    """Opens every credential under the name it is asked for."""
+    """Resolve every credential under the name that is asked for."""
 
     def resolve(
         self,
@@ -70,7 +70,7 @@ class NamedCredentials(FakeCredentials):
 
 
 class ManagedModelHarness:
-    """A database with a platform credential of each of two names, and the managed models."""
+    """Hold a database with two platform credentials, and the managed models."""
 
     def __init__(self, path: Path | str) -> None:
         self.clock = ManualClock()

@@ -311,7 +311,7 @@ def test_mask_shows_public_prefix_and_end_of_long_secrets_only(secret: str, mask
 def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(
     harness: VaultHarness,
 ) -> None:
-    """Where the operator's own credentials may go is no exception for everybody."""
+    """Allow the operator's own addresses to the operator's own credentials only."""
     local = "http://127.0.0.1:11434/v1"
 
     def make(organization_id: str | None, source: str = "") -> CredentialRequest:

@@ -24,7 +24,7 @@ def harness(prepared_url: str) -> Iterator[SecretsHarness]:
 
 
 def change_at_once(harness: SecretsHarness, works: list[Callable[[sa.Connection], object]]) -> None:
-    """Each in a transaction of its own connection; raises what any of them raises."""
+    """Run each function in a transaction of its own connection; raise what any of them raises."""
 
     def run(work: Callable[[sa.Connection], object]) -> None:
         with harness.database.transaction() as connection:

@@ -27,7 +27,7 @@ from headgate.vault.model.keys import InvalidMasterKeyError
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data`, its backup and its key."""
+    """Return a folder with `data`, its backup and its key."""
     folder = tmp_path_factory.mktemp("made")
     settings = Settings(data=folder / "data")
     application = open_application(settings)
@@ -49,7 +49,7 @@ def fresh(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A backup of one's own."""
+    """Return a copy of the backup that the test may change."""
     shutil.copytree(made / "backup", tmp_path / "backup")
     return tmp_path / "backup"
 

@@ -20,7 +20,7 @@ GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 
 @pytest.fixture
 def served(tmp_path: Path) -> Generator[Settings]:
-    """The settings of a folder that a server has."""
+    """Return the settings of a data directory that a server used."""
     settings = Settings(data=tmp_path)
     open_application_for_command(settings, "headgate migrate").close()
     with directory_lock.hold(settings, directory_lock.SERVE):

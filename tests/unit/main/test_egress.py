@@ -37,7 +37,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def places() -> Generator[dict[str, Origin]]:
-    """Nobody listens at any of them, nor can: their ports are taken meanwhile."""
+    """Yield addresses where nobody listens; their ports are taken, so that nobody can."""
     with contextlib.ExitStack() as stack:
         taken = {name: stack.enter_context(socket.socket()) for name in PLACES}
         for each in taken.values():

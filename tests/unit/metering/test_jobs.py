@@ -53,7 +53,7 @@ async def writer(database: Database) -> AsyncGenerator[Writer]:
 
 
 def make_old(count: int, *, at: float = OLD, first: int = 0) -> list[Receipt]:
-    """Receipts a second apart."""
+    """Make receipts a second apart."""
     return [
         make_receipt(
             request_id=f"{first_id('req', at + number)}{number:020x}", created_at=at + number

@@ -20,7 +20,7 @@ MINI = "gpt-5.4-mini"
 
 
 class Measured:
-    """Receipts in a database, and what is measured of them."""
+    """Hold receipts in a database, and the latencies measured from them."""
 
     def __init__(self, path: Path | str) -> None:
         self.latencies = Latencies()

@@ -78,7 +78,7 @@ def connection(tmp_path: Path) -> Generator[sa.Connection]:
 
 
 def make_receipt(number: int, *, organization_id: str = "org_1") -> Receipt:
-    """The receipt of a call that was made in the given second."""
+    """Make the receipt of a call in the given second."""
     return msgspec.structs.replace(
         FULL,
         request_id=f"req_{number * 1000:012x}c09a0000002a",

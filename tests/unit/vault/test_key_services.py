@@ -79,7 +79,7 @@ def configure(services: KeyServices, provider: str, tmp_path: Path, **changes: A
 
 
 def start_first(settings: Settings, database: Database) -> LocalMasterKey:
-    """As the first start: nothing is known, so a key is made and remembered."""
+    """Create and store a master key, as the first start does."""
     source = build_source(settings)
     with database.reading() as connection:
         assert source.find(connection) is None
@@ -211,7 +211,7 @@ def test_database_under_another_key_says_which_settings_it_needs(
         key_store.set_master_key_state(
             connection, record.id, MasterKeyState.RETIRED, retired_at=1.0
         )
-    with pytest.raises(InvalidMasterKeyError, match="No master key of this database is in force"):
+    with pytest.raises(InvalidMasterKeyError, match="This database has no active master key"):
         start_again(configure(services, "transit", tmp_path), database)
 
 

@@ -45,7 +45,7 @@ from headgate.vault.store import keys as key_store
 from headgate.vault.store import rotations as rotation_store
 from tests.fakes.vault import FakeIntegration, VaultHarness
 
-SLICE_ROWS = 4
+PAGE_ROWS = 4
 """Of a slice, in these tests."""
 
 
@@ -53,7 +53,7 @@ SLICE_ROWS = 4
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VaultHarness]:
     monkeypatch.setattr(jobs, "PAUSE_SECONDS_MIN", 0.0)
     monkeypatch.setattr(jobs, "PAUSE_RATIO", 0)
-    monkeypatch.setattr(rotation, "SLICE_ROWS", SLICE_ROWS)
+    monkeypatch.setattr(rotation, "PAGE_ROWS", PAGE_ROWS)
     harness = VaultHarness(tmp_path / "headgate.db")
     yield harness
     harness.database.close()
@@ -61,7 +61,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VaultHa
 
 
 class Operator:
-    """A process of its own, with a master key of its own, on the same database."""
+    """Rotate as another process, with a master key of its own, on the same database."""
 
     def __init__(self, harness: VaultHarness, master_key: LocalMasterKey | None = None) -> None:
         self.harness = harness
@@ -96,7 +96,7 @@ def arm(text: str) -> None:
 
 
 def fill(harness: VaultHarness, count: int) -> dict[str, str]:
-    """Credentials of two organizations and the platform: the secret of each id."""
+    """Add credentials of two organizations and the platform; return the secret of each id."""
     owners = (harness.own, harness.other, None)
     secrets: dict[str, str] = {}
     for number in range(count):
@@ -107,7 +107,7 @@ def fill(harness: VaultHarness, count: int) -> dict[str, str]:
 
 
 def add(harness: VaultHarness, secret: str, **more: object) -> str:
-    """As `VaultHarness.add`, without loading everything again."""
+    """Add a credential as `VaultHarness.add`, without loading everything again."""
     reload, harness.reload = harness.reload, list
     try:
         return harness.add(secret, **more).id
@@ -215,7 +215,7 @@ def test_one_rotation_at_a_time(harness: VaultHarness) -> None:
         Operator(harness).master(LocalMasterKey(os.urandom(32)))
     arm("rotation_slice=sleep:0")
     assert (Operator(harness).keys(harness.own), Operator(harness).master(target)) == (0, 0)
-    with pytest.raises(RotationConflictError, match="was in force before"):
+    with pytest.raises(RotationConflictError, match="was used before"):
         Operator(harness, target).master(harness.master_key)
 
 

@@ -262,8 +262,8 @@ def test_refused_key_is_told_with_the_place_that_it_came_from(
         with pytest.raises(InvalidMasterKeyError, match=f"in {path} is not 32 bytes"):
             find_master_key(connection, text=None, path=path)
         missing = (
-            f"{path}2 is not there and HEADGATE_MASTER_KEY is not set, but this database holds "
-            "secrets sealed with it. Bring the key back; a new one could never open them.$"
+            f"{path}2 does not exist and HEADGATE_MASTER_KEY is not set, but this database holds "
+            "secrets sealed with it. Restore the key: a new one cannot open them.$"
         )
         with pytest.raises(InvalidMasterKeyError, match=missing):
             find_master_key(connection, text="", path=tmp_path / "master.key2")

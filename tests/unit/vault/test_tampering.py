@@ -45,7 +45,7 @@ def read_rows(
 
 
 def test_flipped_bits_of_fifty_blobs_open_nothing(harness: VaultHarness) -> None:
-    """Each blob has every seventh bit flipped, from a place of its own: together all places."""
+    """Flip every seventh bit of each blob, each time from another bit, so that all are covered."""
     for number in range(50):
         harness.add(f"sk-proj-0123456789abcdef{number:04}", name=str(number))
     rows, keys = read_rows(harness)

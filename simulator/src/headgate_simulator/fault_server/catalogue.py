@@ -23,7 +23,7 @@ SCRIPTS = {
 
 
 def find(spec: str) -> tuple[Script, dict[str, float]]:
-    """Return the script and its options of `U8.late,seconds=2`. Raises ValueError for an unknown
+    """Return the script and its options of `U8.late,seconds=2`. Raise `ValueError` for an unknown
     one.
     """
     name, *options = spec.split(",")

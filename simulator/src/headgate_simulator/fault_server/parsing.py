@@ -76,7 +76,7 @@ def _decode(data: bytes) -> dict[str, Any]:
 def find_fault(request: ReceivedRequest) -> tuple[Script, FaultRequest]:
     """Return the script to play: the first that the header, the model, the user or the path names.
 
-    Raises ValueError for an unknown fault.
+    Raise `ValueError` for an unknown fault.
     """
     script, options = catalogue.find(_find_spec(request))
     path = request.target.partition("?")[0]

@@ -44,7 +44,7 @@ class FaultServer:
         self.addresses: dict[str, str] = {}
 
     async def start(self, port: int) -> None:
-        """Listen; port 0 picks a free one. Raises `AddressInUseError`."""
+        """Listen; port 0 picks a free one. Raise `AddressInUseError`."""
         (listener, *_) = open_listeners(self._host, port, hint="--port")
         await self._listen(MAIN, listener)
         for place, tls in ((ELSEWHERE, None), (SELF_SIGNED, make_self_signed())):

@@ -157,7 +157,7 @@ class PriceName(msgspec.Struct, frozen=True):
 
 
 def parse_price_name(text: str) -> PriceName:
-    """Parse a `price_id`. Raises PriceNotFoundError if it is malformed."""
+    """Parse a `price_id`. Raise `PriceNotFoundError` if it is malformed."""
     found = _NAME.fullmatch(text)
     try:
         if found is not None:
@@ -175,7 +175,7 @@ def parse_price_name(text: str) -> PriceName:
 
 
 def parse_moment(text: str) -> int:
-    """Return the microseconds since 1970 of a day or an RFC 3339 time in UTC. Raises ValueError."""
+    """Return microseconds since 1970 of a day or an RFC 3339 time in UTC. Raise `ValueError`."""
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

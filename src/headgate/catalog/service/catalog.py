@@ -43,7 +43,7 @@ class Catalog:
     """Hold all integrations with their models and prices (`relay.ports.ModelCatalog`).
 
     A bare model id belongs to the first integration that has it, in the order of the manifests.
-    `reload` merges the prices that are stored in the database. Raises InvalidCatalogError for
+    `reload` merges the prices that are stored in the database. Raise `InvalidCatalogError` for
     manifests that contradict themselves or each other.
     """
 

@@ -97,7 +97,7 @@ class PriceService:
         by: Actor,
         source: str = OPERATOR,
     ) -> PriceEntry:
-        """Write a row that is in force from its time on. Raises InvalidPriceError.
+        """Write a row that is in force from its time on. Raise `InvalidPriceError`.
 
         A time in the past is rejected, since receipts name the prices that were in force then,
         unless the model never had a price.
@@ -171,7 +171,7 @@ class PriceService:
         """Return the price that a receipt's `price_id` names, as it was when the receipt was
         written.
 
-        Raises PriceNotFoundError.
+        Raise `PriceNotFoundError`.
         """
         name = parse_price_name(price_id)
         models = (name.model, EVERY_MODEL)

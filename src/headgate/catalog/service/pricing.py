@@ -25,7 +25,7 @@ def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
     """Return every price that the rows of one model ever add up to, newest first, with its start in
     unix seconds.
 
-    `entries` are the model's own rows and those of `EVERY_MODEL`. Raises ValueError for invalid
+    `entries` are the model's own rows and those of `EVERY_MODEL`. Raise `ValueError` for invalid
     rates.
     """
     own = [entry.effective_from for entry in entries if entry.model != EVERY_MODEL]
@@ -76,7 +76,7 @@ def select_current(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], Pr
 
 
 def to_nano_rates(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoRates:
-    """Return the rates in nano-dollars, including derived ones. Raises ValueError."""
+    """Return the rates in nano-dollars, including derived ones. Raise `ValueError`."""
     stated = entry.rates
     problem = find_invalid_rate(entry.currency, stated)
     if problem is not None:

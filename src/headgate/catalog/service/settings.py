@@ -51,7 +51,7 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Replace the map of shown and hidden models. Raises InvalidOrganizationSettingError."""
+        """Replace the map of shown and hidden models. Raise `InvalidOrganizationSettingError`."""
         if len(visibility) > HIDDEN_MAX:
             message = f"At most {HIDDEN_MAX} models can be named."
             raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
@@ -82,7 +82,7 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Set or clear the default model. Raises InvalidOrganizationSettingError.
+        """Set or clear the default model. Raise `InvalidOrganizationSettingError`.
 
         The caller checks that the credential belongs to the organization. A model id that the
         catalog does not know is accepted: it is sent to the provider unchanged.

@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def read_manifest(path: Path) -> IntegrationManifest:
-    """Read one manifest. Raises InvalidCatalogError."""
+    """Read one manifest. Raise `InvalidCatalogError`."""
     try:
         with path.open("rb") as file:
             return msgspec.convert(tomllib.load(file), IntegrationManifest)
@@ -24,7 +24,7 @@ def read_manifest(path: Path) -> IntegrationManifest:
 
 
 def read_manifests(folder: Path = DATA) -> list[IntegrationManifest]:
-    """Read every manifest of a folder, ordered by file name. Raises InvalidCatalogError."""
+    """Read every manifest of a folder, ordered by file name. Raise `InvalidCatalogError`."""
     if not folder.is_dir():
         raise InvalidCatalogError(f"{folder} is not a directory.")
     return [read_manifest(path) for path in sorted(folder.glob("*.toml"))]

@@ -67,8 +67,8 @@ def infer_material(
         )
         raise InvalidCredentialError(message, param="auth_type")
     if len(given) != 1:
-        said = "several secrets" if given else "no secret"
-        message = f"auth_data has {said}; it has exactly one of: {', '.join(AUTH_TYPE_OF_FIELD)}."
+        count = "several secrets" if given else "no secret"
+        message = f"auth_data has {count}; it has exactly one of: {', '.join(AUTH_TYPE_OF_FIELD)}."
         raise InvalidCredentialError(message, param="auth_data")
     [(field, secret)] = given.items()
     inferred = AUTH_TYPE_OF_FIELD[field]

@@ -47,12 +47,12 @@ class CapacityTracker:
         self._due[credential_id, model] = monotonic_seconds + OBSERVE_SECONDS
         if model is None:
             return
-        said = {
+        limits = {
             name: read_limit(value)
             for name, value in headers
             if name in (REQUESTS_HEADER, TOKENS_HEADER)
         }
-        requests, tokens = said.get(REQUESTS_HEADER), said.get(TOKENS_HEADER)
+        requests, tokens = limits.get(REQUESTS_HEADER), limits.get(TOKENS_HEADER)
         if (requests is not None or tokens is not None) and len(self._found) < CAPACITIES_MAX:
             self._found[credential_id, model] = Capacity(requests, tokens, self._clock.now())
 

@@ -164,7 +164,7 @@ class CredentialService:
         """
         note_change(connection)
         is_moved = self._find_address(record, request) != record.base_url
-        filters = msgspec.structs.replace(
+        replacement = msgspec.structs.replace(
             request,
             organization_id=record.organization_id,
             integration=record.integration,
@@ -174,15 +174,17 @@ class CredentialService:
             source=request.source if is_moved else record.source,
             expires_at=None,
         )
-        fresh, sealed = self._seal(connection, filters, record.id, seals=record.seal_number, by=by)
+        fresh, sealed = self._seal(
+            connection, replacement, record.id, seals=record.seal_number, by=by
+        )
         values = {name: getattr(fresh, name) for name in FIELDS_OF_SECRET}
         changed = msgspec.structs.replace(
             record, **values, updated_at=fresh.updated_at, version=record.version + 1
         )
         stored = {**values, "updated_at": changed.updated_at, "version": changed.version}
         credential_store.update_credential(connection, record.id, {**stored, "sealed": sealed})
-        told = {"base_url": changed.base_url}
-        self._record(connection, by, "credential.replaced", record, told)
+        changes = {"base_url": changed.base_url}
+        self._record(connection, by, "credential.replaced", record, changes)
         return changed
 
     def make_default(
@@ -216,8 +218,8 @@ class CredentialService:
         *,
         by: Actor,
     ) -> None:
-        told = {"is_valid": result.is_valid, "status": result.status}
-        self._record(connection, by, "credential.tested", record, told)
+        fields = {"is_valid": result.is_valid, "status": result.status}
+        self._record(connection, by, "credential.tested", record, fields)
 
     def prepare(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
@@ -252,14 +254,14 @@ class CredentialService:
         ]
         before = next((record for record in own if record.source == ENVIRONMENT_NAME), None)
         others = any(record.is_default for record in own if record is not before)
-        filters = msgspec.structs.replace(
+        request = msgspec.structs.replace(
             request, name=ENVIRONMENT_NAME, is_default=not others, source=ENVIRONMENT_NAME
         )
         if before is None:
-            return self.add(connection, filters, by=SYSTEM)
+            return self.add(connection, request, by=SYSTEM)
         if self._is_same(connection, before, request):
             return before
-        record = self.replace_secret(connection, before, filters, by=SYSTEM)
+        record = self.replace_secret(connection, before, request, by=SYSTEM)
         if others or before.is_default:
             return record
         values = {"is_default": True}

@@ -31,7 +31,7 @@ MANAGED_MODELS_MAX = 1_000
 
 
 class ManagedModelService:
-    """Manage the models that the platform sells; the catalog tells which ones have a price."""
+    """Manage the models that the platform sells; the catalog has their prices."""
 
     def __init__(
         self, *, models: ModelCatalog, audit: AuditLog, clock: Clock, ids: IdGenerator
@@ -87,8 +87,8 @@ class ManagedModelService:
         if managed.is_default:
             managed_store.clear_managed_default(connection)
         managed_store.insert_managed_model(connection, managed)
-        shown = {name: getattr(managed, name) for name in ("model_id", "credential_id", "wire_id")}
-        self._note(connection, by, "managed_model.attached", managed.id, shown)
+        fields = {name: getattr(managed, name) for name in ("model_id", "credential_id", "wire_id")}
+        self._note(connection, by, "managed_model.attached", managed.id, fields)
         return managed
 
     def change(
@@ -134,8 +134,8 @@ class ManagedModelService:
             message = f"{managed.model_id!r} replaces {', '.join(replaced)}; change that first."
             raise ManagedModelConflictError(message)
         managed_store.delete_managed_model(connection, managed.id)
-        shown = {"model_id": managed.model_id, "credential_id": managed.credential_id}
-        self._note(connection, by, "managed_model.detached", managed.id, shown)
+        fields = {"model_id": managed.model_id, "credential_id": managed.credential_id}
+        self._note(connection, by, "managed_model.detached", managed.id, fields)
 
     def _read_change(
         self, connection: sa.Connection, managed: ManagedModel, change: ManagedModelChange
@@ -174,7 +174,7 @@ class ManagedModelService:
             named = model_id if not wire_id else f"{model_id!r} or {wire_id!r}"
             message = (
                 f"The catalog has no {integration} model {named} with a price per token and a "
-                "known window, so calls to it cannot be paid in credits."
+                "known context window, so calls to it cannot be paid in credits."
             )
             raise InvalidManagedModelError(message, param="model_id")
 
@@ -188,8 +188,8 @@ class ManagedModelService:
         for managed in known.values():
             if find_serving_model(managed, known) is None:
                 message = (
-                    f"The replacements of {managed.model_id!r} form a circle, or are more "
-                    f"than {CHAIN_MAX} in a row."
+                    f"The replacements of {managed.model_id!r} form a circle, or a chain of more "
+                    f"than {CHAIN_MAX} models."
                 )
                 raise InvalidManagedModelError(message, param="replacement_id")
 

@@ -146,8 +146,8 @@ def end_state(state: CallState, made: CredentialTestOutcome) -> None:
     state.was_sent = is_answer
     state.outcome = "completed" if is_answer else "upstream_error"
     if not made.result.is_valid or not is_answer:
-        untold = "provider_error" if made.result.is_valid is None else "credential_invalid"
-        state.error_code = state.parsed_usage.error_code or untold
+        default = "provider_error" if made.result.is_valid is None else "credential_invalid"
+        state.error_code = state.parsed_usage.error_code or default
 
 
 def close_state(state: CallState, models: ModelCatalog, clock: Clock) -> Receipt:

@@ -60,7 +60,7 @@ NOT_FOUND = 404
 
 class CredentialTestResult(msgspec.Struct, frozen=True):
     """Hold the verdict on a credential. `status` is 0 if the provider did not answer. `is_valid` is
-    False if the provider rejects the key, and None if its answer does not tell."""
+    False if the provider rejects the key, and None if its answer does not show it."""
 
     is_valid: bool | None
     message: str
@@ -117,8 +117,8 @@ async def _send(
         response = await client.send(request)
         body = await response.read(ANSWER_BYTES_MAX)
     except EgressError as error:
-        said = f"{credential.origin} did not answer: {error}"
-        return CredentialTestOutcome(CredentialTestResult(None, said, 0), error=error)
+        message = f"{credential.origin} did not answer: {error}"
+        return CredentialTestOutcome(CredentialTestResult(None, message, 0), error=error)
     return CredentialTestOutcome(_judge(credential, call, response.status, body=body), body)
 
 
@@ -164,7 +164,7 @@ def _judge(
 VERDICT_TEXTS = {
     False: "answered %d",
     True: "accepts the key, but answered the test call with %d",
-    None: "answered %d, which does not tell whether the key is valid",
+    None: "answered %d, which does not show whether the key is valid",
 }
 
 

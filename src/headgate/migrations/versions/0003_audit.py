@@ -12,7 +12,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the log and its head."""
+    """Add the log, and the table that has its last number and hash."""
     op.create_table(
         "audit",
         sa.Column("number", sa.BigInteger, nullable=False, autoincrement=False),
@@ -44,6 +44,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them; what was logged is lost."""
+    """Drop both, with all entries."""
     op.drop_table("audit_heads")
     op.drop_table("audit")

@@ -12,7 +12,7 @@ TABLES = ("invitations", "sessions", "identities", "memberships", "people")
 
 
 def upgrade() -> None:
-    """Organizations can be suspended, projects archived; both count their changes. People come."""
+    """Add columns that suspend organizations and archive projects, and the tables of people."""
     op.add_column("organizations", sa.Column("suspended_at", sa.Double))
     op.add_column("organizations", version())
     op.add_column("projects", sa.Column("archived_at", sa.Double))
@@ -34,32 +34,29 @@ def downgrade() -> None:
 
 
 def version() -> sa.Column[int]:
-    """How often a row was changed."""
+    """Return a column that counts the changes of a row."""
     return sa.Column("version", sa.Integer, nullable=False, server_default="1")
 
 
 def text(name: str) -> sa.Column[str]:
-    """A text that is always there."""
     return sa.Column(name, sa.Text, nullable=False)
 
 
 def time(name: str, *, always: bool = True) -> sa.Column[float]:
-    """Unix seconds."""
+    """Return a column of Unix seconds."""
     return sa.Column(name, sa.Double, nullable=not always)
 
 
 def digest() -> sa.Column[bytes]:
-    """The SHA-256 of a token."""
+    """Return the column of a token's SHA-256."""
     return sa.Column("digest", sa.LargeBinary(32), nullable=False)
 
 
 def key(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
-    """A reference to another table."""
     return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=f"fk_{table}_{column}")
 
 
 def create_people() -> None:
-    """Who signs in."""
     op.create_table(
         "people",
         text("id"),
@@ -77,7 +74,6 @@ def create_people() -> None:
 
 
 def create_memberships() -> None:
-    """What they are in an organization."""
     op.create_table(
         "memberships",
         text("organization_id"),
@@ -93,7 +89,6 @@ def create_memberships() -> None:
 
 
 def create_identities() -> None:
-    """By what other issuers know them."""
     op.create_table(
         "identities",
         text("issuer"),
@@ -107,7 +102,6 @@ def create_identities() -> None:
 
 
 def create_sessions() -> None:
-    """Who is signed in."""
     op.create_table(
         "sessions",
         text("id"),
@@ -127,7 +121,6 @@ def create_sessions() -> None:
 
 
 def create_invitations() -> None:
-    """Links by which somebody becomes a member."""
     op.create_table(
         "invitations",
         text("id"),

@@ -10,7 +10,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Old keys have none of it; what they may do stays as it is."""
+    """Add the columns; existing keys keep their permissions."""
     for column in columns():
         op.add_column("keys", column)
     op.create_index("ix_keys_listing", "keys", ["organization_id", "created_at", "id"])
@@ -18,7 +18,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns; what they limited is not limited any more."""
+    """Drop the columns, and with them the limits that they stored."""
     op.drop_index("ix_keys_changed_at_revision", "keys")
     op.drop_index("ix_keys_listing", "keys")
     for column in reversed(columns()):
@@ -26,7 +26,6 @@ def downgrade() -> None:
 
 
 def columns() -> list[sa.Column[object]]:
-    """The new ones."""
     return [
         *(
             sa.Column(name, sa.JSON, nullable=False, server_default="[]")

@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def upgrade() -> None:
-    """Names need not be unique any more; what a start made is known by its source instead."""
+    """Allow equal names; identify what a start created by its `source` instead."""
     op.drop_index("uq_credentials_name", "credentials")
     for column in (
         sa.Column("description", sa.Text),
@@ -47,7 +47,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them. Of credentials of the same name all but the newest are renamed by their ids."""
+    """Drop them. Credentials with equal names are renamed by their ids, except for the newest."""
     op.drop_table("discovered_capacity")
     op.drop_table("secrets")
     for column in COLUMNS:
@@ -69,7 +69,6 @@ def downgrade() -> None:
 
 
 def create_secrets() -> None:
-    """Values that credentials refer to by name."""
     op.create_table(
         "secrets",
         sa.Column("id", sa.Text, nullable=False),

@@ -12,7 +12,7 @@ ZERO = sa.text("0")
 
 
 def upgrade() -> None:
-    """Add the columns, with what older rows mean as their defaults, and the rotations."""
+    """Add columns whose defaults describe older rows, and the table of rotations."""
     op.add_column(
         "master_keys", sa.Column("provider", sa.Text, nullable=False, server_default="local")
     )
@@ -60,7 +60,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them. What was sealed since does not open in the version before."""
+    """Drop them. The version before cannot open what was sealed since."""
     op.drop_table("rotations")
     op.drop_index("ix_credentials_key_id", "credentials")
     op.drop_column("credentials", "seal_number")

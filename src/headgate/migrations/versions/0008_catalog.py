@@ -12,7 +12,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add the stored rows of the price book, and the settings."""
+    """Add the stored rows of the price list, and the settings."""
     op.create_table(
         "prices",
         sa.Column("number", sa.BigInteger, nullable=False, autoincrement=False),
@@ -43,6 +43,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both; receipts under prices that were set here cannot be recomputed any more."""
+    """Drop both. Receipts under prices that were set here cannot be recomputed any more."""
     op.drop_table("catalog_settings")
     op.drop_table("prices")

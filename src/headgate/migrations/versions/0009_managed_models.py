@@ -10,7 +10,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Add the table, empty: until it has rows, any managed credential serves any model."""
+    """Add the empty table. While it is empty, any managed credential serves any model."""
     op.create_table(
         "managed_models",
         sa.Column("id", sa.Text, nullable=False),
@@ -43,5 +43,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it: any managed credential serves any model again."""
+    """Drop the table, so that any managed credential serves any model again."""
     op.drop_table("managed_models")

@@ -10,7 +10,6 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Add them."""
     op.create_table(
         "repetitions",
         sa.Column("claim", sa.LargeBinary(32), nullable=False),
@@ -23,5 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
     op.drop_table("repetitions")

@@ -10,11 +10,10 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    """Add the column; older versions neither read nor write it, and always ask."""
+    """Add the column. Older versions neither read nor write it, and always ask."""
     column = sa.Column("stream_usage", sa.Text, nullable=False, server_default=sa.text("'ask'"))
     op.add_column("credentials", column)
 
 
 def downgrade() -> None:
-    """Drop it."""
     op.drop_column("credentials", "stream_usage")

@@ -12,12 +12,11 @@ NAMES = ("first_byte_seconds", "idle_seconds", "total_seconds")
 
 
 def upgrade() -> None:
-    """Add the columns; older versions neither read nor write them, and keep the settings'."""
+    """Add the columns. Older versions neither read nor write them, and use the settings."""
     for name in NAMES:
         op.add_column("credentials", sa.Column(name, sa.Double))
 
 
 def downgrade() -> None:
-    """Drop them."""
     for name in NAMES:
         op.drop_column("credentials", name)

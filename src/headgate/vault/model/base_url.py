@@ -31,8 +31,8 @@ class InvalidCredentialError(HeadgateError):
 def parse_base_url(text: str) -> tuple[Origin, bytes]:
     """Return origin and path, without a trailing slash. Raise `InvalidCredentialError`.
 
-    URLs that two parsers could read differently are rejected: the egress guard checks one reading,
-    the provider's address is another.
+    URLs that two parsers could read differently are rejected, so that the checked address is the
+    one that is called.
     """
     message = (
         "A base URL must be http(s)://host[:port][/path], without user, query or fragment, "
@@ -51,10 +51,8 @@ def parse_base_url(text: str) -> tuple[Origin, bytes]:
     if not (plain and parts.scheme in _DEFAULT_PORTS and port != 0 and not dotted):
         raise InvalidCredentialError(message, param="base_url")
     written = f"[{host}]" if ":" in host else host
-    if parts.netloc.lower() not in (
-        written,
-        f"{written}:{port}",
-    ):  # only spellings that all parsers read alike
+    # Only spellings that all parsers read alike.
+    if parts.netloc.lower() not in (written, f"{written}:{port}"):
         raise InvalidCredentialError(message, param="base_url")
     if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
         raise InvalidCredentialError(message, param="base_url")

@@ -43,7 +43,7 @@ from headgate.vault.store import keys as key_store
 from headgate.vault.store import revision, sealed_rows
 from headgate.vault.store import rotations as rotation_store
 
-SLICE_ROWS = 50
+PAGE_ROWS = 50
 
 
 class StagedPage(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ class Rotations:
         )
 
     @staticmethod
-    def is_in_force(connection: sa.Connection, target: MasterKey) -> bool:
+    def is_active(connection: sa.Connection, target: MasterKey) -> bool:
         return target.id in key_store.select_active_master_keys(connection)
 
     def begin_master(
@@ -127,14 +127,14 @@ class Rotations:
                 return running
             raise RotationConflictError(
                 f"A rotation to the master key {running.scope} has begun, and this is {target.id}. "
-                "End it with the command that began it, or take it back with --abandon."
+                "Continue it with the command that began it, or cancel it with --abandon."
             )
         known = key_store.select_master_keys(connection).get(target.id)
         if known is not None and known.state is MasterKeyState.ACTIVE:
             return None
         if known is not None:
             raise RotationConflictError(
-                f"The master key {target.id} was in force before; a new one is wanted."
+                f"The master key {target.id} was used before; give a new one."
             )
         now = self._clock.now()
         store_master_key(connection, target, now=now, state=MasterKeyState.PENDING)
@@ -143,7 +143,7 @@ class Rotations:
 
     def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> StagedPage:
         """Wrap the next page of organization keys under the target. Only read the database."""
-        found = rotation_store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
+        found = rotation_store.select_unstaged_keys(connection, after=after, limit=PAGE_ROWS)
         pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
         for record in found:
             with contextlib.suppress(BrokenSealError):
@@ -173,9 +173,7 @@ class Rotations:
                 connection, key_id, MasterKeyState.RETIRED, retired_at=now
             )
         failed, after = 0, ""
-        while rest := rotation_store.select_unstaged_keys(
-            connection, after=after, limit=SLICE_ROWS
-        ):
+        while rest := rotation_store.select_unstaged_keys(connection, after=after, limit=PAGE_ROWS):
             after = rest[-1].id
             for record in rest:
                 try:
@@ -195,7 +193,7 @@ class Rotations:
         """Cancel the running rotation of the master key. Raise `RotationConflictError`."""
         running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is None:
-            raise RotationConflictError("No rotation of the master key is under way.")
+            raise RotationConflictError("No rotation of the master key is running.")
         rotation_store.drop_staged_keys(connection)
         key_store.delete_master_key(connection, running.scope)
         now = self._clock.now()
@@ -243,7 +241,7 @@ class Rotations:
     ) -> ResealedPage:
         """Seal the next page of a table again under the successor. Only read the database."""
         found = sealed_rows.select_sealed(
-            connection, table, key_id=retired.id, after=after, limit=SLICE_ROWS
+            connection, table, key_id=retired.id, after=after, limit=PAGE_ROWS
         )
         new_id, new = successor
         changes: list[tuple[Row, dict[str, object]]] = []

@@ -136,8 +136,8 @@ class Sealer:
     ) -> tuple[str, SecretKey]:
         if key_store.lock_master_key(connection, self.master_key.id) is not MasterKeyState.ACTIVE:
             raise MasterKeyReplacedError(
-                "Another master key was brought in, and this process does not have it, so it can "
-                "make no new keys. Restart it with the new one."
+                "Another process replaced the master key, so this one creates no keys. Restart it "
+                "with the new one."
             )
         key = SecretKey.generate()
         record = OrganizationKeyRecord(

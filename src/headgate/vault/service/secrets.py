@@ -44,9 +44,8 @@ class SecretService:
         origin = _read_origin(request.base_url)
         now = self._clock.now()
         place = (request.organization_id, request.project_id)
-        revision.note_change(
-            connection
-        )  # first: concurrent writers wait here, and then read this change
+        # First: concurrent writers wait here, and then read this change.
+        revision.note_change(connection)
         before = secret_store.find_secret(connection, *place, name=name)
         record_id = self._ids.make("sec") if before is None else before[0].id
         changes = {
@@ -181,7 +180,7 @@ def check_destination(record: SecretRecord, integration_base_url: str, origin: O
 
 
 def explain_missing(name: str) -> str:
-    return f"it refers to the secret {name!r}, which is not there"
+    return f"it refers to the secret {name!r}, which does not exist"
 
 
 def _read_origin(base_url: str | None) -> str:

@@ -21,7 +21,7 @@ from headgate.vault.service.master_key.key_service import (
 from headgate.vault.service.master_key.signing import Signer
 
 OpenSender = Callable[..., Send]
-"""Returns a function that sends requests to the given origins, and to no others."""
+"""Return a function that sends requests to the given origins, and to no others."""
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _ARN = re.compile(r"arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]+")
 _RESOURCE = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s?#]+")

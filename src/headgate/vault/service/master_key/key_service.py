@@ -39,11 +39,11 @@ class KeyServiceResponse(msgspec.Struct, frozen=True):
 
 
 Send = Callable[[Request], KeyServiceResponse]
-"""Sends one request and waits for the whole answer. Raises `EgressError`."""
+"""Send one request and wait for the whole answer. Raise `EgressError`."""
 
 
 class KeyServiceEndpoint(msgspec.Struct, frozen=True):
-    """Describe a key service: name, address and timeout. `hint` tells what to check on failure."""
+    """Describe a key service: name, address and timeout. `hint` says what to check on failure."""
 
     name: str
     origin: Origin
@@ -99,7 +99,7 @@ class RemoteSource:
         record = self._choose(known, MasterKeyState.ACTIVE)
         if record is None:
             raise InvalidMasterKeyError(
-                f"{self._service.key_name} of {self.provider} keeps no master key of this "
+                f"{self._service.key_name} of {self.provider} wraps no master key of this "
                 f"database. {describe_active(known)} To move it: headgate vault rotate-master"
             )
         return self._open(record, known)
@@ -172,8 +172,8 @@ def call_key_service(
         answer = None
     if reply.status == 200:
         return answer
-    said = find_text(answer, code)
-    own = f", {said}" if _CODE.fullmatch(said) else ""
+    error_code = find_text(answer, code)
+    own = f", {error_code}" if _CODE.fullmatch(error_code) else ""
     raise KeyServiceUnavailableError(
         f"{endpoint} refuses (status {reply.status}{own}). {endpoint.hint}"
     )

@@ -20,7 +20,7 @@ from headgate.vault.service.master_key.source import describe_active, explain_mi
 
 VARIABLE = "HEADGATE_MASTER_KEY"
 DISTINCT_BYTES_MIN = 16
-"""Fewer distinct values among 32 random bytes occur once in 10^14 keys."""
+"""Among 32 random bytes, fewer distinct values occur once in 10^14 keys."""
 _HELP = "Make one with: openssl rand -base64 32"
 
 
@@ -103,9 +103,9 @@ class LocalSource:
         if not any(record.provider == LOCAL for record in known.values() if is_active(record)):
             return describe_active(known)
         return (
-            f"The master key is missing: {self._path} is not there and {VARIABLE} is not set, "
-            "but this database holds secrets sealed with it. Bring the key back; "
-            "a new one could never open them."
+            f"The master key is missing: {self._path} does not exist and {VARIABLE} is not set, "
+            "but this database holds secrets sealed with it. Restore the key: "
+            "a new one cannot open them."
         )
 
 

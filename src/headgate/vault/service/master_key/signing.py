@@ -50,11 +50,11 @@ def _sign(
     scope = f"{day}/{signer.region}/{signer.service}/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     signature = _mac(derive_key(signer, day), f"{ALGORITHM}\n{stamp}\n{scope}\n{digest}").hex()
-    told = (
+    authorization = (
         f"{ALGORITHM} Credential={signer.access_key_id}/{scope}, "
         f"SignedHeaders={names}, Signature={signature}"
     )
-    return [*headers, (b"authorization", told.encode())]
+    return [*headers, (b"authorization", authorization.encode())]
 
 
 def derive_key(signer: Signer, day: str) -> bytes:

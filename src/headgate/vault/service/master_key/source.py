@@ -57,8 +57,8 @@ def explain_mismatch(
         )
     if record.state is MasterKeyState.PENDING:
         return (
-            f"The master key in {source} is to come next, but its rotation has not ended. Give the "
-            "present key, and run `headgate vault rotate-master` once more as it was run."
+            f"The master key in {source} is the next one, and its rotation has not ended. Give the "
+            "present key, and run `headgate vault rotate-master` again with the same options."
         )
     return None
 
@@ -66,11 +66,11 @@ def explain_mismatch(
 def describe_active(known: Mapping[str, MasterKeyRecord]) -> str:
     record = next((each for each in reversed([*known.values()]) if is_active(each)), None)
     if record is None:
-        return "No master key of this database is in force; restore a backup."
+        return "This database has no active master key; restore a backup."
     if record.provider == LOCAL:
-        return f"This database is under the master key {record.id}: give that one."
+        return f"This database needs the master key {record.id}: give that one."
     return (
-        f"This database is under the master key {record.id}, which {record.provider} keeps by "
+        f"This database needs the master key {record.id}, which {record.provider} wraps with "
         f"{record.key_name}: set HEADGATE_MASTER_KEY_PROVIDER={record.provider} and "
         f"HEADGATE_MASTER_KEY_NAME={record.key_name}."
     )
