@@ -20,7 +20,7 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -38,6 +38,14 @@ from headgate.kit.idempotency import IdempotencyClaim
 Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
 Result = TypeVar("Result")
+
+
+class Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+VersionedT = TypeVar("VersionedT", bound=Versioned)
 
 Handler = Callable[[Any], Awaitable[Any]]
 ANY_VERSION = "*"
@@ -132,13 +140,14 @@ class RequestContext(Generic[Query, Body]):
 
         return await self.write(make_once)
 
-    def check_version(self, version: int) -> None:
-        """Raise `OutdatedVersionError` if `If-Match` names another version than the stored one."""
+    def check_version(self, stored: VersionedT) -> VersionedT:
+        """Return the object. Raise `OutdatedVersionError` if `If-Match` names another version."""
         version_named = parse_if_match(self.request)
-        if version_named is not None and version_named != version:
+        if version_named is not None and version_named != stored.version:
             raise OutdatedVersionError(
-                f"The object was changed and is at version {version} now. Read it again."
+                f"The object was changed and is at version {stored.version} now. Read it again."
             )
+        return stored
 
 
 def parse_if_match(request: Request) -> int | None:

@@ -72,11 +72,11 @@ class Ledger:
         # answer was completed. A settlement completes an answer and is flushed, and so is every
         # hold written before it.
         self._hold_queue = writer.create_queue(
-            self._hold_all, durable=False, lock_name=_payer_of_hold
+            self._hold_all, durable=False, lock_name=lambda hold: hold.organization_id
         )
         self._receipt_queue = writer.create_queue(self._record_receipts, durable=False)
         self._settlement_queue = writer.create_queue(
-            self._record_settled, durable=True, lock_name=_payer_of_settled
+            self._record_settled, durable=True, lock_name=lambda settled: settled[1].organization_id
         )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
         # Leases expire by the monotonic clock, so that a change of the system time ends none.
@@ -275,14 +275,6 @@ async def _find_error(work: Awaitable[None]) -> Exception | None:
     except Exception as error:  # noqa: BLE001
         return error
     return None
-
-
-def _payer_of_hold(hold: Hold) -> str:
-    return hold.organization_id
-
-
-def _payer_of_settled(settled: Settled) -> str:
-    return settled[1].organization_id
 
 
 def _debit_wallet(connection: sa.Connection, hold: Hold) -> InsufficientFundsError | None:

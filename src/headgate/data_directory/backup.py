@@ -287,7 +287,8 @@ def restore(
             message = f"{path} has other tables or rows than its manifest says. Use another backup."
             raise DamagedBackupError(message)
         target = (settings.data / DATABASE_FILE).resolve()
-        if _is_taken(target) and not replace:
+        is_taken = any(each.exists() and each.stat().st_size > 0 for each in _list_files(target))
+        if is_taken and not replace:
             raise BackupNotAllowedError(
                 f"There is a database {target} already. Add --replace to move it aside, or "
                 "choose another directory with --data."
@@ -361,10 +362,6 @@ def _choose_key(
     if read_master_key(present) != material:
         raise BackupNotAllowedError(f"{present} is another master key; move it away first.")
     return None, False
-
-
-def _is_taken(target: Path) -> bool:
-    return any(each.exists() and each.stat().st_size > 0 for each in _list_files(target))
 
 
 def _list_files(target: Path) -> list[Path]:

@@ -53,12 +53,10 @@ def _search(event: bytes) -> bytes:
         return event
     try:
         found = json_members.find(data)
-        has_null = any(each.name == "usage" and _is_null(data, each) for each in found)
+        has_null = any(
+            each.name == "usage" and data[each.value_start : each.end] == b"null" for each in found
+        )
         cut = json_members.cut(data, "usage") if has_null else data
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return event
     return event[:at] + cut + event[at + len(data) :]
-
-
-def _is_null(data: bytes, member: json_members.JsonMember) -> bool:
-    return data[member.value_start : member.end] == b"null"

@@ -144,7 +144,7 @@ def build_pipelines(
 ) -> Pipelines:
     """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = application.clock, application.catalog
-    refusals, timeouts = UsageRefusals(), build_timeouts(settings)
+    refusals, timeouts = UsageRefusals(), msgspec.convert(settings, Timeouts, from_attributes=True)
     upstream = Upstream(
         client,
         policy=build_retry_policy(settings),
@@ -233,11 +233,6 @@ def build_traffic(settings: Settings, application: Application) -> Traffic:
     )
 
 
-def build_timeouts(settings: Settings) -> Timeouts:
-    """Build the deadlines of calls whose model and credential set none."""
-    return msgspec.convert(settings, Timeouts, from_attributes=True)
-
-
 def build_retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(
         retries_max=settings.retries_max,
@@ -268,7 +263,7 @@ def build_handler_limits(settings: Settings) -> HandlerLimits:
 def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
     return Edge(
         handler,
-        build_edge_limits(settings),
+        msgspec.convert(settings, EdgeLimits, from_attributes=True),
         hosts=HostAllowlist(settings.allowed_hosts, is_public=is_public_host(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),
         cors=build_cors(settings),
@@ -283,7 +278,3 @@ def build_cors(settings: Settings) -> CorsPolicy | None:
 def build_trusted_proxies(settings: Settings) -> Networks:
     """Parse the networks of proxies that are trusted. Raise `InvalidTrustedProxiesError`."""
     return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
-
-
-def build_edge_limits(settings: Settings) -> EdgeLimits:
-    return msgspec.convert(settings, EdgeLimits, from_attributes=True)

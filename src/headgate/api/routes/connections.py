@@ -137,8 +137,7 @@ async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) ->
     context.principal.check_organization_wide()
 
     def update(connection: sa.Connection) -> ConnectionResponse:
-        record = find(context, connection)
-        context.check_version(record.version)
+        record = context.check_version(find(context, connection))
         with rename_params(PARAMS):
             record = change(context, connection, record)
         return to_connection_responses(context, connection, [record])[0]
@@ -154,8 +153,7 @@ async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
-        record = find(context, connection)
-        context.check_version(record.version)
+        record = context.check_version(find(context, connection))
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)

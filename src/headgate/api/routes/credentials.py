@@ -209,8 +209,7 @@ async def update_credential(context: RequestContext[Empty, CredentialUpdate]) ->
     )
 
     def update(connection: sa.Connection) -> CredentialRecord:
-        record = find(context, connection)
-        context.check_version(record.version)
+        record = context.check_version(find(context, connection))
         with rename_params(PARAMS):
             return context.services.credentials.update(connection, record, change, by=context.actor)
 
@@ -227,8 +226,7 @@ async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
-        record = find(context, connection)
-        context.check_version(record.version)
+        record = context.check_version(find(context, connection))
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)

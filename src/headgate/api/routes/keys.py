@@ -117,8 +117,7 @@ async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
     made active again, and a management key cannot grant more than it is allowed itself."""
 
     def change(connection: sa.Connection) -> Key:
-        key = find(context, connection)
-        context.check_version(key.version)
+        key = context.check_version(find(context, connection))
         given = msgspec.structs.asdict(context.body)
         changes = {name: value for name, value in given.items() if value is not UNSET}
         enabled: bool | None = changes.pop("enabled", None)
@@ -141,8 +140,7 @@ async def revoke_key(context: RequestContext[Empty, Empty]) -> None:
     with the state `revoked`."""
 
     def revoke(connection: sa.Connection) -> None:
-        key = find(context, connection)
-        context.check_version(key.version)
+        key = context.check_version(find(context, connection))
         context.services.keys.revoke(connection, key.id, by=context.actor)
 
     await context.write(revoke)
@@ -162,8 +160,7 @@ async def rotate_key(context: RequestContext[Empty, KeyRotationRequest]) -> Issu
     key. A token that was still valid from an earlier rotation ends."""
 
     def rotate(connection: sa.Connection) -> IssuedKeyResponse:
-        key = find(context, connection)
-        context.check_version(key.version)
+        key = context.check_version(find(context, connection))
         issued = context.services.keys.rotate(
             connection,
             key,
@@ -187,8 +184,7 @@ async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyRes
     changes if there is no previous token."""
 
     def end(connection: sa.Connection) -> Key:
-        key = find(context, connection)
-        context.check_version(key.version)
+        key = context.check_version(find(context, connection))
         return context.services.keys.end_overlap(connection, key, by=context.actor)
 
     key = await context.write(end)

@@ -91,7 +91,7 @@ async def put_llm_model_visibility(
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        context.check_version(read_settings(context, connection).version)
+        context.check_version(read_settings(context, connection))
         return context.services.catalog_settings.set_model_visibility(
             connection, context.organization_id, context.body.llm_model_visibility, by=context.actor
         )
@@ -130,7 +130,7 @@ async def put_composer_llm(
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        context.check_version(read_settings(context, connection).version)
+        context.check_version(read_settings(context, connection))
         check_credential(context, connection, context.body.composer_llm)
         return context.services.catalog_settings.choose_default(
             connection, context.organization_id, context.body.composer_llm, by=context.actor

@@ -103,8 +103,7 @@ async def update_managed_model(
     wanted = ManagedModelChange(**fields)
 
     def change(connection: sa.Connection) -> ManagedModel:
-        managed = find(context, connection)
-        context.check_version(managed.version)
+        managed = context.check_version(find(context, connection))
         return context.services.managed_models.change(connection, managed, wanted, by=context.actor)
 
     return to_managed_model_response(await context.write(change))
@@ -115,8 +114,7 @@ async def detach_managed_model(context: RequestContext[Empty, Empty]) -> None:
     """Stop selling calls to a model. The answer is 409 while the model replaces another one."""
 
     def detach(connection: sa.Connection) -> None:
-        managed = find(context, connection)
-        context.check_version(managed.version)
+        managed = context.check_version(find(context, connection))
         context.services.managed_models.detach(connection, managed, by=context.actor)
 
     await context.write(detach)

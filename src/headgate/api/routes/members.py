@@ -54,8 +54,7 @@ async def update_member(context: RequestContext[Empty, MemberUpdate]) -> MemberR
     context.principal.check_organization_wide()
 
     def change(connection: sa.Connection) -> Member:
-        member = find(context, connection)
-        context.check_version(member.version)
+        member = context.check_version(find(context, connection))
         return context.services.members.change_role(
             connection,
             context.organization_id,
@@ -75,8 +74,7 @@ async def remove_member(context: RequestContext[Empty, Empty]) -> None:
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
-        member = find(context, connection)
-        context.check_version(member.version)
+        member = context.check_version(find(context, connection))
         context.services.members.remove(
             connection,
             context.organization_id,

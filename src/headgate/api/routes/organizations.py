@@ -117,8 +117,9 @@ async def update_organization(
 
     def rename(connection: sa.Connection) -> Organization:
         accounts = context.services.accounts
-        found = accounts.get_organization(connection, context.organization_id)
-        context.check_version(found.version)
+        found = context.check_version(
+            accounts.get_organization(connection, context.organization_id)
+        )
         return accounts.rename_organization(connection, found, context.body.name, by=context.actor)
 
     return to_organization_response(await context.write(rename))

@@ -80,8 +80,7 @@ async def update_project(context: RequestContext[Empty, ProjectFields]) -> Proje
     """Change the name of a project. Its API keys and its usage records stay with it."""
 
     def rename(connection: sa.Connection) -> Project:
-        project = find(context, connection)
-        context.check_version(project.version)
+        project = context.check_version(find(context, connection))
         return context.services.accounts.rename_project(
             connection, project, context.body.name, by=context.actor
         )
@@ -96,8 +95,7 @@ async def archive_project(context: RequestContext[Empty, Empty]) -> None:
     """Reject the API keys of the project from now on. Its usage records remain readable."""
 
     def archive(connection: sa.Connection) -> None:
-        project = find(context, connection)
-        context.check_version(project.version)
+        project = context.check_version(find(context, connection))
         context.services.accounts.archive_project(connection, project, by=context.actor)
 
     await context.write(archive)

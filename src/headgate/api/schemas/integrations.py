@@ -11,7 +11,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.schemas.fields import build_response
 from headgate.catalog.model.manifest import (
-    ActionEntry,
     AuthSchema,
     IntegrationManifest,
     ModelEntry,
@@ -175,7 +174,7 @@ def to_integration_response(
         response.default_model = manifest.default_model
         response.models = to_model_responses(manifest, find_price)
     else:
-        response.actions = [to_action_response(action) for action in manifest.actions]
+        response.actions = [build_response(ActionResponse, action) for action in manifest.actions]
     return response
 
 
@@ -184,10 +183,6 @@ def to_model_responses(manifest: IntegrationManifest, find_price: FindPrice) -> 
     return [
         to_model_response(model, find_price(manifest.name, model.id)) for model in manifest.models
     ]
-
-
-def to_action_response(action: ActionEntry) -> ActionResponse:
-    return build_response(ActionResponse, action)
 
 
 def to_auth_schema_response(schema: AuthSchema) -> AuthSchemaResponse:

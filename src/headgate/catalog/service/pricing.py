@@ -34,14 +34,12 @@ def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
     first = min(own)
     moments = {max(first, entry.effective_from) for entry in entries}
     return [
-        (moment / MICROSECONDS, compose_at(entries, moment))
+        (
+            moment / MICROSECONDS,
+            compose_row([entry for entry in entries if entry.effective_from <= moment]),
+        )
         for moment in sorted(moments, reverse=True)
     ]
-
-
-def compose_at(entries: Sequence[PriceEntry], moment: int) -> PriceRow:
-    """Return the price that the rows in force at a moment add up to."""
-    return compose_row([entry for entry in entries if entry.effective_from <= moment])
 
 
 def compose_row(known: Sequence[PriceEntry]) -> PriceRow:
