@@ -38,7 +38,7 @@ def serve(
         typer.Option(
             "--simulator",
             help="Answer calls by the simulator while there is no OPENAI_API_KEY; "
-            "needs pip install 'headgate[simulator]'.",
+            "needs pip install headgate-simulator.",
         ),
     ] = None,
 ) -> None:

@@ -25,7 +25,7 @@ def simulate(
         typer.Option(help="With --faults: write one JSON line per request here, not to stdout."),
     ] = None,
 ) -> None:
-    """Run the simulator of OpenAI alone (pip install 'headgate[simulator]').
+    """Run the simulator of OpenAI alone (pip install headgate-simulator).
 
     docs/simulator.md lists the faults that it shows on demand.
     """
