@@ -103,11 +103,11 @@ class Probe:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=10) as line:
                 line.sendall(render_call(self.key, CHAT))
-                said = b""
+                answer = b""
                 while data := line.recv(65_536):
-                    said += data
-            if not said.startswith(b"HTTP/1.1 200 ") or not said.endswith(ANSWER):
-                self.failures.append(said[:200].decode("latin-1"))
+                    answer += data
+            if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(ANSWER):
+                self.failures.append(answer[:200].decode("latin-1"))
         except OSError as error:
             self.failures.append(repr(error))
         self.seconds.append(time.monotonic() - started)
@@ -303,7 +303,7 @@ class Rig:
         """Return how many bytes are taken until the server answers and closes."""
         piece = b"x" * 16_384
         data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
-        sent, said = 0, b""
+        sent, answer = 0, b""
         with socket.create_connection(("127.0.0.1", self.gateway.port), timeout=20) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
             line.sendall(head)
@@ -311,8 +311,8 @@ class Rig:
                 while sent < self.plan.upload_bytes:
                     sent += line.send(data)
             with contextlib.suppress(OSError):
-                said = line.recv(65_536)
-        assert not said or said.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 401 ")), said
+                answer = line.recv(65_536)
+        assert not answer or answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 401 ")), answer
         return sent / MEBIBYTE
 
 

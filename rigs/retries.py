@@ -2,8 +2,8 @@
 
 `python -m rigs.retries [SECONDS [CALLS_PER_SECOND]]`: 60 s at 100 calls a second, once with the
 breaker and once without it, so that the retry budget is seen alone. Prints how many attempts
-reached the provider, and fails if they exceed the budget, if a client is not told to stop retrying,
-or if a tenth of a second holds a fifth of the retries.
+reached the provider, and fails if they exceed the budget, if a client is not told to stop
+retrying, or if a tenth of a second holds a fifth of the retries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RetryStorm:
 
     calls: int = 0
     seconds: float = 0.0
-    told: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
+    refusals: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
     """Status and `x-should-retry` of the errors that the SDK raised."""
     seen: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     """The times at which each call reached the provider."""
@@ -74,7 +74,9 @@ class RetryStorm:
             "attempts_per_call": round(self.attempts / self.calls, 3),
             "retries": len(self.waits),
             "fullest_100_ms": round(self.fullest_bin_share, 3),
-            "told": {f"{status}, retry: {word}": n for (status, word), n in self.told.items()},
+            "refusals": {
+                f"{status}, retry: {word}": n for (status, word), n in self.refusals.items()
+            },
         }
 
 
@@ -108,7 +110,7 @@ async def make_calls(
                 )
         except openai.APIStatusError as error:
             word = error.response.headers.get("x-should-retry", "(none)")
-            storm.told[error.status_code, word] += 1
+            storm.refusals[error.status_code, word] += 1
 
     async with (
         openai.AsyncOpenAI(
@@ -148,7 +150,7 @@ def main(seconds: float = 60.0, per_second: float = 100.0) -> int:
             storm = run(Path(folder), calls, per_second, breaker_failures=failures)
         print(name, json.dumps(storm.describe(), indent=2))
         good &= storm.attempts <= attempts_max(storm, FLOOR_PER_SECOND)
-        good &= storm.told == {(503, "false"): calls}
+        good &= storm.refusals == {(503, "false"): calls}
         good &= len(storm.waits) < RETRIES_TO_JUDGE or storm.fullest_bin_share <= BIN_SHARE_MAX
     print("met" if good else "MISSED")
     return 0 if good else 1

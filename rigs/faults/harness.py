@@ -135,10 +135,10 @@ def _prepare(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
     application = Application(allowed, database, build_rules(allowed))
     with database.transaction() as connection:
         billing.fund(connection, owner, amount_nano=FUNDS_NANO, reference="rig", now=1.0)
-        book = application.unlock(connection).credentials
+        credentials = application.unlock(connection).credentials
         for place in places:
             for prefix, organization_id in (("managed", None), ("own", owner)):
-                book.add(
+                credentials.add(
                     connection,
                     CredentialRequest(
                         organization_id=organization_id,

@@ -61,7 +61,9 @@ def name_verdict(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]
         faults = list(_check_error(cell, response))
         return f"{'p' if source == 'provider' else ''}{response.status}", faults
     if not response.whole:
-        return "cut", [] if cell.wire == RAW else ["a stream of events was cut without a word"]
+        return "cut", [] if cell.wire == RAW else [
+            "a stream of events was cut without an error event"
+        ]
     if response.status != 200:
         return str(response.status), []
     if not cell.streams or cell.wire == RAW:
@@ -76,11 +78,11 @@ def _check_own_error(
     if set(error) != ERROR_FIELDS or error["code"] != code:
         yield f"an error {sorted(error)} with the code {error.get('code')}"
     if response.headers.get("x-should-retry") != "false":
-        yield "the SDK is not told to leave it"
+        yield "the SDK is not told to stop retrying"
     if "127.0.0.1" in error["message"]:
         yield "the provider's address reached the caller"
     if find_wait(response) > OWN_WAIT_SECONDS_MAX:
-        yield "a client is told by the gateway to wait for more than a minute"
+        yield "the gateway asks a client to wait for more than a minute"
 
 
 def find_wait(response: ReceivedResponse) -> int:
@@ -91,14 +93,14 @@ def find_wait(response: ReceivedResponse) -> int:
 def _check_error(cell: Cell, response: ReceivedResponse) -> Iterator[str]:
     source = response.headers.get("x-headgate-error-source")
     if not response.whole or response.headers.get("content-type") != "application/json":
-        yield "an error that is no JSON answer"
+        yield "an error that is not JSON"
     error = response.error
     if error is None:
-        yield f"an error of no OpenAI shape: {response.body[:80]!r}"
+        yield f"an error that has not OpenAI's shape: {response.body[:80]!r}"
     elif source == "gateway":
         yield from _check_own_error(cell, response, error)
     if find_wait(response) < ADVISED_SECONDS.get(cell.name, 0):
-        yield f"a client is told to wait {find_wait(response)} s, less than the provider asked"
+        yield f"a client is asked to wait {find_wait(response)} s, less than the provider asks"
 
 
 def _name_stream(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]]:
@@ -112,7 +114,7 @@ def _name_stream(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]
         return "open", [f"the stream ends in {last[-80:]!r}"]
     faults = [] if is_error[-1] and sum(is_error) == 1 else ["the error frame is not the last"]
     if ENDS[cell.wire] in response.body:
-        faults.append("a stream that failed has the event of one that did not")
+        faults.append("a stream that failed has the last event of one that did not")
     return "frame", faults
 
 
@@ -137,7 +139,7 @@ def _check_heard(case: Case) -> Iterator[str]:
         yield "the provider's key reached the caller"
     leaked = [name for name in LEAKS if f"\n{name}" in response.head.decode("latin-1").lower()]
     if leaked:
-        yield f"headers that stay behind: {leaked}"
+        yield f"provider headers that reached the caller: {leaked}"
 
 
 def _check_attempts(case: Case) -> Iterator[str]:
@@ -173,7 +175,7 @@ def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
             if found != last["sold"]:
                 yield f"the provider charges {last['sold']}, the receipt has {found}"
         elif usage is not None or receipt.pricing == "priced":
-            yield f"a usage that nobody told is recorded: {usage}"
+            yield f"a usage that the provider never stated is recorded: {usage}"
     elif verdict in ("502", "504", "cut") or (verdict == "frame" and receipt.outcome == "unknown"):
         yield from _check_unknown(case, receipt)
     elif verdict.startswith("p") and (receipt.outcome, receipt.cost_nano) != ("upstream_error", 0):
@@ -184,7 +186,7 @@ def _check_unknown(case: Case, receipt: Receipt) -> Iterator[str]:
     """Check a call that was lost: free if nobody worked on it, otherwise marked as an estimate."""
     if case.cell.name.startswith(FREE):
         if (receipt.outcome, receipt.cost_nano) != ("upstream_error", 0):
-            yield f"a call that nobody worked on is {receipt.outcome}, {receipt.cost_nano} nano"
+            yield f"a call that reached no provider is {receipt.outcome}, {receipt.cost_nano} nano"
     elif receipt.outcome != "unknown":
         yield f"a call that was lost is {receipt.outcome}"
     elif case.cell.wire != RAW and not (receipt.estimated and receipt.cost_nano):

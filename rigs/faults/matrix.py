@@ -130,4 +130,4 @@ def read_memory(process: Path, field: str) -> int:
     for line in (process / "status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"The kernel tells no {field}.")
+    raise ValueError(f"/proc has no {field}.")

@@ -80,7 +80,7 @@ def _measure(gateway: Gateway, caller: Caller, count: int, kills: int) -> Figure
             assert process.wait(timeout=ROTATION_SECONDS_MAX) == 0, command
         ended = time.monotonic()
         caller.wait_for_calls(CALM_CALLS // 10)
-    told = msgspec.json.decode(gateway.run("vault", "status", "--json").stdout)
+    status = msgspec.json.decode(gateway.run("vault", "status", "--json").stdout)
     checked = gateway.run("vault", "check", "--json")
     before = [took for at, took in caller.latencies if at < beside]
     besides = [took for at, took in caller.latencies if beside <= at < began]
@@ -92,7 +92,7 @@ def _measure(gateway: Gateway, caller: Caller, count: int, kills: int) -> Figure
         calls_during=len(during),
         failed=len(caller.failures),
         seconds=round(ended - began, 1),
-        rows_on_old_key=sum(each["rows"] for each in told["keys"] if each["is_retired"]),
+        rows_on_old_key=sum(each["rows"] for each in status["keys"] if each["is_retired"]),
         unreadable=len(msgspec.json.decode(checked.stdout)),
         p99_before=_p99(before),
         p99_beside=_p99(besides),

@@ -64,17 +64,17 @@ def percentile(times: Sequence[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * share))]
 
 
-def measure_ring(filled: Filled) -> list[Figure]:
+def measure_key_index(filled: Filled) -> list[Figure]:
     """Measure the key index alone: loading all keys, one changed key, and checking a token."""
     loaded = settings.load({"HEADGATE_EGRESS_ALLOW": LOCAL}, data=filled.data)
     application = open_application(loaded)
     try:
-        return _measure_ring(application, filled)
+        return _measure_key_index(application, filled)
     finally:
         application.close()
 
 
-def _measure_ring(application: Application, filled: Filled) -> list[Figure]:
+def _measure_key_index(application: Application, filled: Filled) -> list[Figure]:
     database = application.database
     whole: list[float] = []
     key_index = KeyIndex(application.clock)
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="headgate-scale-"))
     try:
         filled = fill(folder, Plan(options.keys, options.credentials))
-        figures = measure_ring(filled)
+        figures = measure_key_index(filled)
         figures += measure_server(filled, starts=options.starts, pages=options.pages)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

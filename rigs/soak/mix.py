@@ -23,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class CallFault(enum.Enum):
-    """Name what goes wrong with a call; the value is the word that tells the upstream."""
+    """Name what goes wrong with a call; the value is sent to the upstream."""
 
     NONE = "fine"
     REFUSE = "refuse"
@@ -167,10 +167,10 @@ def judge(call: Call, status: int, body: bytes) -> str | None:
             else "a good end, for an answer that broke"
         )
     try:
-        told = json.loads(body)["error"]["message"]
+        message = json.loads(body)["error"]["message"]
     except (ValueError, LookupError, TypeError):
-        told = ""
-    return None if status >= 400 and told else f"status {status} without an error in its wire"
+        message = ""
+    return None if status >= 400 and message else f"status {status} without an error in its wire"
 
 
 def may_break_off(call: Call) -> bool:

@@ -50,7 +50,7 @@ class SoakResult:
         exact: list[tuple[str, int, int]] = [
             ("wrong answers", self.tally.wrong, 0),
             ("receipts", ledger_state.receipts, calls),
-            ("faults in the books", len(ledger_state.faults), 0),
+            ("faults in the ledger", len(ledger_state.faults), 0),
             ("holds still open", ledger_state.holds_open, 0),
             ("errors in the log", len(self.alarms), 0),
         ]

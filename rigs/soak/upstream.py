@@ -1,4 +1,4 @@
-"""The provider of a soak: answers at once from prepared bytes, and fails where told to."""
+"""The provider of a soak: answers from prepared bytes, and fails where the call asks for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from rigs.soak.mix import CallFault
 LATER_SECONDS = 0.05
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length: "
-JSON_HEAD = b"HTTP/1.1 %d Told\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
+JSON_HEAD = (
+    b"HTTP/1.1 %d Requested\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
+)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
     b"x-request-id: req_soak\r\n\r\n"
 )
-FAILURE = b'{"error":{"message":"The soak told me to.","type":"server_error","code":null}}'
+FAILURE = b'{"error":{"message":"The soak asked for this.","type":"server_error","code":null}}'
 
 
 def _chunk(data: bytes) -> bytes:

@@ -31,7 +31,7 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     """Print one line of progress."""
     CONSOLE.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
 
@@ -42,22 +42,26 @@ async def run(part: str, given: argparse.Namespace) -> Result:
     match part:
         case "K1":
             count = given.kills or (20 if quick else 200)
-            return await kills.kill_at_random(kills=count, clients=50, seed=seed, tell=tell)
+            return await kills.kill_at_random(kills=count, clients=50, seed=seed, report=report)
         case "K2":
             times = given.times or (1 if quick else 20)
-            return await kills.kill_at_points(times=times, clients=16, seed=seed, tell=tell)
+            return await kills.kill_at_points(times=times, clients=16, seed=seed, report=report)
         case "K4":
-            return await drain.stop_with_streams(streams=100, tell=tell)
+            return await drain.stop_with_streams(streams=100, report=report)
         case "K5":
             numbers = (1, 7, 30) if quick else range(1, 51)
-            return await flushes.fail_flushes(numbers=numbers, seed=seed, tell=tell)
+            return await flushes.fail_flushes(numbers=numbers, seed=seed, report=report)
         case "K6":
             seeds = given.seeds or (300 if quick else 100_000)
             return await asyncio.to_thread(
-                simulation.simulate_many, first=seed, seeds=seeds, seconds=given.seconds, tell=tell
+                simulation.simulate_many,
+                first=seed,
+                seeds=seeds,
+                seconds=given.seconds,
+                report=report,
             )
         case "D1":
-            return await disk.fill(seed=seed, tell=tell)
+            return await disk.fill(seed=seed, report=report)
         case _:
             sys.exit(f"There is no part {part}; the parts are {', '.join(PARTS)}.")
 
@@ -67,8 +71,8 @@ def draw_table(results: list[Result]) -> Table:
     table = Table("", "what", "n", "verdicts", "figures")
     for result in results:
         broken = Counter(finding.verdict for finding in result.findings)
-        said = ", ".join(f"{name} {count}" for name, count in sorted(broken.items()))
-        verdict = f"[red]{said}[/]" if said else "[green]all 0[/]"
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(broken.items()))
+        verdict = f"[red]{counts}[/]" if counts else "[green]all 0[/]"
         table.add_row(result.id, result.what, f"{result.n:,}", verdict, result.figures)
     return table
 

@@ -1,4 +1,4 @@
-"""D1: a full disk: what calls are told, what goes on, how it ends."""
+"""D1: a full disk: how calls are refused, what still works, and how the gateway recovers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECOVERED_SECONDS = 5.0
 REFUSED_SECONDS = 1.0
 
 
-async def fill(*, seed: int, tell: Callable[[str], None]) -> Result:
+async def fill(*, seed: int, report: Callable[[str], None]) -> Result:
     """Run D1 on a small tmpfs, which only root can mount; `n` counts calls refused while full."""
     if os.geteuid() != 0:
         return Result("D1", "disk full", 0, [], "needs root to mount a tmpfs: not run")
@@ -31,7 +31,7 @@ async def fill(*, seed: int, tell: Callable[[str], None]) -> Result:
         harness = TortureHarness(folder / "data", provider)
         try:
             await asyncio.to_thread(harness.prepare)
-            return await _fill(harness, folder / "ballast", seed, tell)
+            return await _fill(harness, folder / "ballast", seed, report)
         finally:
             harness.stop()
 
@@ -48,7 +48,7 @@ def _small_disk() -> Generator[Path]:
 
 
 async def _fill(
-    harness: TortureHarness, ballast: Path, seed: int, tell: Callable[[str], None]
+    harness: TortureHarness, ballast: Path, seed: int, report: Callable[[str], None]
 ) -> Result:
     load = harness.make_clients(count=16, seed=seed)
     load.start()
@@ -62,7 +62,7 @@ async def _fill(
     refused = load.statuses.get(503, 0) - refused
     if answered := len(load.answers) - whole:
         findings.append(Finding("L1", f"{answered} answers while the disk is full"))
-    tell(f"D1 full: {refused} refused, slowest {slowest:.2f} s, {len(findings)} findings")
+    report(f"D1 full: {refused} refused, slowest {slowest:.2f} s, {len(findings)} findings")
     before = len(load.answers)
     await asyncio.to_thread(ballast.unlink)
     recovered = await _wait_until(lambda: len(load.answers) > before, 4 * RECOVERED_SECONDS)

@@ -69,11 +69,10 @@ async def read_stream(
 
 
 async def stop_with_streams(
-    *, streams: int, tell: Callable[[str], None], grace_seconds: float = 3.0
+    *, streams: int, report: Callable[[str], None], grace_seconds: float = 3.0
 ) -> Result:
-    """Run K4: streams that end within the grace are whole; others are told, and billed for what was
-    delivered.
-    """
+    """Run K4: streams that end within the grace are whole; others end in an error, and are billed
+    for what was delivered."""
     findings: list[Finding] = []
     figures: list[str] = []
     for name, events in (("short", 20), ("long", 10_000)):
@@ -86,7 +85,7 @@ async def stop_with_streams(
             whole = [stream.answer for stream in read if stream.text.endswith(DONE)]
             findings += found + judge_file(harness.database, whole, harness.provider.charges)
         figures.append(f"{name}: {len(whole)}/{streams} whole, exit {took:.1f} s (grace {grace})")
-        tell(f"K4 {figures[-1]}, {len(findings)} findings")
+        report(f"K4 {figures[-1]}, {len(findings)} findings")
     return Result("K4", "SIGTERM with streams", 2 * streams, findings, "; ".join(figures))
 
 
@@ -123,7 +122,7 @@ def _judge_cut(harness: TortureHarness, read: list[Stream]) -> list[Finding]:
         receipts = {row[0]: row[1:] for row in connection.execute(query)}
     for stream in read:
         if b"gateway_stopping" not in stream.text:
-            found.append(Finding("L1", f"{stream.request_id} was not told"))
+            found.append(Finding("L1", f"{stream.request_id} got no error event"))
         tokens = -(-stream.text.count(WORD) * WORD_BYTES // BYTES_PER_TOKEN)
         if receipts.get(stream.request_id) != ("cancelled", tokens):
             text = f"{stream.request_id}: {receipts.get(stream.request_id)}, delivered {tokens}"

@@ -17,13 +17,13 @@ SYSCALLS = "fdatasync,fsync"
 
 
 async def fail_flushes(
-    *, numbers: Iterable[int], seed: int, tell: Callable[[str], None], clients: int = 16
+    *, numbers: Iterable[int], seed: int, report: Callable[[str], None], clients: int = 16
 ) -> Result:
     """Run K5: after a failed flush nothing is acknowledged, and the process ends by itself.
 
     `n` counts the flushes that failed.
     """
-    findings, trials = list[Finding](), 0
+    findings, failed = list[Finding](), 0
     if shutil.which("strace") is None:
         return Result("K5", "a flush fails", 0, findings, "strace is not installed: not run")
     with running_harness() as harness:
@@ -34,12 +34,12 @@ async def fail_flushes(
             findings += await asyncio.to_thread(check_after_crash, harness.database)
             await asyncio.to_thread(harness.restart)
             await asyncio.sleep(0.3)
-            trials += 1
-            tell(f"K5 flush {number}: {len(load.answers)} whole, {len(findings)} findings")
+            failed += 1
+            report(f"K5 flush {number}: {len(load.answers)} whole, {len(findings)} findings")
         await load.stop()
         findings += await asyncio.to_thread(harness.stop_and_judge, load.answers)
     figures = f"{len(load.answers)} whole answers; statuses {dict(sorted(load.statuses.items()))}"
-    return Result("K5", "EIO at the nth fsync", trials, findings, figures)
+    return Result("K5", "EIO at the nth fsync", failed, findings, figures)
 
 
 def _fail(harness: TortureHarness, number: int) -> list[Finding]:

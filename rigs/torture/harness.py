@@ -22,7 +22,7 @@ FUNDED_DOLLARS = 1_000_000
 
 
 class Result(msgspec.Struct):
-    """Hold what a part found: one row of the table; `n` counts its trials."""
+    """Hold what a part found: one row of the table; `n` counts its attempts."""
 
     id: str
     what: str

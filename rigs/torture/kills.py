@@ -17,7 +17,7 @@ from rigs.torture.oracle import Finding, check_after_crash, judge_file
 from rigs.torture.provider import RecordingProvider
 from tests.fakes.gateway import Gateway, start_gateway
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 CALL_POINTS = (
     "after_hold",
@@ -49,7 +49,7 @@ async def kill_at_random(
     kills: int,
     clients: int,
     seed: int,
-    tell: Tell,
+    report: Report,
     wait_seconds: tuple[float, float] = (0.1, 3.0),
 ) -> Result:
     """Run K1. `n` counts the calls that were in flight when the gateway died."""
@@ -65,7 +65,7 @@ async def kill_at_random(
             findings += await asyncio.to_thread(check_after_crash, harness.database)
             ready.append(await asyncio.to_thread(harness.restart))
             if number % 10 == 0 or number == kills:
-                tell(
+                report(
                     f"K1 {number}/{kills} kills, {in_flight} in flight, {len(load.answers)} whole, "
                     f"{len(findings)} findings, last ready in {ready[-1]:.1f} s"
                 )
@@ -85,7 +85,7 @@ async def kill_at_points(
     times: int,
     clients: int,
     seed: int,
-    tell: Tell,
+    report: Report,
     points: Sequence[str] = RUNNING_POINTS + START_POINTS,
 ) -> Result:
     """Run K2. `n` counts the kills."""
@@ -104,12 +104,12 @@ async def kill_at_points(
             await load.stop()
             here = await asyncio.to_thread(harness.stop_and_judge, load.answers)
         findings += here
-        tell(f"K2 {point}: {times} kills, {len(load.answers)} whole, {len(findings)} findings")
+        report(f"K2 {point}: {times} kills, {len(load.answers)} whole, {len(findings)} findings")
     for point in [each for each in points if each in START_POINTS]:
         for _ in range(times):
             findings += await asyncio.to_thread(start_over, point)
             kills += 1
-        tell(f"K2 {point}: {times} kills, {len(findings)} findings")
+        report(f"K2 {point}: {times} kills, {len(findings)} findings")
     figures = f"{len(points)} points x {times}"
     return Result("K2", "kill -9 at each failpoint", kills, findings, figures)
 

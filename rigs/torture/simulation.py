@@ -437,7 +437,9 @@ def simulate(first: int, seeds: int) -> Tally:
     return tally
 
 
-def simulate_many(*, first: int, seeds: int, seconds: float, tell: Callable[[str], None]) -> Result:
+def simulate_many(
+    *, first: int, seeds: int, seconds: float, report: Callable[[str], None]
+) -> Result:
     """Run K6 on every core, until all seeds or the time are used up. `n` counts the seeds."""
     started, total = time.monotonic(), Tally()
     stretches = iter(range(first, first + seeds, CHUNK))
@@ -456,7 +458,7 @@ def simulate_many(*, first: int, seeds: int, seconds: float, tell: Callable[[str
                 start = next(stretches, None)
                 if start is not None and time.monotonic() - started < seconds:
                     running.add(pool.submit(simulate, start, min(CHUNK, last - start)))
-            tell(f"K6 {total.seeds}/{seeds} seeds, {len(total.findings)} findings")
+            report(f"K6 {total.seeds}/{seeds} seeds, {len(total.findings)} findings")
     figures = (
         f"seeds from {first}; {total.calls:,} calls, {total.crashes:,} crashes, {total.whole:,} "
         f"whole answers; {time.monotonic() - started:.0f} s"

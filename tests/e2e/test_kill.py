@@ -11,7 +11,7 @@ from rigs.torture import kills
 SEED = 4600
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     print(text)  # noqa: T201 - shown where it fails
 
 
@@ -19,7 +19,7 @@ def tell(text: str) -> None:
 @pytest.mark.timeout(180)
 def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice() -> None:
     result = asyncio.run(
-        kills.kill_at_random(kills=8, clients=16, seed=SEED, tell=tell, wait_seconds=(0.05, 0.6))
+        kills.kill_at_random(kills=8, clients=16, seed=SEED, report=report, wait_seconds=(0.05, 0.6))
     )
     assert result.findings == []
     assert result.n > 30, "calls were in flight when it died"
@@ -29,7 +29,7 @@ def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice(
 @pytest.mark.parametrize("point", ["mid_settlement", "before_last_frame"])
 def test_server_killed_at_its_failpoints_keeps_its_ledger_right(point: str) -> None:
     result = asyncio.run(
-        kills.kill_at_points(times=1, clients=8, seed=SEED, tell=tell, points=(point,))
+        kills.kill_at_points(times=1, clients=8, seed=SEED, report=report, points=(point,))
     )
     assert result.findings == []
 

@@ -21,13 +21,13 @@ def test_sdk_and_gateway_together_ask_a_failing_provider_a_fifth_more(tmp_path: 
         breaker_failures=0,
         retry_budget_floor_per_second=FLOOR_PER_SECOND,
     )
-    assert storm.told == {(503, "false"): CALLS}
+    assert storm.refusals == {(503, "false"): CALLS}
     assert 1.05 * CALLS < storm.attempts <= attempts_max(storm, FLOOR_PER_SECOND)
 
 
 def test_open_breaker_spares_the_provider_and_the_sdk_its_retries(tmp_path: Path) -> None:
     storm = run(tmp_path, CALLS, PER_SECOND, breaker_open_seconds=60)
-    assert storm.told == {(503, "false"): CALLS}
+    assert storm.refusals == {(503, "false"): CALLS}
     assert 5 <= storm.attempts < CALLS / 2, "those that were under way when it opened"
 
 

@@ -1,4 +1,4 @@
-"""Memory for what callers store, bounded: the oldest object makes room for the newest."""
+"""Bounded memory for stored objects: the newest object replaces the oldest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The fields that OpenAI accepts at the top of each body, and those it requires.
 
-Any other field is refused as OpenAI refuses it, so that whatever a gateway leaks shows.
+Any other field is refused as OpenAI refuses it, so that a field that a gateway adds is noticed.
 """
 
 from __future__ import annotations

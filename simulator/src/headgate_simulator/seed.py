@@ -1,4 +1,4 @@
-"""The replacement of chance: everything that varies is derived from the request's body."""
+"""Replaces randomness: everything that varies is derived from the request's body."""
 
 from __future__ import annotations
 

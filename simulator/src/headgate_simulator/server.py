@@ -28,7 +28,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leave the signals to the program around it, and tell when it listens."""
+    """Leave signals to the surrounding program, and report when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -134,23 +134,23 @@ def _state(read: str | None, written: str | None = None) -> Callable[[FaultReque
 
     def play(request: FaultRequest) -> Steps:
         stated = wires.usage(request.wire, read, written)
-        return _tell(request, stated)
+        return _send_usage(request, stated)
 
     return play
 
 
-def _tell_nothing(request: FaultRequest) -> Steps:
-    return _tell(request, None)
+def _omit_usage(request: FaultRequest) -> Steps:
+    return _send_usage(request, None)
 
 
-def _tell(request: FaultRequest, stated: str | None) -> Steps:
+def _send_usage(request: FaultRequest, stated: str | None) -> Steps:
     if request.streams:
         return response.stream(request, wires.events(request, stated))
     return response.send_whole(request, wires.body(request, stated))
 
 
 def _usages() -> Iterator[Script]:
-    yield Script("U24.missing", _tell_nothing, "no usage")
+    yield Script("U24.missing", _omit_usage, "no usage")
     numbers = {
         "negative": "-5",
         "nan": "NaN",
@@ -166,12 +166,12 @@ def _usages() -> Iterator[Script]:
 
 _HTML = ((b"content-type", b"text/html"),)
 SCRIPTS = (
-    Script("U11.malformed", _malformed_event, "JSON that is none"),
+    Script("U11.malformed", _malformed_event, "text that is not JSON"),
     Script("U11.html", _say(b"<html>Sign in</html>", _HTML), "a page instead of an answer"),
     Script("U11.empty", _say(b"", response.JSON), "an empty body"),
-    Script("U11.list", _say(b"[]", response.JSON), "JSON that is no object"),
+    Script("U11.list", _say(b"[]", response.JSON), "JSON that is not an object"),
     Script("U11.null", _say(b"null", response.JSON), "JSON that is null"),
-    Script("U11.bytes", _say(b"\xff\xfe", response.JSON), "bytes that are no text"),
+    Script("U11.bytes", _say(b"\xff\xfe", response.JSON), "bytes that are not text"),
     Script("U12.truncated", _truncated, "JSON that breaks off in a complete body"),
     Script("U13.crlf", _rewrite(lambda e: e.replace(b"\n", b"\r\n")), "lines that end with CRLF"),
     Script("U13.cr", _rewrite(lambda e: e.replace(b"\n", b"\r")), "lines that end with CR"),

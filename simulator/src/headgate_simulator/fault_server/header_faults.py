@@ -50,7 +50,7 @@ def _bomb(coding: str, status: int = 200) -> Callable[[FaultRequest], Steps]:
 
 
 def _redirect(status: int, where: bytes = b"") -> Callable[[FaultRequest], Steps]:
-    """Redirect to an address, or to the second port of this server, where nobody should come."""
+    """Redirect to an address, or to the second port of this server, which nobody should call."""
 
     def play(request: FaultRequest) -> Steps:
         location = where or request.elsewhere.encode()
@@ -156,7 +156,7 @@ SCRIPTS = (
     Script("U17.second", _advise(b"1"), "429 with retry-after 1"),
     Script("U17.hour", _advise(b"3600"), "429 with retry-after 3600"),
     Script("U17.date", _advise_date, "429 with a date in an hour"),
-    Script("U17.garbage", _advise(b"soon"), "429 with a retry-after that says nothing"),
+    Script("U17.garbage", _advise(b"soon"), "429 with a retry-after that is not a time"),
     Script("U17.negative", _advise(b"-5"), "429 with a retry-after below zero"),
     *(
         Script(f"U18.{status}", _refuse(status), f"status {status}")

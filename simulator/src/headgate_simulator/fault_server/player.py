@@ -87,7 +87,7 @@ class ScriptPlayer:
             case Close():
                 result.ended = "closed"
             case _:
-                raise TypeError(f"{step} is no step")
+                raise TypeError(f"{step} is not a step")
 
     async def _write(self, data: bytes, result: PlayResult) -> None:
         if self._writer.is_closing():

@@ -128,7 +128,7 @@ def _response_events(stated: str | None, states_usage: bool) -> list[Send]:
     ]
 
 
-def _raw_events(_stated: str | None, _tells: bool) -> list[Send]:
+def _raw_events(_stated: str | None, _states_usage: bool) -> list[Send]:
     return [Send(_event({"step": piece}, "thread.step")) for piece in PIECES]
 
 
