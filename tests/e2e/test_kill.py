@@ -19,7 +19,9 @@ def report(text: str) -> None:
 @pytest.mark.timeout(180)
 def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice() -> None:
     result = asyncio.run(
-        kills.kill_at_random(kills=8, clients=16, seed=SEED, report=report, wait_seconds=(0.05, 0.6))
+        kills.kill_at_random(
+            kills=8, clients=16, seed=SEED, report=report, wait_seconds=(0.05, 0.6)
+        )
     )
     assert result.findings == []
     assert result.n > 30, "calls were in flight when it died"
