@@ -17,7 +17,7 @@ from headgate.audit.model import (
     AuditFilter,
     encode_changes,
 )
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows
 from headgate.kit.db.triggers import forbid_changes
 
 ENTRIES_PER_FETCH = 1_000
@@ -132,8 +132,7 @@ def select_entries(
 
 
 def count_entries(connection: sa.Connection, audit_filter: AuditFilter) -> int:
-    statement = sa.select(sa.func.count()).select_from(AUDIT).where(*_conditions(audit_filter))
-    return connection.execute(statement).scalar_one()
+    return count_rows(connection, AUDIT, *_conditions(audit_filter))
 
 
 def has_hash(connection: sa.Connection, entry_hash: bytes) -> bool:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
 from headgate.kit import outbox
-from headgate.kit.db.schema import METADATA, bump_revision, read_revisions, read_time
+from headgate.kit.db.schema import METADATA, bump_revision, count_rows, read_revisions, read_time
 from headgate.relay.ports import DisconnectPolicy
 
 # Every change bumps the revision of this topic, by which other processes notice it.
@@ -196,17 +196,12 @@ def select_page(
 
 
 def count_keys(connection: sa.Connection, key_filter: KeyFilter, *, now: float) -> int:
-    statement = sa.select(sa.func.count()).select_from(KEYS).where(*_conditions(key_filter, now))
-    return connection.execute(statement).scalar_one()
+    return count_rows(connection, KEYS, *_conditions(key_filter, now))
 
 
 def count_unrevoked(connection: sa.Connection, organization_id: str) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(KEYS)
-        .where(KEYS.c.organization_id == organization_id, KEYS.c.revoked_at.is_(None))
-    )
-    return connection.execute(statement).scalar_one()
+    conditions = (KEYS.c.organization_id == organization_id, KEYS.c.revoked_at.is_(None))
+    return count_rows(connection, KEYS, *conditions)
 
 
 def mark_used(connection: sa.Connection, key_ids: Sequence[str], *, at: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
@@ -121,7 +121,7 @@ def select_latency_samples(
 
 
 def count(connection: sa.Connection) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
+    return count_rows(connection, RECEIPTS)
 
 
 def sum_outcomes(
@@ -155,8 +155,7 @@ def sum_outcomes(
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:
-    query = sa.select(sa.func.count()).select_from(RECEIPTS).where(*_older(unix_seconds))
-    return connection.execute(query).scalar_one()
+    return count_rows(connection, RECEIPTS, *_older(unix_seconds))
 
 
 def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:

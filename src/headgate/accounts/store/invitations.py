@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import Invitation
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows
 
 INVITATIONS = sa.Table(
     "invitations",
@@ -73,12 +73,8 @@ def select_invitations(
 
 
 def count_invitations(connection: sa.Connection, organization_id: str, *, now: float) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(INVITATIONS)
-        .where(INVITATIONS.c.organization_id == organization_id, *_open(now))
-    )
-    return connection.execute(statement).scalar_one()
+    own = INVITATIONS.c.organization_id == organization_id
+    return count_rows(connection, INVITATIONS, own, *_open(now))
 
 
 def mark_accepted(connection: sa.Connection, invitation_id: str, *, at: float) -> bool:

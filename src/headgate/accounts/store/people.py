@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import LinkedIdentity, Member, Membership, Person, Role
 from headgate.accounts.store.tenants import ORGANIZATIONS
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows
 
 PEOPLE = sa.Table(
     "people",
@@ -97,16 +97,11 @@ def select_people(connection: sa.Connection, *, limit: int, offset: int) -> list
 
 
 def count_people(connection: sa.Connection) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(PEOPLE)).scalar_one()
+    return count_rows(connection, PEOPLE)
 
 
 def count_operators(connection: sa.Connection) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(PEOPLE)
-        .where(PEOPLE.c.is_operator, PEOPLE.c.disabled_at.is_(None))
-    )
-    return connection.execute(statement).scalar_one()
+    return count_rows(connection, PEOPLE, PEOPLE.c.is_operator, PEOPLE.c.disabled_at.is_(None))
 
 
 def insert_identity(connection: sa.Connection, identity: LinkedIdentity) -> None:
@@ -189,14 +184,10 @@ def select_member(connection: sa.Connection, organization_id: str, person_id: st
 def count_members(
     connection: sa.Connection, organization_id: str, *, role: Role | None = None
 ) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(MEMBERSHIPS)
-        .where(MEMBERSHIPS.c.organization_id == organization_id)
-    )
+    conditions = [MEMBERSHIPS.c.organization_id == organization_id]
     if role is not None:
-        statement = statement.where(MEMBERSHIPS.c.role == role.value)
-    return connection.execute(statement).scalar_one()
+        conditions.append(MEMBERSHIPS.c.role == role.value)
+    return count_rows(connection, MEMBERSHIPS, *conditions)
 
 
 def _read_person(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Person | None:

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import InactiveAccounts, Organization, Project
-from headgate.kit.db.schema import METADATA, bump_revision
+from headgate.kit.db.schema import METADATA, bump_revision, count_rows
 
 # Every change bumps the revision of this topic, by which other processes notice it.
 TOPIC = "accounts"
@@ -111,12 +111,8 @@ def select_projects_of(
 def count_projects_of(
     connection: sa.Connection, organization_id: str, *, archived: bool, among: Sequence[str]
 ) -> int:
-    statement = (
-        sa.select(sa.func.count())
-        .select_from(PROJECTS)
-        .where(*_of(organization_id, archived=archived, among=among))
-    )
-    return connection.execute(statement).scalar_one()
+    conditions = _of(organization_id, archived=archived, among=among)
+    return count_rows(connection, PROJECTS, *conditions)
 
 
 def select_project(

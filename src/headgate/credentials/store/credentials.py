@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.credentials.model.credential import CredentialRecord
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, declare_unique
 
 CREDENTIALS = sa.Table(
     "credentials",
@@ -48,13 +48,11 @@ CREDENTIALS = sa.Table(
 _FIELDS = CredentialRecord.__struct_fields__
 LIVE = CREDENTIALS.c.deleted_at.is_(None)
 _ONE_DEFAULT = sa.and_(CREDENTIALS.c.is_default, LIVE)
-sa.Index(
+declare_unique(
     "uq_credentials_default",
     CREDENTIALS.c.organization_id,
     CREDENTIALS.c.integration,
-    unique=True,
-    sqlite_where=_ONE_DEFAULT,
-    postgresql_where=_ONE_DEFAULT,
+    where=_ONE_DEFAULT,
 )
 
 

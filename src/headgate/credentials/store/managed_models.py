@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from headgate.credentials.model.managed_model import ManagedModel
 from headgate.credentials.store.credentials import CREDENTIALS, LIVE
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, declare_unique
 
 MANAGED_MODELS = sa.Table(
     "managed_models",
@@ -28,12 +28,8 @@ MANAGED_MODELS = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
 )
 sa.Index("uq_managed_models_model_id", MANAGED_MODELS.c.model_id, unique=True)
-sa.Index(
-    "uq_managed_models_default",
-    MANAGED_MODELS.c.is_default,
-    unique=True,
-    sqlite_where=MANAGED_MODELS.c.is_default,
-    postgresql_where=MANAGED_MODELS.c.is_default,
+declare_unique(
+    "uq_managed_models_default", MANAGED_MODELS.c.is_default, where=MANAGED_MODELS.c.is_default
 )
 
 

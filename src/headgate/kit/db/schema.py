@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from headgate.kit.db.statement import build_insert
@@ -30,6 +32,18 @@ WRITERS = "writer:"
 CLOCK = "clock"
 """Topic that stores the greatest time seen, in microseconds, instead of a counter."""
 MICROSECONDS = 1_000_000
+
+
+def declare_unique(name: str, *columns: Any, where: sa.ColumnElement[bool] | None = None) -> None:
+    """Declare a unique index of these columns, for the rows that `where` selects."""
+    sa.Index(name, *columns, unique=True, sqlite_where=where, postgresql_where=where)
+
+
+def count_rows(
+    connection: sa.Connection, table: sa.FromClause, *conditions: sa.ColumnElement[bool]
+) -> int:
+    statement = sa.select(sa.func.count()).select_from(table).where(*conditions)
+    return connection.execute(statement).scalar_one()
 
 
 def bump_revision(connection: sa.Connection, topic: str) -> None:

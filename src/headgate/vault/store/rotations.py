@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, declare_unique
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
@@ -31,13 +31,7 @@ ROTATIONS = sa.Table(
     sa.Column("finished_at", sa.Double),
 )
 IS_RUNNING = ROTATIONS.c.state == sa.literal_column("'running'")
-sa.Index(
-    "uq_rotations_kind",
-    ROTATIONS.c.kind,
-    unique=True,
-    sqlite_where=IS_RUNNING,
-    postgresql_where=IS_RUNNING,
-)
+declare_unique("uq_rotations_kind", ROTATIONS.c.kind, where=IS_RUNNING)
 
 
 def select_unstaged_keys(

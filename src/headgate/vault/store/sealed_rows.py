@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from headgate.kit.db.schema import count_rows
 from headgate.vault.store.secrets import SECRETS
 
 SEALED_CREDENTIALS = sa.table(
@@ -70,8 +71,5 @@ def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
 
 def count_rows_of_key(connection: sa.Connection, key_id: str) -> int:
     return sum(
-        connection.execute(
-            sa.select(sa.func.count()).select_from(rows).where(rows.c.key_id == key_id)
-        ).scalar_one()
-        for rows in SEALED_TABLES.values()
+        count_rows(connection, rows, rows.c.key_id == key_id) for rows in SEALED_TABLES.values()
     )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows, declare_unique
 from headgate.vault.model.secret import SecretRecord
 
 SECRETS = sa.Table(
@@ -33,22 +33,15 @@ _OF_ORGANIZATION = SECRETS.c.project_id.is_(None)
 _OF_PROJECT = SECRETS.c.project_id.is_not(None)
 _FIELDS = SecretRecord.__struct_fields__
 
-sa.Index(
-    "uq_secrets_organization_id",
-    SECRETS.c.organization_id,
-    SECRETS.c.name,
-    unique=True,
-    sqlite_where=_OF_ORGANIZATION,
-    postgresql_where=_OF_ORGANIZATION,
+declare_unique(
+    "uq_secrets_organization_id", SECRETS.c.organization_id, SECRETS.c.name, where=_OF_ORGANIZATION
 )
-sa.Index(
+declare_unique(
     "uq_secrets_project_id",
     SECRETS.c.organization_id,
     SECRETS.c.project_id,
     SECRETS.c.name,
-    unique=True,
-    sqlite_where=_OF_PROJECT,
-    postgresql_where=_OF_PROJECT,
+    where=_OF_PROJECT,
 )
 
 
@@ -96,8 +89,7 @@ def select_secrets(
     statement = sa.select(SECRETS).where(*place).order_by(SECRETS.c.name)
     rows = connection.execute(statement.limit(limit).offset(offset))
     found = [_record(row) for row in rows]
-    count = sa.select(sa.func.count()).select_from(SECRETS).where(*place)
-    return found, connection.execute(count).scalar_one()
+    return found, count_rows(connection, SECRETS, *place)
 
 
 def select_organization_secrets(
