@@ -106,9 +106,9 @@ class Ledger:
     def defer(self, receipt: Receipt, hold: Hold | None) -> None:
         """Keep a receipt in memory until `recover` can record it, and log it in any case. If the
         process dies before that, the next process settles the hold as `unknown`."""
-        kept = len(self._deferred) < DEFERRED_MAX
-        log.error("ledger.deferred", kept=kept, receipt=msgspec.to_builtins(receipt))
-        if kept:
+        has_room = len(self._deferred) < DEFERRED_MAX
+        log.error("ledger.deferred", kept=has_room, receipt=msgspec.to_builtins(receipt))
+        if has_room:
             self._deferred.append((receipt, hold))
 
     @property

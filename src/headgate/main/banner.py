@@ -74,7 +74,7 @@ def render(settings: Settings, start_state: StartState, credential: Credential |
     scheme = "https" if settings.ssl_certfile else "http"
     host = ANYWHERE.get(settings.host, settings.host)
     host = f"[{host}]" if ":" in host else host
-    words = {
+    values = {
         "address": f"{scheme}://{host}:{settings.port}",
         "keys": str(settings.data / FIRST_KEYS_FILE),
         "data": shlex.quote(str(settings.data)),
@@ -82,18 +82,18 @@ def render(settings: Settings, start_state: StartState, credential: Credential |
         "headgate": find_program(sys.argv[0]),
     }
     has_first = _has_key(settings.data / FIRST_KEYS_FILE)
-    first = f"{words['keys']}{' (just made)' if start_state.is_first else ''}"
+    first = f"{values['keys']}{' (just created)' if start_state.is_first else ''}"
     return TEMPLATE.format(
-        **words,
-        issued=first if has_first else "as they were issued",
-        key=(READ_KEY if has_first else ISSUE_KEY).format(**words),
+        **values,
+        issued=first if has_first else "issued earlier",
+        key=(READ_KEY if has_first else ISSUE_KEY).format(**values),
         provider=describe_provider(
             credential,
-            words["headgate"],
-            data=words["data"],
+            values["headgate"],
+            data=values["data"],
             has_key=bool(settings.openai_api_key),
         ),
-        owner=OWNER_TEMPLATE.format(**words) if start_state.is_owner_missing else "",
+        owner=OWNER_TEMPLATE.format(**values) if start_state.is_owner_missing else "",
     )
 
 

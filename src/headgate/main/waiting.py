@@ -39,7 +39,7 @@ class NotStarted(msgspec.Struct, frozen=True):
 
 def wait_for_room(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
     """Answer requests until there is room. Return False if a signal ended the server instead."""
-    log.error("start.waits", reason=reason)
+    log.error("start.waiting_for_disk", reason=reason)
     return uvloop.run(_wait(settings, listeners, reason))
 
 
@@ -78,5 +78,5 @@ async def _wait(settings: Settings, listeners: list[socket.socket], reason: str)
 async def _stop_when_there_is_room(settings: Settings, server: Server) -> None:
     while not await asyncio.to_thread(has_room, settings.data):  # noqa: ASYNC110 - the kernel sends no event
         await asyncio.sleep(PROBE_SECONDS)
-    log.info("start.goes_on")
+    log.info("start.resumed")
     server.stop_at_once()

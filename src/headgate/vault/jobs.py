@@ -209,7 +209,7 @@ class RotationRunner:
         try:
             failed = await asyncio.to_thread(rotator.rotate_keys, rotation.scope, by=by)
         except HeadgateError as error:
-            log.warning("vault.rotation_broken_off", rotation=rotation.id, error=error.message)
+            log.warning("vault.rotation_interrupted", rotation=rotation.id, error=error.message)
             return
         log.info("vault.rotation_ended", rotation=rotation.id, failed=failed)
 

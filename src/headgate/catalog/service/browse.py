@@ -26,11 +26,11 @@ def browse(
     integrations: Iterable[IntegrationManifest], query: IntegrationFilter
 ) -> list[IntegrationManifest]:
     """Return the integrations that match: recommended ones first, then by popularity and name."""
-    fitting = [manifest for manifest in integrations if _fits(manifest, query)]
-    return sorted(fitting, key=_rank)
+    matching = [manifest for manifest in integrations if _matches(manifest, query)]
+    return sorted(matching, key=_rank)
 
 
-def _fits(manifest: IntegrationManifest, query: IntegrationFilter) -> bool:
+def _matches(manifest: IntegrationManifest, query: IntegrationFilter) -> bool:
     return (
         (query.category is None or query.category in manifest.categories)
         and query.integration_type in (None, manifest.integration_type)
@@ -39,13 +39,13 @@ def _fits(manifest: IntegrationManifest, query: IntegrationFilter) -> bool:
     )
 
 
-def _mentions(manifest: IntegrationManifest, wanted: str) -> bool:
+def _mentions(manifest: IntegrationManifest, needle: str) -> bool:
     texts = [manifest.name, manifest.display_name, manifest.description, *manifest.categories]
     for model in manifest.models:
         texts += (model.id, model.display_name, *model.aliases)
     for action in manifest.actions:
         texts += (action.name, action.display_name)
-    return any(wanted in text.casefold() for text in texts)
+    return any(needle in text.casefold() for text in texts)
 
 
 def _rank(manifest: IntegrationManifest) -> tuple[bool, int, str]:

@@ -141,19 +141,19 @@ class PriceService:
         return entries
 
     def list(
-        self, connection: sa.Connection, wanted: PriceFilter, *, limit: int, offset: int = 0
+        self, connection: sa.Connection, filters: PriceFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[ListedPrice], int]:
         """Return one page of the matching rows, ordered by model and place, newest first, and
         the number of matching rows."""
         shipped = self._catalog.shipped_prices()
-        stored = store.select_prices(connection, wanted.integration)
-        fitting = [
+        stored = store.select_prices(connection, filters.integration)
+        matching = [
             listed
             for listed in list_states([*shipped, *stored], self._now())
-            if _fits(listed.entry, wanted)
-            and (wanted.history or listed.state is not PriceState.OVER)
+            if _matches(listed.entry, filters)
+            and (filters.history or listed.state is not PriceState.OVER)
         ]
-        return fitting[offset : offset + limit], len(fitting)
+        return matching[offset : offset + limit], len(matching)
 
     def find_in_force(
         self, connection: sa.Connection, integration: str, at: int | None = None
@@ -234,10 +234,10 @@ class PriceService:
                 raise InvalidPriceError(message, param="rates" if stated else "tier")
 
     def _date(self, connection: sa.Connection, request: PriceRequest, now: int) -> int:
-        wanted = request.effective_from
-        if wanted is None:
+        requested = request.effective_from
+        if requested is None:
             return now
-        at = round(wanted.timestamp() * MICROSECONDS)
+        at = round(requested.timestamp() * MICROSECONDS)
         if at > now + LATEST_SECONDS * MICROSECONDS:
             message = "A price can be set at most ten years ahead."
             raise InvalidPriceError(message, param="effective_from")
@@ -297,12 +297,12 @@ def _newest_first(entry: PriceEntry) -> tuple[int, int]:
     return -entry.effective_from, -entry.number
 
 
-def _fits(entry: PriceEntry, wanted: PriceFilter) -> bool:
+def _matches(entry: PriceEntry, filters: PriceFilter) -> bool:
     return (
-        wanted.integration in (None, entry.integration)
-        and wanted.model in (None, entry.model)
-        and wanted.tier in (None, entry.tier)
-        and wanted.source in (None, entry.source)
+        filters.integration in (None, entry.integration)
+        and filters.model in (None, entry.model)
+        and filters.tier in (None, entry.tier)
+        and filters.source in (None, entry.source)
     )
 
 

@@ -60,8 +60,8 @@ def infer_material(
     Raise `InvalidCredentialError`; `param` is `auth_type`, `oauth_config`, `auth_data`, or
     `auth_data` with a field.
     """
-    wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
-    if wanted is not None and wanted not in AUTH_TYPES:
+    requested = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
+    if requested is not None and requested not in AUTH_TYPES:
         message = (
             f"Credentials of this type are not supported; use one of: {', '.join(AUTH_TYPES)}."
         )
@@ -72,8 +72,8 @@ def infer_material(
         raise InvalidCredentialError(message, param="auth_data")
     [(field, secret)] = given.items()
     inferred = AUTH_TYPE_OF_FIELD[field]
-    if wanted is not None and wanted != inferred:
-        message = f"auth_data.{field} is for credentials of type {inferred}, not {wanted}."
+    if requested is not None and requested != inferred:
+        message = f"auth_data.{field} is for credentials of type {inferred}, not {requested}."
         raise InvalidCredentialError(message, param="auth_type")
     if inferred == OAUTH2 and not has_oauth_config:
         message = (

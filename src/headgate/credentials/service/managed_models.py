@@ -146,8 +146,8 @@ class ManagedModelService:
             if (value := getattr(change, name)) is not msgspec.UNSET
         }
         if "credential" in values:
-            wanted = values.pop("credential")
-            values["credential_id"], _ = self._find_credential(connection, wanted)
+            reference = values.pop("credential")
+            values["credential_id"], _ = self._find_credential(connection, reference)
         if "display_name" in values:
             values["display_name"] = _check_display_name(values["display_name"])
         if not values.get("deprecated", managed.deprecated):

@@ -127,7 +127,7 @@ class Sealer:
             self.is_outdated = True
             log.warning("vault.master_key_replaced", key=self.master_key.id, reason=reason)
             return
-        log.info("vault.master_key_taken_up", key=found.id)
+        log.info("vault.master_key_reloaded", key=found.id)
         self.master_key = found
         self.is_outdated = False
 
