@@ -31,7 +31,7 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
-def test_unknown_model_is_told_in_the_providers_own_words(harness: Harness) -> None:
+def test_unknown_model_error_is_the_providers_own(harness: Harness) -> None:
     said = (
         b'{"error": {"message": "The model `gpt-9` does not exist", "type": "invalid_request_error"'
         b',"param":null, "code":"model_not_found", "novel": 1.50}}'
@@ -124,7 +124,7 @@ def test_model_cannot_write_headers(harness: Harness, body: bytes) -> None:
         ({"retry-after-ms": "99999999"}, {"retry-after-ms": "99999999"}),
     ],
 )
-def test_advice_to_wait_is_passed_on_as_long_as_it_is(
+def test_advised_wait_is_passed_on_unchanged(
     harness: Harness, advice: dict[str, str], told: dict[str, str]
 ) -> None:
     body = b'{"error":{"message":"Slow down","type":"requests","param":null,"code":"rate"}}'

@@ -99,7 +99,7 @@ def test_key_with_a_typing_error_is_refused(harness: Harness, change: str) -> No
     assert typed not in answered.body.decode()
 
 
-def test_expired_key_is_refused_and_told_so(harness: Harness) -> None:
+def test_expired_key_is_refused_as_expired(harness: Harness) -> None:
     created = harness.gateway.run("keys", "create", "--json", "--expires", expiring_soon())
     issued = json.loads(created.stdout)
     answered = poll(harness, issued["token"], until=lambda each: "expired" in each.body.decode())
@@ -107,7 +107,7 @@ def test_expired_key_is_refused_and_told_so(harness: Harness) -> None:
     assert issued["token"] not in answered.body.decode()
 
 
-def test_revoked_key_is_refused_within_a_second_and_told_so(harness: Harness) -> None:
+def test_revoked_key_is_refused_as_revoked_within_a_second(harness: Harness) -> None:
     issued = json.loads(harness.gateway.run("keys", "create", "--json").stdout)
     assert poll(harness, issued["token"], until=lambda each: each.status == 200).status == 200
     assert harness.gateway.run("keys", "revoke", issued["key"]["id"]).returncode == 0
@@ -138,7 +138,7 @@ def test_management_key_calls_no_models(harness: Harness, target: str) -> None:
     check_refused(harness, answered, 403, "management_key_cannot_call_models")
 
 
-def test_the_sdk_raises_what_it_raises_for_openai(harness: Harness) -> None:
+def test_sdk_raises_what_it_raises_for_openai(harness: Harness) -> None:
     client = harness.gateway.sdk(api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError) as raised:
         client.models.list()
@@ -210,7 +210,7 @@ def test_form_that_cannot_be_understood_is_refused(
     check_refused(harness, answered, 400, "invalid_form")
 
 
-def test_body_that_announces_too_much_is_refused_before_it_comes(harness: Harness) -> None:
+def test_body_with_too_large_content_length_is_refused_before_it_arrives(harness: Harness) -> None:
     headers = {**harness.authorization, **JSON_TYPE, "content-length": str(MEBIBYTE + 1)}
     with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers))
@@ -240,7 +240,7 @@ def test_large_upload_with_a_wrong_key_is_refused_for_its_key(harness: Harness) 
     assert harness.upstream.received == []
 
 
-def test_sender_that_waits_to_be_asked_for_its_body_is_asked(harness: Harness) -> None:
+def test_sender_with_expect_gets_100_continue(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE, "expect": "100-continue"}
     with open_line(harness.gateway.port) as waiting:
@@ -257,7 +257,7 @@ def test_sender_that_waits_to_be_asked_for_its_body_is_asked(harness: Harness) -
         ({"content-length": str(2 * MEBIBYTE)}, 413, "request_too_large"),
     ],
 )
-def test_sender_that_waits_is_refused_at_once_where_its_head_is(
+def test_sender_with_expect_is_refused_by_its_head(
     harness: Harness, change: dict[str, str], status: int, code: str
 ) -> None:
     headers = {"content-length": "10", **harness.authorization, "expect": "100-continue", **change}
@@ -374,7 +374,7 @@ def test_path_that_could_be_read_in_two_ways_is_refused(harness: Harness, target
     "target",
     ["/chat/completions", "/v1", "//v1/chat/completions", "/V1/models", "/openai/v1/responses"],
 )
-def test_address_outside_v1_tells_which_base_url_is_needed(harness: Harness, target: str) -> None:
+def test_path_outside_v1_says_which_base_url_is_needed(harness: Harness, target: str) -> None:
     answered = harness.post(target, BODY)
     check_error(answered, 404, "unknown_url", source="gateway")
     assert "base URL that ends in /v1" in answered.error["message"]
@@ -414,7 +414,7 @@ def test_websocket_is_refused_with_what_to_use_instead(harness: Harness, target:
         ("POST", "/v1/chatkit/sessions"),
     ],
 )
-def test_address_that_would_lead_around_the_gateway_is_refused(
+def test_endpoint_that_would_bypass_the_gateway_is_refused(
     harness: Harness, method: str, target: str
 ) -> None:
     answered = harness.ask(method, target, JSON_TYPE, b"{}" if method == "POST" else None)
@@ -429,7 +429,7 @@ def test_address_of_the_providers_administration_is_closed_to_ordinary_keys(
     check_refused(harness, answered, 403, "endpoint_out_of_scope")
 
 
-def test_connection_lives_on_after_an_error_that_the_client_can_mend(harness: Harness) -> None:
+def test_connection_is_kept_after_a_client_error(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE}
     with open_line(harness.gateway.port) as kept:
@@ -443,7 +443,7 @@ def test_connection_lives_on_after_an_error_that_the_client_can_mend(harness: Ha
         assert kept.ask("POST", CHAT, headers, BODY).body == COMPLETION
 
 
-def test_requests_that_come_ahead_of_their_turn_are_answered_in_order(harness: Harness) -> None:
+def test_pipelined_requests_with_errors_are_answered_in_order(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(received.target.encode()))
     heads = [encode_head("GET", f"/v1/files/{each}", harness.authorization) for each in "abc"]
     with open_line(harness.gateway.port) as ahead:

@@ -93,7 +93,7 @@ def count(gateway: Gateway, name: str) -> float:
     return float(found[1])
 
 
-def test_dead_provider_is_asked_once_in_a_while_and_the_other_goes_on(
+def test_failing_provider_is_probed_and_another_unaffected(
     two_providers: tuple[Gateway, Provider],
 ) -> None:
     gateway, dead = two_providers
@@ -122,7 +122,7 @@ def test_dead_provider_is_asked_once_in_a_while_and_the_other_goes_on(
     assert "breaker.opened" in gateway.log.read_text()
 
 
-def test_provider_that_is_back_is_found_by_one_probe(
+def test_recovered_provider_is_found_by_one_probe(
     two_providers: tuple[Gateway, Provider],
 ) -> None:
     gateway, provider = two_providers
@@ -138,7 +138,7 @@ def test_provider_that_is_back_is_found_by_one_probe(
     assert count(gateway, "breakers_open") == 0
 
 
-def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_path: Path) -> None:
+def test_open_breaker_error_has_the_wires_shape_and_costs_nothing(tmp_path: Path) -> None:
     """With a managed credential, no money is held for what is not sent."""
     with running_managed_harness(tmp_path / "data", breaker_failures=1, retries_max=0) as harness:
         funded = harness.gateway.run("wallet", "fund", "1", "--reference", "r")

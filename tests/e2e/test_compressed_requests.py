@@ -58,7 +58,7 @@ def test_compressed_body_is_refused_where_that_is_set(
 
 
 @pytest.mark.parametrize("coding", PACKERS)
-def test_what_was_read_is_what_is_sent(harness: Harness, coding: str) -> None:
+def test_decompressed_body_is_forwarded(harness: Harness, coding: str) -> None:
     answered = harness.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding.upper()})
     assert answered.status == 200
     received = harness.upstream.received[0]
@@ -82,7 +82,7 @@ def test_bomb_is_refused_and_little_memory_used(harness: Harness, coding: str) -
 
 @pytest.mark.parametrize("coding", PACKERS)
 @pytest.mark.parametrize("body", [b"", b"garbage", BODY, b"\x1f\x8b", b"\x78\x9c"])
-def test_what_is_not_of_its_coding_is_refused(harness: Harness, coding: str, body: bytes) -> None:
+def test_corrupt_compressed_body_is_refused(harness: Harness, coding: str, body: bytes) -> None:
     answered = harness.post(CHAT, body, {"content-encoding": coding})
     check_error(answered, 400, "invalid_content_encoding", source="gateway")
     assert harness.upstream.received == []

@@ -272,7 +272,7 @@ def test_drain_that_lasts_too_long_is_cancelled(
     assert receipt["usage"]["output_tokens"] == -(-count_words(3) // 4)
 
 
-def test_buffered_call_is_given_up_too(
+def test_buffered_call_is_cancelled_on_disconnect(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = watched = Watched(-1)
@@ -288,7 +288,7 @@ def test_buffered_call_is_given_up_too(
     assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
 
 
-def test_client_that_resets_is_gone_like_one_that_closes(
+def test_reset_counts_as_disconnect(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = watched = Watched(3)
@@ -302,7 +302,7 @@ def test_client_that_resets_is_gone_like_one_that_closes(
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
-def test_client_that_resets_after_it_asked_ahead_is_gone_too(
+def test_reset_of_a_pipelining_client_counts_as_disconnect(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     """It is not read from until its first answer is written, so no read tells of the reset."""
@@ -317,7 +317,7 @@ def test_client_that_resets_after_it_asked_ahead_is_gone_too(
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
-def test_provider_that_sends_on_when_its_caller_has_reset_meets_a_closed_connection(
+def test_provider_connection_is_closed_after_a_reset(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     noticed = threading.Event()
@@ -362,7 +362,7 @@ def test_buffered_answer_is_read_on_too(
     assert receipt["cost_nano"] == COST_NANO
 
 
-def test_only_so_many_answers_are_read_on(
+def test_number_of_drained_answers_is_limited(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase, draining_key: str
 ) -> None:
     callers = 3 * DRAINS_MAX
@@ -455,7 +455,7 @@ def test_client_that_disconnects_before_a_connection_pays_nothing(
     assert (receipt["cost_nano"], receipt["usage"]) == (0, None)
 
 
-def test_slow_reader_that_leaves_lets_go_of_the_provider(
+def test_slow_reader_that_disconnects_releases_the_provider(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     blocked, over = threading.Event(), threading.Event()

@@ -90,7 +90,7 @@ def test_connection_that_says_nothing_is_closed(client: RawClient) -> None:
     assert FIRST_REQUEST_SECONDS * 0.9 < waited < FIRST_REQUEST_SECONDS + SWEEP_SECONDS
 
 
-def test_dripping_head_gets_no_more_time_than_a_silent_one(client: RawClient) -> None:
+def test_slowly_sent_head_gets_no_more_time_than_a_silent_one(client: RawClient) -> None:
     started = time.monotonic()
     client.send(b"POST /v1/chat/completions HTTP/1.1\r\n")
     stop = threading.Event()
@@ -177,7 +177,7 @@ def test_client_that_never_reads_is_disconnected(gateway: Gateway, upstream: Fak
             client.read_body()
 
 
-def test_more_connections_than_allowed_are_told_so(gateway: Gateway, client: RawClient) -> None:
+def test_connections_over_the_limit_are_refused(gateway: Gateway, client: RawClient) -> None:
     client.ask(body=CHAT)
     client.read_answer()
     lines = [RawClient(gateway.port, gateway.key) for _ in range(CONNECTIONS_MAX)]
@@ -195,7 +195,7 @@ def test_more_connections_than_allowed_are_told_so(gateway: Gateway, client: Raw
             each.close()
 
 
-def test_more_requests_than_allowed_are_told_so(gateway: Gateway, upstream: FakeUpstream) -> None:
+def test_requests_over_the_limit_are_refused(gateway: Gateway, upstream: FakeUpstream) -> None:
     go_on = threading.Event()
     begun = threading.Semaphore(0)
 
@@ -236,7 +236,7 @@ def test_listed_host_is_served(client: RawClient, host: str) -> None:
     "host", ["evil.example", "gate.example.evil", "localhost", "[::1]", "10.0.0.1"]
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health/live"])
-def test_other_host_is_misdirected(client: RawClient, path: str, host: str) -> None:
+def test_unlisted_host_is_refused_as_misdirected(client: RawClient, path: str, host: str) -> None:
     client.ask(path, CHAT, host=host)
     assert_refused(client, 421, "host_not_allowed")
 
@@ -326,7 +326,7 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("fields", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
-def test_request_that_can_be_read_in_two_ways_is_refused_and_nothing_after_it_heard(
+def test_ambiguous_request_is_refused_and_ends_the_connection(
     client: RawClient, gateway: Gateway, upstream: FakeUpstream, fields: bytes
 ) -> None:
     calls = len(upstream.received)
@@ -353,7 +353,7 @@ def test_request_without_a_host_is_refused(client: RawClient) -> None:
     assert_refused(client, 400, "malformed_request")
 
 
-def test_nothing_is_heard_after_a_refused_head(client: RawClient, upstream: FakeUpstream) -> None:
+def test_nothing_is_read_after_a_refused_head(client: RawClient, upstream: FakeUpstream) -> None:
     calls = len(upstream.received)
     long = client.render("/v1/" + "x" * 9_000, None)
     client.send(long + client.render("/v1/chat/completions", CHAT))
@@ -403,7 +403,7 @@ def test_name_of_a_model_cannot_add_a_header(client: RawClient) -> None:
     assert client.headers["x-headgate-model"] == "a??set-cookie: b=c"
 
 
-def test_client_ahead_of_a_stream_does_not_end_it_by_its_own_deadline(
+def test_pipelined_head_deadline_does_not_end_a_running_stream(
     client: RawClient, upstream: FakeUpstream
 ) -> None:
     """The second request stays incomplete for longer than its deadline, while the first is

@@ -57,7 +57,7 @@ def test_pipelined_requests_are_answered_in_their_order(client: RawClient) -> No
     assert client.read_answer()[0] == 200
 
 
-def test_client_far_ahead_gets_so_many_answers_and_then_the_end(
+def test_pipelining_over_the_limit_closes_after_the_answers(
     client: RawClient, upstream: FakeUpstream
 ) -> None:
     client.send(b"".join(client.render(f"/v1/files/{at}", None) for at in range(200)))
@@ -68,7 +68,7 @@ def test_client_far_ahead_gets_so_many_answers_and_then_the_end(
     assert len(upstream.received) == PIPELINED_MAX + 1
 
 
-def test_client_that_shuts_its_side_still_gets_its_answer(
+def test_half_closed_client_gets_its_buffered_answer(
     client: RawClient, upstream: FakeUpstream
 ) -> None:
     def answer(received: ReceivedRequest) -> None:
@@ -88,9 +88,7 @@ def test_client_that_shuts_its_side_still_gets_its_answer(
     assert client.is_closed()
 
 
-def test_client_that_shuts_its_side_still_gets_its_stream(
-    client: RawClient, upstream: FakeUpstream
-) -> None:
+def test_half_closed_client_gets_its_stream(client: RawClient, upstream: FakeUpstream) -> None:
     def answer(received: ReceivedRequest) -> None:
         threading.Event().wait(0.7)
         received.begin_stream()
@@ -109,9 +107,7 @@ def test_client_that_shuts_its_side_still_gets_its_stream(
     assert client.read_body().endswith(b"data: [DONE]\n\n")
 
 
-def test_request_that_is_not_whole_ends_with_the_clients_side(
-    client: RawClient, upstream: FakeUpstream
-) -> None:
+def test_half_close_ends_an_incomplete_request(client: RawClient, upstream: FakeUpstream) -> None:
     client.send(client.render("/v1/chat/completions", CHAT)[:-5])
     client.socket.shutdown(socket.SHUT_WR)
     assert client.is_closed()
@@ -119,7 +115,7 @@ def test_request_that_is_not_whole_ends_with_the_clients_side(
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1{}", "HTTP://127.0.0.1{}"])
-def test_whole_address_as_target_is_its_path(client: RawClient, form: str) -> None:
+def test_absolute_target_is_reduced_to_its_path(client: RawClient, form: str) -> None:
     client.ask(form.format("/v1/files/a?b=c"))
     assert target_of(client.read_answer()[1]) == "/v1/files/a?b=c"
     client.ask(form.format("/health/live"))
@@ -147,7 +143,9 @@ def test_name_that_a_web_page_could_own_is_misdirected(
         assert "HEADGATE_ALLOWED_HOSTS=evil.example" in json.loads(body)["error"]["message"]
 
 
-def test_header_with_an_underscore_stays_behind(client: RawClient, upstream: FakeUpstream) -> None:
+def test_header_with_an_underscore_is_not_forwarded(
+    client: RawClient, upstream: FakeUpstream
+) -> None:
     head = client.render("/v1/files/a", None).replace(
         b"host:", b"x-stainless-a: 1\r\nx-stainless_b: 1\r\nx-stainless-c_d: 1\r\nhost:"
     )
@@ -158,14 +156,14 @@ def test_header_with_an_underscore_stays_behind(client: RawClient, upstream: Fak
     assert not {name for name in names if "_" in name}
 
 
-def test_body_of_what_is_no_model_call_is_bounded(client: RawClient) -> None:
+def test_body_of_other_requests_is_limited(client: RawClient) -> None:
     client.send(client.render("/health/live", None, method="POST", transfer_encoding="chunked"))
     piece = b"10000\r\n%b\r\n" % (b"x" * 65_536)
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         client.send(piece * 1000)
 
 
-def test_trust_in_everybody_needs_an_explicit_word(gateway: Gateway) -> None:
+def test_trusting_all_proxies_needs_an_asterisk(gateway: Gateway) -> None:
     environment = {"HEADGATE_TRUSTED_PROXIES": "*"}
     refused = gateway.run("serve", "--port", "0", environment=environment)
     assert refused.returncode != 0

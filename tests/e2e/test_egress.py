@@ -177,7 +177,7 @@ def change_base_url(path: Path, base_url: str) -> None:
     database.close()
 
 
-def test_stored_address_that_is_allowed_no_more_is_reached_no_more(
+def test_stored_base_url_no_longer_allowed_is_not_reached(
     canary: CanaryListener, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"

@@ -36,7 +36,7 @@ def check(run: Matrix) -> None:
     assert not failures, "\n".join(failures)
 
 
-def test_every_script_is_expected_to_come_to_something() -> None:
+def test_every_fault_script_has_an_expected_outcome() -> None:
     assert EXPECTED.keys() == catalogue.SCRIPTS.keys() | PLACES.keys()
     assert {name.partition(".")[0] for name in EXPECTED} == {
         "good",
@@ -50,7 +50,7 @@ def test_faults_that_last_end_at_their_deadline(harness: FaultHarness) -> None:
     check(run)
 
 
-def test_every_other_fault_is_told_charged_and_forgotten_as_it_should_be(
+def test_every_other_fault_is_reported_charged_and_released_as_expected(
     harness: FaultHarness,
 ) -> None:
     run = Matrix(harness)

@@ -12,7 +12,7 @@ COMPLETION = (
 )
 
 
-def test_the_official_sdk_gets_its_answer_with_the_exact_cost(
+def test_official_sdk_gets_its_answer_with_the_exact_cost(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
     upstream.script = lambda received: received.answer(COMPLETION)
@@ -28,7 +28,7 @@ def test_the_official_sdk_gets_its_answer_with_the_exact_cost(
     assert received.target == "/v1/chat/completions"
 
 
-def test_the_provider_gets_the_very_bytes_of_the_client(
+def test_provider_gets_the_very_bytes_of_the_client(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
     upstream.script = lambda received: received.answer(COMPLETION)

@@ -54,7 +54,7 @@ def test_headers_that_are_not_forbidden_reach_the_provider(harness: Harness) -> 
     assert {name: received.headers.get(name) for name in wanted} == wanted
 
 
-def test_headers_of_the_client_and_its_proxies_stay_behind(harness: Harness) -> None:
+def test_headers_of_the_client_and_its_proxies_are_not_forwarded(harness: Harness) -> None:
     hidden = {
         "cookie": "session=1",
         "x-forwarded-for": "10.0.0.1",
@@ -85,7 +85,7 @@ def test_headers_of_the_client_and_its_proxies_stay_behind(harness: Harness) -> 
     assert harness.gateway.key not in str(received.fields)
 
 
-def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) -> None:
+def test_rate_limit_and_version_headers_are_passed_on(harness: Harness) -> None:
     told = {
         "x-request-id": "req_upstream",
         "openai-version": "2020-10-01",
@@ -115,7 +115,7 @@ def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) ->
     assert len(names) == len(set(names))
 
 
-def test_answer_says_what_the_gateway_did(harness: Harness) -> None:
+def test_answer_has_the_gateways_own_headers(harness: Harness) -> None:
     harness.answer_with(
         lambda received: received.answer(COMPLETION, headers={"x-request-id": "up-1"})
     )
@@ -190,7 +190,7 @@ def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
     assert set(trailers) <= set(named.split(", "))
 
 
-def test_proxy_in_front_is_told_not_to_hold_a_stream(harness: Harness) -> None:
+def test_stream_disables_buffering_of_proxies_in_front(harness: Harness) -> None:
     def stream(received: ReceivedRequest) -> None:
         received.begin_stream()
         received.send_chunk(b"data: [DONE]\n\n")
@@ -246,7 +246,7 @@ def test_refusal_carries_the_correlation_id_too(harness: Harness) -> None:
     assert answered.headers["x-headgate-correlation-id"] == "order-7"
 
 
-def test_named_credential_is_taken_or_none(harness: Harness) -> None:
+def test_named_credential_is_used_or_the_call_fails(harness: Harness) -> None:
     answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "environment"})
     assert answered.status == 200
     answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "another"})

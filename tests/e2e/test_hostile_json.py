@@ -103,5 +103,5 @@ def test_other_content_type_is_refused_where_json_is_read(harness: Harness, kind
 
 
 @pytest.mark.parametrize("kind", ["Application/JSON; charset=utf-8", "application/x+json"])
-def test_json_may_say_so_in_other_words(harness: Harness, kind: str) -> None:
+def test_other_json_content_types_are_accepted(harness: Harness, kind: str) -> None:
     assert harness.post(CHAT, MODEL + b'"a":1}', {"content-type": kind}).status == 200

@@ -225,7 +225,7 @@ def test_call_without_enough_money_is_refused_before_it_is_made(
     check_unasked(harness, wallet, answered, 402, "insufficient_funds")
 
 
-def test_the_sdk_does_not_try_again_without_money(harness: Harness, wallet: Wallet) -> None:
+def test_sdk_does_not_try_again_without_money(harness: Harness, wallet: Wallet) -> None:
     client = harness.gateway.sdk(max_retries=5)
     with pytest.raises(openai.APIStatusError) as raised:
         client.post("/chat/completions", cast_to=object, body={**ASK, **LONG})

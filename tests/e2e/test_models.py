@@ -73,7 +73,7 @@ def test_sdk_lists_and_retrieves_with_model_metadata_as_extra_fields(harness: Ha
     assert [received.target for received in harness.upstream.received] == ["/v1/models/org/new"]
 
 
-def test_model_that_does_not_exist_is_told_in_the_providers_own_words(harness: Harness) -> None:
+def test_unknown_model_of_the_list_has_the_providers_error(harness: Harness) -> None:
     with pytest.raises(openai.NotFoundError) as raised:
         harness.gateway.sdk().models.retrieve("none")
     assert raised.value.code == "model_not_found"

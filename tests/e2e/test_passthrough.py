@@ -66,7 +66,7 @@ def test_json_survives_both_ways_byte_for_byte(harness: Harness, target: str, se
     assert harness.upstream.received[0].body == sent
 
 
-def test_fields_that_the_gateway_reads_keep_their_spelling(harness: Harness) -> None:
+def test_fields_that_the_gateway_reads_keep_their_bytes(harness: Harness) -> None:
     sent = b'{"mod\\u0065l":"gpt-\\u0035.4-mini","n" : 1,"max_tokens":5,"stream":false}'
     harness.answer_with(lambda received: received.answer(COMPLETION))
     answered = harness.post(CHAT, sent)

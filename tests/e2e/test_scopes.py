@@ -76,7 +76,7 @@ def test_limited_key_sees_its_models_only(harness: Harness, limited: dict[str, s
 
 @pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"gpt-5"}]}', b"<html>"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/event-stream"])
-def test_list_that_cannot_be_cut_is_not_shown(
+def test_unreadable_list_is_hidden_from_a_limited_key(
     harness: Harness, limited: dict[str, str], body: bytes, kind: str
 ) -> None:
     harness.answer_with(lambda received: received.answer(body, headers={"content-type": kind}))
@@ -128,7 +128,7 @@ def test_key_limited_to_endpoints_uses_these_only(harness: Harness) -> None:
     check_error(answered, 403, "endpoint_out_of_scope", source="gateway")
 
 
-def test_key_limited_in_its_rate_is_told_when_to_come_back(harness: Harness) -> None:
+def test_rate_limited_key_gets_retry_after(harness: Harness) -> None:
     headers = make_key(harness, "--requests-per-minute", "3")
     answers = [harness.ask("GET", "/v1/models", headers) for _ in range(4)]
     assert answers[-1].status == 429

@@ -71,7 +71,7 @@ def test_there_are_enough_vectors() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_vector_is_refused_and_nothing_after_it_is_heard(
+def test_smuggling_vector_is_refused_and_ends_the_connection(
     gateway: Gateway, upstream: FakeUpstream, name: str
 ) -> None:
     vector = build(gateway.key)[name]
@@ -84,7 +84,7 @@ def test_vector_is_refused_and_nothing_after_it_is_heard(
     assert len(upstream.received) == before
 
 
-def test_vector_after_a_good_request_ends_the_connection_too(
+def test_smuggling_vector_after_a_valid_request_ends_the_connection(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
     """Pipelined behind a good request: that one is answered, and nothing after it is served."""

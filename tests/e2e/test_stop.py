@@ -61,7 +61,7 @@ def start_stream(gateway: Gateway) -> RawClient:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
+def test_stop_completes_running_streams_and_refuses_new_calls(
     upstream: FakeUpstream,
     gateway: Gateway,
     server_database: ServerDatabase,
@@ -110,7 +110,7 @@ def stick(
     return took, receipts[0]
 
 
-def test_stream_that_is_stuck_is_told_and_settled_after_the_grace(
+def test_stuck_stream_gets_an_error_and_is_settled_after_the_grace(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     took, receipt = stick(upstream, tmp_path, lambda gateway: gateway.process.terminate(), 1)

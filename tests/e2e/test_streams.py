@@ -76,7 +76,7 @@ def newest(gateway: Gateway) -> dict[str, Any]:
     return ServerDatabase(gateway.data).receipts()[-1]
 
 
-def test_each_chunk_is_here_before_the_provider_sends_the_next(
+def test_each_chunk_arrives_before_the_provider_sends_the_next(
     upstream: FakeUpstream, client: RawClient
 ) -> None:
     read = threading.Event()
@@ -99,7 +99,7 @@ def test_each_chunk_is_here_before_the_provider_sends_the_next(
     assert client.read_body() == DONE
 
 
-def test_head_is_here_before_the_first_event(upstream: FakeUpstream, client: RawClient) -> None:
+def test_head_arrives_before_the_first_event(upstream: FakeUpstream, client: RawClient) -> None:
     read = threading.Event()
 
     def answer(received: ReceivedRequest) -> None:
@@ -116,7 +116,7 @@ def test_head_is_here_before_the_first_event(upstream: FakeUpstream, client: Raw
     assert client.read_body() == DONE
 
 
-def test_receipt_is_committed_when_the_last_event_is_here(
+def test_receipt_is_committed_before_the_last_event_arrives(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
@@ -136,7 +136,9 @@ def test_receipt_is_committed_when_the_last_event_is_here(
     assert receipt["cost_nano"] == 1_200_000
 
 
-def test_usage_event_is_shown_only_to_who_asked(upstream: FakeUpstream, client: RawClient) -> None:
+def test_usage_event_is_sent_only_to_clients_that_asked(
+    upstream: FakeUpstream, client: RawClient
+) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
     client.ask(body=CHAT)
     assert client.read_answer() == (200, TEXT + DONE)
@@ -280,7 +282,7 @@ FAULTS = [end_cleanly, reset_inside_an_event, close_without_an_end, send_an_endl
     # A response's event may be as large as an answer, so that an endless one is no fault there.
     [*(("chat", fault) for fault in FAULTS), *(("responses", fault) for fault in FAULTS[:3])],
 )
-def test_stream_that_breaks_is_ended_as_the_wire_has_it(
+def test_broken_stream_ends_in_the_error_event_of_its_wire(
     upstream: FakeUpstream, gateway: Gateway, fault: Any, wire: str
 ) -> None:
     first = TEXT if wire == "chat" else DELTA
@@ -397,7 +399,7 @@ def test_head_request_gets_no_body(upstream: FakeUpstream, client: RawClient) ->
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_answer_without_a_body_leaves_the_connection_in_step(
+def test_answer_without_a_body_keeps_the_connection_usable(
     upstream: FakeUpstream, client: RawClient, status: int
 ) -> None:
     upstream.script = lambda received: received.send_head(status, {"etag": "x"})
@@ -435,7 +437,7 @@ def test_pipelined_requests_are_answered_in_order(
     assert client.read_answer() == (200, b'{"echo": 3}')
 
 
-def test_slow_client_stops_the_provider_and_costs_no_memory(
+def test_slow_client_pauses_the_provider_and_costs_no_memory(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     event = TEXT.replace(b"hello", b"x" * 60_000)
@@ -493,7 +495,7 @@ def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gatew
         assert sum(process.cpu_times()[:2]) - before < 0.25
 
 
-def test_reader_that_takes_no_answer_gets_no_further_one(
+def test_client_that_reads_no_answer_gets_no_further_one(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     """Pipelined requests of a client that does not read buffer no answers in memory."""

@@ -78,7 +78,7 @@ def test_first_usable_key_counts_wherever_it_stands(
         assert ask(harness, *fields).status == 200, fields
 
 
-def test_two_different_good_keys_are_refused_with_words(harness: Harness) -> None:
+def test_two_different_valid_keys_are_refused_with_a_message(harness: Harness) -> None:
     other = harness.gateway.keys["admin_key"]
     answered = ask(harness, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", other))
     check_error(answered, 401, "conflicting_api_keys", source="gateway")
@@ -119,7 +119,7 @@ def test_errors_of_the_edge_have_the_shape_of_the_api(harness: Harness) -> None:
         "/openai/v1/chat/completions",
     ],
 )
-def test_wrong_base_url_is_told_the_right_one(harness: Harness, target: str) -> None:
+def test_wrong_base_url_error_names_the_right_one(harness: Harness, target: str) -> None:
     key = ("Authorization", f"Bearer {GOOD}")
     answered = ask(harness, key, target=target)
     check_error(answered, 404, "unknown_url", source="gateway")
@@ -131,7 +131,7 @@ def test_wrong_base_url_is_told_the_right_one(harness: Harness, target: str) -> 
 
 
 @pytest.mark.parametrize("target", ["/v1//chat/completions", "/v1/chat/completions/"])
-def test_slash_too_many_is_told_what_a_base_url_is(harness: Harness, target: str) -> None:
+def test_superfluous_slash_error_explains_the_base_url(harness: Harness, target: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=target)
     check_error(answered, 400, "invalid_path", source="gateway")
     assert "base URL ends in /v1, without a slash" in answered.error["message"]
@@ -177,7 +177,7 @@ OWN_PATHS = [
 
 @pytest.mark.parametrize("target", OWN_PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_what_is_the_gateways_own_never_reaches_a_provider(
+def test_paths_of_the_gateway_never_reach_a_provider(
     harness: Harness, target: str, method: str
 ) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=target, method=method)
@@ -204,7 +204,7 @@ def test_what_is_the_gateways_own_never_reaches_a_provider(
         *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20"),
     ],
 )
-def test_no_spelling_leads_around_what_is_the_gateways_own(harness: Harness, target: str) -> None:
+def test_no_spelling_of_a_gateway_path_reaches_a_provider(harness: Harness, target: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=target)
     assert answered.status in (400, 404, 501)
     assert answered.headers["x-headgate-error-source"] == "gateway"
@@ -212,14 +212,14 @@ def test_no_spelling_leads_around_what_is_the_gateways_own(harness: Harness, tar
 
 
 @pytest.mark.parametrize("step", ["", "/call_1/accept", "/call_1/hangup", "/call_1/refer"])
-def test_realtime_calls_say_what_they_mean(harness: Harness, step: str) -> None:
+def test_realtime_calls_are_refused_with_a_reason(harness: Harness, step: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=f"/v1/realtime/calls{step}")
     check_error(answered, 501, "unsupported_endpoint", source="gateway")
     assert "sound and tokens go between the caller and the provider" in answered.error["message"]
     assert harness.upstream.received == []
 
 
-def test_api_refuses_a_body_too_large_before_it_asks_for_it(harness: Harness) -> None:
+def test_api_refuses_a_too_large_body_before_100_continue(harness: Harness) -> None:
     admin = harness.gateway.keys["admin_key"]
     head = (
         "POST /api/projects HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -240,9 +240,7 @@ def test_api_refuses_a_body_too_large_before_it_asks_for_it(harness: Harness) ->
     ("target", "version"),
     [("/api/projects", "1.1"), (CHAT, "1.0"), ("/v1/models", "1.0"), ("/health/live", "1.0")],
 )
-def test_client_that_shuts_its_side_gets_its_answer(
-    harness: Harness, target: str, version: str
-) -> None:
+def test_half_closed_client_gets_its_answer(harness: Harness, target: str, version: str) -> None:
     method, body = ("POST", BODY) if target == CHAT else ("GET", b"")
     kind = "admin_key" if target.startswith("/api") else "inference_key"
     lines = [
@@ -259,7 +257,7 @@ def test_client_that_shuts_its_side_gets_its_answer(
         assert opened.is_closed()
 
 
-def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(harness: Harness) -> None:
+def test_refused_key_of_a_model_call_is_logged_without_the_secret(harness: Harness) -> None:
     token = harness.gateway.key[:-1] + ("0" if harness.gateway.key[-1] != "0" else "1")
     head = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {token}\r\n\r\n"
     with capture_log(harness) as read:

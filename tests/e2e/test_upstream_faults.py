@@ -187,7 +187,7 @@ def test_long_wait_is_left_to_the_client_and_told_as_long_as_it_is(
     assert plan.calls == 1
 
 
-def test_advice_that_nobody_understands_becomes_the_longest_wait(
+def test_unreadable_retry_advice_becomes_the_longest_wait(
     upstream: FakeUpstream, client: RawClient
 ) -> None:
     upstream.script = Plan(refuse(400, retry_after="soon"))
@@ -206,9 +206,7 @@ def test_spent_quota_is_final(upstream: FakeUpstream, client: RawClient) -> None
     assert plan.calls == 1
 
 
-def test_provider_decides_itself_whether_it_is_asked_again(
-    upstream: FakeUpstream, client: RawClient
-) -> None:
+def test_provider_advice_decides_about_retries(upstream: FakeUpstream, client: RawClient) -> None:
     upstream.script = plan = Plan(refuse(503, x_should_retry="false"), good)
     client.ask(body=CHAT)
     assert client.read_head() == 503
@@ -226,7 +224,7 @@ def is_known(client: RawClient) -> bool:
     return client.read_answer()[0] != 401
 
 
-def test_limit_of_the_provider_is_told_from_our_own(
+def test_rate_limits_of_provider_and_gateway_are_distinguished(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     key = gateway.run("keys", "create", "--requests-per-minute", "1").stdout.strip()

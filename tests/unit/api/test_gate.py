@@ -42,7 +42,7 @@ def test_key_that_is_not_good_does_not_hide_one_that_is(shared_api: Api) -> None
         assert shared_api.get(PROJECTS, key=NOBODY, headers=headers).status == 200
 
 
-def test_two_different_good_keys_are_refused_with_words(shared_api: Api) -> None:
+def test_two_different_valid_keys_are_refused_with_a_message(shared_api: Api) -> None:
     answer = shared_api.get(PROJECTS, headers={"x-api-key": shared_api.other.key})
     assert (answer.status, answer.json["code"]) == (401, "conflicting_api_keys")
     assert "two different keys" in answer.json["detail"]

@@ -70,7 +70,7 @@ async def talk(
     return connection
 
 
-async def test_other_requests_go_to_the_application_in_their_turn() -> None:
+async def test_other_requests_reach_the_application_in_order() -> None:
     app, gate = App(), Gate()
     connection = await talk(
         GET + CONTROL + post(3, target=b"/y") + b"abc", handler=ScriptedHandler(gate), app=app
@@ -90,7 +90,7 @@ async def test_other_requests_go_to_the_application_in_their_turn() -> None:
     await connection.close()
 
 
-async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
+async def test_application_that_reads_the_body_triggers_100_continue() -> None:
     connection = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
     assert connection.transport.written == CONTINUE
     await connection.send(b"abc")
@@ -103,7 +103,7 @@ async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -> None:
+async def test_application_gets_bodies_up_to_the_limit(excess: int) -> None:
     app, handler = App(), EchoHandler()
     length = CONTROL_BODY_BYTES_MAX + excess
     connection = await talk(post(length, target=b"/y"), handler=handler, app=app)
@@ -117,7 +117,7 @@ async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -
     await connection.settle()
 
 
-async def test_request_of_the_application_that_turns_malformed_is_told_so_and_cut() -> None:
+async def test_malformed_request_of_the_application_gets_400_and_is_closed() -> None:
     app = App()
     connection = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
     assert connection.statuses == [400]
@@ -128,7 +128,7 @@ async def test_request_of_the_application_that_turns_malformed_is_told_so_and_cu
     assert app.bodies == []
 
 
-async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> None:
+async def test_options_asterisk_goes_to_the_application() -> None:
     app = App()
     connection = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
     assert [scope["raw_path"] for scope in app.scopes] == [b"*"]
@@ -142,7 +142,7 @@ async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"no"})
 
 
-async def test_slow_body_of_any_request_is_told_so_and_cut() -> None:
+async def test_slow_body_gets_408_and_is_closed() -> None:
     app, handler = App(), EchoHandler()
     connection = await talk(post(100_000, target=b"/api/x"), handler=handler, app=app)
     await connection.send(b"x" * 10)
@@ -156,7 +156,7 @@ async def test_slow_body_of_any_request_is_told_so_and_cut() -> None:
     await connection.close()
 
 
-async def test_slow_body_behind_another_request_is_cut_too() -> None:
+async def test_slow_body_of_a_pipelined_request_is_closed() -> None:
     app = App()
     connection = await talk(CONTROL + post(1000, target=b"/api/x") + b"x", app=app)
     assert connection.statuses == [201]
@@ -166,7 +166,7 @@ async def test_slow_body_behind_another_request_is_cut_too() -> None:
     await connection.close()
 
 
-async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_is_not() -> None:
+async def test_slow_body_of_an_answered_request_is_closed_in_time_and_a_whole_one_kept() -> None:
     connection = await talk(post(1000, target=b"/nothing") + b"x", app=answer_at_once)
     assert connection.statuses == [413]
     assert not connection.transport.closed
@@ -187,7 +187,7 @@ async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_
         CHUNKED.replace(b"/v1/x", b"/api/x"),
     ],
 )
-async def test_answer_before_a_body_that_is_not_read_ends_the_connection(head: bytes) -> None:
+async def test_answer_before_an_unread_body_closes_the_connection(head: bytes) -> None:
     handler = EchoHandler()
     connection = await talk(head, handler=handler, app=answer_at_once)
     assert connection.statuses == [413]
@@ -202,7 +202,7 @@ async def test_answer_before_a_body_that_is_not_read_ends_the_connection(head: b
 
 
 @pytest.mark.parametrize("raw", [CONTROL, b"GET /v1/x HTTP/1.0\r\n\r\n"])
-async def test_client_that_shuts_its_side_gets_the_answer_without_being_asked(raw: bytes) -> None:
+async def test_half_closed_client_gets_the_answer_without_an_interim_response(raw: bytes) -> None:
     gate = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -72,7 +72,7 @@ async def ask(trusted: tuple[str, ...], head: bytes) -> bytes:
         (("127.0.0.1",), b"X-Forwarded-For: who\r\n", b"malformed_forwarded_address"),
     ],
 )
-def test_client_is_the_peer_or_whom_a_trusted_one_names(
+def test_client_address_is_the_peer_or_named_by_a_trusted_proxy(
     trusted: tuple[str, ...], head: bytes, said: bytes
 ) -> None:
     assert asyncio.run(ask(trusted, head)) == said

@@ -47,7 +47,7 @@ async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | No
 
 
 @pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/api/projects"])
-async def test_preflight_is_answered_without_a_key_and_reaches_nobody(target: bytes) -> None:
+async def test_preflight_is_answered_without_a_key_or_handler(target: bytes) -> None:
     handler = EchoHandler()
     said = await talk(get(target, *PREFLIGHT, method=b"OPTIONS"), cors=LISTED, handler=handler)
     assert said.startswith(b"HTTP/1.1 204 ")
@@ -60,7 +60,7 @@ async def test_preflight_is_answered_without_a_key_and_reaches_nobody(target: by
     assert handler.seen == []
 
 
-async def test_preflight_of_another_origin_is_refused_with_words() -> None:
+async def test_preflight_of_another_origin_is_refused_with_a_message() -> None:
     raw = get(b"/v1/x", *PREFLIGHT, origin=b"https://evil.example", method=b"OPTIONS")
     said = await talk(raw, cors=LISTED)
     assert said.startswith(b"HTTP/1.1 403 ")
@@ -69,7 +69,7 @@ async def test_preflight_of_another_origin_is_refused_with_words() -> None:
 
 
 @pytest.mark.parametrize("target", [b"/v1/x", b"/api/nothing"])
-async def test_answer_may_be_read_by_the_origins_that_are_named_and_no_other(target: bytes) -> None:
+async def test_only_allowed_origins_may_read_an_answer(target: bytes) -> None:
     said = await talk(get(target), cors=LISTED)
     assert b"access-control-allow-origin: https://app.example.com\r\n" in said
     assert b"access-control-expose-headers: x-request-id, " in said
@@ -80,14 +80,14 @@ async def test_answer_may_be_read_by_the_origins_that_are_named_and_no_other(tar
         assert b"vary: Origin\r\n" in said
 
 
-async def test_star_is_for_every_origin_and_never_for_cookies() -> None:
+async def test_asterisk_allows_every_origin_without_cookies() -> None:
     for raw in (get(b"/v1/x"), get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS")):
         said = await talk(raw, cors=ANY)
         assert b"access-control-allow-origin: *\r\n" in said
         assert b"credentials" not in said
 
 
-async def test_stream_may_be_read_too() -> None:
+async def test_allowed_origin_may_read_a_stream() -> None:
     async def stream(exchange: InboundExchange) -> None:
         exchange.start(200, b"content-type: text/event-stream\r\n")
         exchange.write(b"data: 1\n\n")
@@ -98,19 +98,19 @@ async def test_stream_may_be_read_too() -> None:
     assert said.endswith(b"0\r\n\r\n")
 
 
-async def test_early_refusal_may_be_read_too() -> None:
+async def test_allowed_origin_may_read_an_early_error() -> None:
     offer = (b"connection: upgrade", b"upgrade: websocket")
     assert (await talk(get(b"/v1/x", *offer), cors=LISTED)).count(b"allow-origin: https://app") == 1
     assert (await talk(BAD, cors=LISTED)).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("target", [b"/metrics", b"/health/ready", b"/"])
-async def test_what_is_for_operators_is_read_by_no_page(target: bytes) -> None:
+async def test_operator_endpoints_have_no_cors_headers(target: bytes) -> None:
     for raw in (get(target), get(target, *PREFLIGHT, method=b"OPTIONS")):
         assert b"access-control-" not in await talk(raw, cors=ANY)
 
 
-async def test_without_origins_nothing_is_said_and_options_need_a_key() -> None:
+async def test_without_origins_there_are_no_cors_headers_and_options_needs_a_key() -> None:
     handler = EchoHandler()
     said = await talk(get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS"), cors=None, handler=handler)
     assert b"access-control-" not in said
@@ -118,13 +118,13 @@ async def test_without_origins_nothing_is_said_and_options_need_a_key() -> None:
     assert handler.seen == [(b"OPTIONS", b"/v1/x", b"")]
 
 
-async def test_options_that_are_no_preflight_go_where_they_always_go() -> None:
+async def test_options_without_a_preflight_reaches_the_handler() -> None:
     handler = EchoHandler()
     await talk(get(b"/v1/x", method=b"OPTIONS"), cors=ANY, handler=handler)
     assert handler.seen == [(b"OPTIONS", b"/v1/x", b"")]
 
 
-async def test_header_names_that_are_none_are_not_repeated() -> None:
+async def test_invalid_header_names_are_not_allowed_back() -> None:
     asked = b"access-control-request-headers: a\x01b"
     raw = get(b"/v1/x", PREFLIGHT[0], asked.replace(b"\x01", b"@"), method=b"OPTIONS")
     assert b"allow-headers" not in await talk(raw, cors=ANY)
@@ -138,6 +138,6 @@ async def test_header_names_that_are_none_are_not_repeated() -> None:
         *("https://*.example.com", "https://APP.example.com", "https://a:b@c.example", "https://"),
     ],
 )
-async def test_what_is_no_origin_is_refused_with_words(origin: str) -> None:
+async def test_invalid_origin_is_refused_with_a_message(origin: str) -> None:
     with pytest.raises(InvalidCorsOriginError, match="HEADGATE_CORS_ORIGINS has"):
         CorsPolicy((origin,))

@@ -73,7 +73,7 @@ async def linger(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
-async def test_first_request_has_its_time_and_then_the_connection_just_closes() -> None:
+async def test_connection_without_a_first_request_is_closed_silently() -> None:
     connection = await talk()
     assert lives_until(connection, 20)
     assert (connection.transport.written, connection.transport.closed) == (b"", True)
@@ -81,7 +81,7 @@ async def test_first_request_has_its_time_and_then_the_connection_just_closes() 
 
 
 @pytest.mark.parametrize("before", [b"", GET])
-async def test_head_has_its_time_from_its_first_byte_whatever_trickles(before: bytes) -> None:
+async def test_head_deadline_starts_at_its_first_byte(before: bytes) -> None:
     connection = await talk(*([before] if before else []))
     connection.wait(5)
     await connection.send(GET[:9])
@@ -93,7 +93,7 @@ async def test_head_has_its_time_from_its_first_byte_whatever_trickles(before: b
     await connection.close()
 
 
-async def test_refusal_of_a_late_head_says_so() -> None:
+async def test_late_head_gets_408() -> None:
     handler = EchoHandler()
     connection = await talk(GET[:9], handler=handler)
     connection.wait(9)
@@ -102,7 +102,7 @@ async def test_refusal_of_a_late_head_says_so() -> None:
     await connection.close()
 
 
-async def test_idle_connection_is_kept_and_then_just_closed() -> None:
+async def test_idle_connection_is_kept_and_then_closed_silently() -> None:
     connection = await talk(GET)
     assert lives_until(connection, 70)
     assert (connection.statuses, connection.transport.closed) == ([200], True)
@@ -110,14 +110,14 @@ async def test_idle_connection_is_kept_and_then_just_closed() -> None:
 
 
 @pytest.mark.parametrize("request_bytes", [POST, CONTROL])
-async def test_body_that_does_not_come_has_its_grace(request_bytes: bytes) -> None:
+async def test_body_that_never_arrives_ends_after_the_grace(request_bytes: bytes) -> None:
     connection = await talk(request_bytes, handler=ScriptedHandler(linger, take_long))
     assert lives_until(connection, 4)
     await connection.close()
 
 
 @pytest.mark.parametrize("request_bytes", [POST, CONTROL])
-async def test_bytes_of_a_body_buy_time_at_the_least_rate_up_to_a_grace(
+async def test_body_bytes_extend_the_deadline_at_the_minimum_rate_up_to_the_grace(
     request_bytes: bytes,
 ) -> None:
     connection = await talk(request_bytes, handler=ScriptedHandler(linger, take_long))
@@ -134,7 +134,7 @@ async def test_bytes_of_a_body_buy_time_at_the_least_rate_up_to_a_grace(
     await connection.close()
 
 
-async def test_body_that_bought_just_the_time_that_has_passed_is_late() -> None:
+async def test_body_at_exactly_the_minimum_rate_is_late() -> None:
     connection = await talk(POST, handler=ScriptedHandler(linger, take_long))
     await connection.send(b"x" * 16)
     connection.wait(5)
@@ -152,7 +152,7 @@ async def trickle(connection: EdgeConnection, seconds: int) -> int:
     return seconds
 
 
-async def test_body_that_is_held_whole_has_an_end_however_it_trickles() -> None:
+async def test_buffered_body_has_an_absolute_deadline() -> None:
     connection = await talk(POST.replace(b"1000", b"3000"))
     assert await trickle(connection, 100) == 61
     assert connection.statuses == [408]
@@ -162,7 +162,7 @@ async def test_body_that_is_held_whole_has_an_end_however_it_trickles() -> None:
     await control.close()
 
 
-async def test_body_that_may_take_long_has_only_its_rate() -> None:
+async def test_streamed_body_has_only_a_minimum_rate() -> None:
     connection = await talk(
         POST.replace(b"1000", b"3000"), handler=ScriptedHandler(linger, take_long)
     )
@@ -171,7 +171,7 @@ async def test_body_that_may_take_long_has_only_its_rate() -> None:
     await connection.close()
 
 
-async def test_request_that_is_answered_is_not_hurried() -> None:
+async def test_answered_request_has_no_deadline() -> None:
     connection = await talk(GET, handler=ScriptedHandler(linger))
     connection.wait(10**6)
     assert not connection.transport.closed
@@ -179,7 +179,7 @@ async def test_request_that_is_answered_is_not_hurried() -> None:
     await connection.close()
 
 
-async def test_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_not() -> None:
+async def test_client_that_reads_nothing_is_closed_and_a_slow_one_is_not() -> None:
     connection = await talk(GET, handler=ScriptedHandler(linger))
     connection.transport.unsent_bytes = 100
     connection.protocol.pause_writing()
@@ -197,7 +197,7 @@ async def test_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_
     await connection.close()
 
 
-async def test_answer_nobody_takes_before_the_close_is_cut_too() -> None:
+async def test_unread_answer_before_a_close_is_cut() -> None:
     connection = await talk(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
     assert connection.transport.closed
     connection.transport.unsent_bytes = 100
@@ -210,7 +210,7 @@ async def test_answer_nobody_takes_before_the_close_is_cut_too() -> None:
     await connection.close()
 
 
-async def test_client_that_catches_up_between_requests_is_waited_for_as_an_idle_one() -> None:
+async def test_client_that_catches_up_between_requests_gets_the_idle_deadline() -> None:
     connection = await talk(GET)
     connection.protocol.pause_writing()
     connection.wait(10)
@@ -219,7 +219,7 @@ async def test_client_that_catches_up_between_requests_is_waited_for_as_an_idle_
     await connection.close()
 
 
-async def test_client_that_catches_up_with_its_answer_is_not_hurried() -> None:
+async def test_client_that_catches_up_with_its_answer_has_no_deadline() -> None:
     connection = await talk(GET, handler=ScriptedHandler(linger))
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
@@ -227,7 +227,7 @@ async def test_client_that_catches_up_with_its_answer_is_not_hurried() -> None:
     await connection.close()
 
 
-async def test_body_goes_on_to_be_waited_for_once_the_client_reads() -> None:
+async def test_body_deadline_resumes_once_the_client_reads() -> None:
     connection = await talk(POST, handler=ScriptedHandler(linger, take_long))
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
@@ -235,7 +235,7 @@ async def test_body_goes_on_to_be_waited_for_once_the_client_reads() -> None:
     await connection.close()
 
 
-async def test_refused_sender_is_heard_out_for_a_moment() -> None:
+async def test_refused_upload_is_read_for_a_moment() -> None:
     connection = await talk(b"nonsense\r\n\r\n")
     assert (connection.statuses, connection.transport.half_closed, connection.transport.closed) == (
         [400],
@@ -249,7 +249,7 @@ async def test_refused_sender_is_heard_out_for_a_moment() -> None:
     await connection.close()
 
 
-async def test_refused_sender_that_reads_slowly_is_not_taken_for_an_idle_one() -> None:
+async def test_refused_sender_that_reads_slowly_is_not_idle() -> None:
     connection = await talk(b"nonsense\r\n\r\n")
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
@@ -258,7 +258,7 @@ async def test_refused_sender_that_reads_slowly_is_not_taken_for_an_idle_one() -
     await connection.close()
 
 
-async def test_refused_sender_is_heard_out_for_so_many_bytes() -> None:
+async def test_refused_upload_is_read_up_to_a_limit() -> None:
     connection = await talk(b"nonsense\r\n\r\n")
     await connection.send(b"x" * 65_536)
     assert not connection.transport.closed

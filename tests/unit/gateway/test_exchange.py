@@ -60,7 +60,7 @@ async def render_response(raw: bytes, script: Script) -> tuple[bytes, bool]:
     return written, goes_on
 
 
-async def test_length_is_told_whatever_another_header_says() -> None:
+async def test_content_length_is_computed_whatever_the_head_says() -> None:
     named = b"x-headgate-model: content-length: 9\r\n"
 
     async def answer(exchange: InboundExchange) -> None:
@@ -116,7 +116,7 @@ async def test_length_is_told_whatever_another_header_says() -> None:
         ),
     ],
 )
-async def test_whole_answer_has_its_length_and_says_whether_the_connection_goes_on(
+async def test_whole_answer_has_content_length_and_connection_headers(
     raw: bytes, status: int, head: bytes, said: bytes, goes_on: bool
 ) -> None:
     async def script(exchange: InboundExchange) -> None:
@@ -156,7 +156,7 @@ PLAIN = b"abc" + b"d" * 26
         ),
     ],
 )
-async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
+async def test_streamed_answer_is_framed_for_the_clients_http_version(
     raw: bytes, head: bytes, complete: bool, said: bytes, goes_on: bool
 ) -> None:
     async def script(exchange: InboundExchange) -> None:
@@ -174,7 +174,7 @@ async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
     assert await render_response(raw, script) == (b"HTTP/1.1 200 OK\r\n" + said, goes_on)
 
 
-async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
+async def test_nothing_is_written_to_a_disconnected_client() -> None:
     going = asyncio.Event()
 
     async def script(exchange: InboundExchange) -> None:
@@ -197,7 +197,7 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
     assert reader.told == ["run", "connection_lost"]
 
 
-async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
+async def test_listener_is_paused_and_resumed_with_the_client() -> None:
     async def script(exchange: InboundExchange) -> None:
         exchange.set_listener(reader)
         exchange.set_listener(None)
@@ -231,7 +231,7 @@ async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
     assert late.told == ["pause"]
 
 
-def test_what_a_request_is_before_its_handler_has_seen_it() -> None:
+def test_new_exchange_has_defaults() -> None:
     line_less = InboundExchange(
         None,  # pyright: ignore[reportArgumentType]
         b"GET",
@@ -276,7 +276,7 @@ class BodyReader:
         exchange.answer(200, b"", b"")
 
 
-async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
+async def test_streamed_body_is_yielded_as_it_arrives() -> None:
     body = BodyReader()
     connection = await serve(STREAM, body, body.prepare)
     await connection.send(b"2\r\nab\r\n2\r\ncd\r\n")
@@ -288,7 +288,7 @@ async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
     await connection.close()
 
 
-async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None:
+async def test_streamed_body_over_the_limit_is_refused_with_the_limit() -> None:
     body = BodyReader()
     connection = await serve(STREAM, body, body.prepare)
     await connection.send(b"4\r\nabcd\r\n")
@@ -302,7 +302,7 @@ async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None
     await connection.close()
 
 
-async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
+async def test_streamed_body_breaks_when_the_sender_disconnects() -> None:
     body = BodyReader()
     connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
     await connection.close()
@@ -313,7 +313,7 @@ async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
     assert body.end.message == "The connection closed before the body was complete."
 
 
-async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> None:
+async def test_malformed_streamed_body_raises_the_error() -> None:
     body = BodyReader()
     connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
     await connection.send(b"x")
@@ -324,7 +324,7 @@ async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> N
     await connection.close()
 
 
-async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
+async def test_sender_is_paused_while_much_of_its_body_is_unread() -> None:
     reading = asyncio.Event()
     body = BodyReader(bytes_max=10**6)
 

@@ -115,38 +115,38 @@ DENIED = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_client_is_who_the_last_trusted_hop_names(name: str) -> None:
+def test_client_is_the_first_untrusted_hop(name: str) -> None:
     peer, headers, client = FOUND[name]
     assert find_client_address(peer, headers, TRUSTED) == client
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_what_a_trusted_hop_cannot_have_meant_is_refused(name: str) -> None:
+def test_malformed_header_of_a_trusted_hop_is_refused(name: str) -> None:
     with pytest.raises(MalformedForwardedAddressError):
         find_client_address(PROXY, DENIED[name], TRUSTED)
     assert find_client_address("203.0.113.9", DENIED[name], TRUSTED) == "203.0.113.9"
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_nobody_is_trusted_unless_named(name: str) -> None:
+def test_only_named_networks_are_trusted(name: str) -> None:
     peer, headers, _ = FOUND[name]
     assert find_client_address(peer, headers, ()) == peer.removeprefix("::ffff:")
 
 
 @pytest.mark.parametrize("name", ["*", "0.0.0.0/0", "::/0"])
-def test_everybody_is_trusted_only_by_an_explicit_word(name: str) -> None:
+def test_trusting_all_addresses_needs_an_asterisk(name: str) -> None:
     with pytest.raises(InvalidTrustedProxiesError, match="HEADGATE_TRUST_ANY_PROXY"):
         parse_networks((name,), allow_any=False)
     assert parse_networks((name,), allow_any=True)
 
 
-def test_any_proxy_is_walked_past_to_the_first_of_all() -> None:
+def test_with_all_trusted_the_leftmost_hop_counts() -> None:
     networks = parse_networks(("*",), allow_any=True)
     assert find_client_address("203.0.113.9", plain("1.2.3.4, 5.6.7.8"), networks) == "1.2.3.4"
 
 
 @pytest.mark.parametrize("name", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", ""])
-def test_network_that_is_none_is_refused_by_name(name: str) -> None:
+def test_invalid_network_is_named_in_the_error(name: str) -> None:
     with pytest.raises(InvalidTrustedProxiesError, match="HEADGATE_TRUSTED_PROXIES"):
         parse_networks((name,), allow_any=False)
 
@@ -163,7 +163,7 @@ def test_network_that_is_none_is_refused_by_name(name: str) -> None:
         ("", [""]),
     ],
 )
-def test_comma_in_quotes_ends_no_element(text: str, elements: list[str]) -> None:
+def test_quoted_comma_does_not_split_elements(text: str, elements: list[str]) -> None:
     assert split_elements(text) == elements
 
 
@@ -173,7 +173,7 @@ def refusal(headers: Headers) -> str:
     return caught.value.message
 
 
-def test_refusal_says_what_cannot_be_followed() -> None:
+def test_forwarding_error_names_the_defect() -> None:
     chain = "The chain of forwarded addresses cannot be followed: "
     assert refusal(plain("x" * 61)) == f"{chain}'{'x' * 60}' is not an address."
     assert refusal(plain("10.2.2.2, " * 32 + "10.2.2.2")) == f"{chain}it is too long."
@@ -185,13 +185,13 @@ def test_refusal_says_what_cannot_be_followed() -> None:
     )
 
 
-def test_chain_is_followed_up_to_its_longest() -> None:
+def test_chain_is_followed_up_to_the_maximum_length() -> None:
     hops = ", ".join(["10.9.9.9"] + ["10.2.2.2"] * (HOPS_MAX - 1))
     assert find_client_address(PROXY, plain(hops), TRUSTED) == "10.9.9.9"
 
 
 @pytest.mark.parametrize(("excess", "is_read"), [(0, True), (1, False)])
-def test_forwarded_is_read_up_to_its_longest(excess: int, is_read: bool) -> None:
+def test_forwarded_is_read_up_to_the_maximum_length(excess: int, is_read: bool) -> None:
     value = "for=1.2.3.4".rjust(FORWARDED_CHARACTERS_MAX + excess)
     if is_read:
         assert find_client_address(PROXY, standard(value), TRUSTED) == "1.2.3.4"
@@ -200,13 +200,13 @@ def test_forwarded_is_read_up_to_its_longest(excess: int, is_read: bool) -> None
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", " \t "])
-def test_blank_header_names_nobody(blank: str) -> None:
+def test_blank_header_is_ignored(blank: str) -> None:
     assert find_client_address(PROXY, plain(blank), TRUSTED) == PROXY
     assert find_client_address(PROXY, standard(blank), TRUSTED) == PROXY
 
 
 @pytest.mark.parametrize("value", ["X", "XX", "X1.2.3.4X", "\x0b", "\x0b1.2.3.4", "1:2:80"])
-def test_what_only_looks_blank_is_no_address(value: str) -> None:
+def test_unusual_blanks_are_no_address(value: str) -> None:
     refusal(plain(value))
     refusal(standard(value))
     refusal(standard(f"for={value}"))
@@ -221,17 +221,17 @@ def test_what_only_looks_blank_is_no_address(value: str) -> None:
         ("[2001:db8::1]:65535", "2001:db8::1"),
     ],
 )
-def test_every_port_is_read_past(hop: str, client: str) -> None:
+def test_port_of_a_hop_is_ignored(hop: str, client: str) -> None:
     assert find_client_address(PROXY, plain(hop), TRUSTED) == client
     assert find_client_address(PROXY, standard(f'\tFor="{hop}" ; proto=http'), TRUSTED) == client
 
 
 @pytest.mark.parametrize("hop", ["[2001:db8::1]]", "[2001:db8::1]:1]", "[2001:db8::1]:123456"])
-def test_bracket_too_many_is_no_port(hop: str) -> None:
+def test_superfluous_bracket_is_malformed(hop: str) -> None:
     refusal(plain(hop))
 
 
-def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None:
+def test_all_networks_are_parsed_and_errors_name_the_setting() -> None:
     assert len(parse_networks(("10.0.0.0/8", "*", "fd00::/8"), allow_any=True)) == 4
     with pytest.raises(InvalidTrustedProxiesError) as caught:
         parse_networks(("*",), allow_any=False)
@@ -254,5 +254,5 @@ def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None
         ("a socket", "a socket"),
     ],
 )
-def test_peer_without_proxies_is_named_in_its_shortest_form(peer: str, said: str) -> None:
+def test_peer_address_is_normalized(peer: str, said: str) -> None:
     assert normalize_address(peer) == said

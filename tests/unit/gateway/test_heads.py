@@ -62,7 +62,7 @@ def fields(count: int, size: int) -> bytes:
         (32, 8, 129, 431, "At most 8 headers of 128 bytes in all are accepted."),
     ],
 )
-async def test_head_is_served_up_to_its_limits_and_not_a_byte_more(
+async def test_head_limits_are_exact_to_the_byte(
     target_bytes: int, count: int, header_bytes: int, status: int, message: str | None
 ) -> None:
     target = b"/v1/".ljust(target_bytes, b"x")
@@ -76,7 +76,7 @@ async def test_head_is_served_up_to_its_limits_and_not_a_byte_more(
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-async def test_head_without_an_end_is_refused_past_what_a_head_may_have(size: int) -> None:
+async def test_endless_head_is_refused_at_the_limit(size: int) -> None:
     endless = b"GET /v1/x HTTP/1.1\r\nhost: a\r\nx: "
     handler, connection = await talk(endless, b"y" * 100, b"y" * (60 + LINE_BYTES))
     assert connection.statuses == []
@@ -164,7 +164,7 @@ def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
         ),
     ],
 )
-async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | None) -> None:
+async def test_request_error_says_what_is_wrong(raw: bytes, code: str, message: str | None) -> None:
     handler, connection = await talk(raw, limits=EdgeLimits())
     assert len(connection.statuses) == 1
     error = handler.refusals[0]
@@ -195,7 +195,7 @@ async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | 
         (get(b"content-length: 0", line=b"DELETE /v1/x HTTP/1.1"), b"/v1/x"),
     ],
 )
-async def test_unusual_head_that_is_clear_is_served(raw: bytes, target: bytes) -> None:
+async def test_unusual_but_unambiguous_head_is_served(raw: bytes, target: bytes) -> None:
     for chunks in cut(raw):
         handler, connection = await talk(*chunks, limits=EdgeLimits())
         assert handler.refusals == []
@@ -204,7 +204,7 @@ async def test_unusual_head_that_is_clear_is_served(raw: bytes, target: bytes) -
         await connection.close()
 
 
-async def test_usual_requests_are_served_however_they_are_cut() -> None:
+async def test_usual_requests_are_served_at_any_split() -> None:
     for chunks in cut(POST + POST + GET):
         handler, connection = await talk(*chunks, limits=EdgeLimits(), hosts=HostAllowlist())
         assert handler.refusals == []
@@ -212,7 +212,7 @@ async def test_usual_requests_are_served_however_they_are_cut() -> None:
         await connection.close()
 
 
-async def test_request_line_must_stand_there_behind_another_request_too() -> None:
+async def test_request_line_is_checked_in_pipelined_requests() -> None:
     for first in (POST, GET):
         handler, connection = await talk(
             first + get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits()
@@ -224,7 +224,7 @@ async def test_request_line_must_stand_there_behind_another_request_too() -> Non
         await connection.close()
 
 
-async def test_body_does_not_stand_in_for_a_request_line() -> None:
+async def test_body_is_not_taken_for_a_request_line() -> None:
     """The valid request line is in the body; the one in the head has two spaces."""
     body = b"GET /v1/y HTTP/1.1\r\n"
     head = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -257,7 +257,7 @@ WATCHED_HEADERS = [(b"connection", b"close, x"), (b"host", b"A:80")]
         (b"GET", b"http://a:80@b", OTHER_HOST),
     ],
 )
-async def test_target_is_read_for_the_host_that_is_named(
+async def test_absolute_target_needs_the_same_host(
     method: bytes, target: bytes, read: bytes | str
 ) -> None:
     found = framing.read_target(method, target, WATCHED_HEADERS)
@@ -276,17 +276,19 @@ async def test_target_is_read_for_the_host_that_is_named(
         (b"abcGET  /x HTTP/1.1\r\n", False, False),
     ],
 )
-async def test_line_stands_first_or_behind_a_body(raw: bytes, starts: bool, is_clear: bool) -> None:
+async def test_request_line_is_first_or_follows_a_body(
+    raw: bytes, starts: bool, is_clear: bool
+) -> None:
     error = framing.check_line(raw, b"GET /x HTTP/1.1\r\n", starts=starts)
     assert (error is None) is is_clear
 
 
 @pytest.mark.parametrize("watched", [[], [(b"host", b"a"), (b"host", b"a")]])
-async def test_address_as_a_target_needs_one_host(watched: list[tuple[bytes, bytes]]) -> None:
+async def test_absolute_target_needs_one_host(watched: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(framing.read_target(b"GET", b"http://a/", watched), HeadgateError)
 
 
-async def test_list_is_split_at_its_commas_and_headers_count_as_lines() -> None:
+async def test_list_header_is_split_and_header_bytes_count_lines() -> None:
     assert framing.list_tokens(b"Close,\tX \t,, a b,\x0b") == [
         b"close",
         b"x",
@@ -298,7 +300,7 @@ async def test_list_is_split_at_its_commas_and_headers_count_as_lines() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Host", b"Content_Length", b"AUTHORIZATION", b"x-api-key"])
-async def test_field_of_the_head_is_no_trailer(name: bytes) -> None:
+async def test_head_field_is_refused_as_trailer(name: bytes) -> None:
     error = framing.check_trailer(name)
     assert error is not None
     assert error.message == f"{name.decode()} cannot be a trailer."

@@ -22,7 +22,7 @@ def check_status(hosts: HostAllowlist, value: str) -> int:
         *("[::1]", "[::1]:4600", "[::ffff:1.2.3.4]", "gateway", "head_gate:4600", "gateway-1:"),
     ],
 )
-def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -> None:
+def test_without_configuration_private_names_are_served(value: str) -> None:
     assert check_status(HostAllowlist(), value) == 200
 
 
@@ -33,13 +33,13 @@ def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -
         *("local.evil.example", "evil.internal.example", "evillocal.example", "a.svc.example"),
     ],
 )
-def test_without_configuration_a_name_of_the_network_is_misdirected(value: str) -> None:
+def test_without_configuration_public_names_are_refused(value: str) -> None:
     error = HostAllowlist().check([value.encode()], is_old=False)
     assert isinstance(error, HostNotAllowedError)
     assert f"HEADGATE_ALLOWED_HOSTS={value.partition(':')[0]}" in error.message
 
 
-def test_address_of_the_internet_serves_no_private_names() -> None:
+def test_server_on_a_public_address_refuses_private_names() -> None:
     hosts = HostAllowlist(is_public=True)
     for value in ("host.docker.internal", "mac.local", "gate.team.svc.cluster.local", "a.svc"):
         assert check_status(hosts, value) == 421
@@ -47,7 +47,7 @@ def test_address_of_the_internet_serves_no_private_names() -> None:
         assert check_status(hosts, value) == 200
 
 
-def test_only_listed_names_are_served_where_there_is_a_list() -> None:
+def test_with_a_list_only_its_names_are_served() -> None:
     hosts = HostAllowlist(("Gate.example", "*.below.example", "[::1]"))
     assert [
         check_status(hosts, each) for each in ("gate.example", "GATE.EXAMPLE.:1", "[::1]:8")
@@ -89,12 +89,12 @@ def test_star_serves_every_valid_name() -> None:
         *("\xf6", ".", "a..b", "-a", "a-", "http://a", "a\x00", "x" * 300),
     ],
 )
-def test_value_that_is_no_host_is_none(value: str) -> None:
+def test_malformed_host_is_rejected(value: str) -> None:
     assert read_name(value.encode("latin-1")) is None
     assert check_status(HostAllowlist(("*",)), value) == 400
 
 
-def test_one_host_is_wanted_but_of_an_old_client() -> None:
+def test_exactly_one_host_is_required_except_in_http_1_0() -> None:
     assert isinstance(HostAllowlist().check([], is_old=False), MalformedRequestError)
     assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=False), MalformedRequestError)
     assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=True), MalformedRequestError)
@@ -102,7 +102,7 @@ def test_one_host_is_wanted_but_of_an_old_client() -> None:
     assert isinstance(HostAllowlist(("gate.example",)).check([], is_old=True), HostNotAllowedError)
 
 
-def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
+def test_only_accepted_hosts_are_cached_up_to_a_limit() -> None:
     hosts = HostAllowlist(("*",))
     for number in range(ACCEPTED_MAX + 10):
         assert check_status(hosts, f"h{number}.example") == 200
@@ -111,7 +111,7 @@ def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
     assert (b"host", b"h1.example") in hosts.accepted
 
 
-def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
+def test_host_error_says_what_is_wrong_and_what_to_set() -> None:
     def message(hosts: HostAllowlist, values: list[bytes], *, is_old: bool = False) -> str:
         error = hosts.check(values, is_old=is_old)
         assert error is not None
@@ -134,7 +134,7 @@ def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
     )
 
 
-def test_old_client_without_a_host_is_served_where_any_name_is() -> None:
+def test_http_1_0_without_a_host_is_served_where_any_name_is() -> None:
     assert HostAllowlist(("*",)).check([], is_old=True) is None
     assert HostAllowlist(("*", "a")).check([], is_old=True) is None
 
@@ -151,11 +151,11 @@ def test_names_of_the_list_are_read_as_those_of_a_request() -> None:
     ("value", "name"),
     [("a:0", "a"), ("a:65535", "a"), ("a:65536", None), ("a:00080", "a"), ("a:", "a")],
 )
-def test_port_of_a_host_is_one_that_there_is(value: str, name: str | None) -> None:
+def test_port_of_a_host_is_in_range(value: str, name: str | None) -> None:
     assert read_name(value.encode()) == name
 
 
 @pytest.mark.parametrize(("length", "is_name"), [(254, True), (255, False)])
-def test_name_is_so_long_at_most(length: int, is_name: bool) -> None:
+def test_host_name_has_a_maximum_length(length: int, is_name: bool) -> None:
     assert (read_name(b"a" * length) is not None) is is_name
     assert (read_name(b"a" * length + b".:80") is not None) is is_name

@@ -29,7 +29,7 @@ async def gateway(tmp_path: Path) -> AsyncGenerator[InProcessGateway]:
 
 
 @pytest.mark.parametrize("more", [["x-a: " + "a" * 3000], [f"x-{n}: a" for n in range(30)]])
-async def test_of_unfinished_large_heads_the_newest_are_kept(
+async def test_oldest_of_too_many_unfinished_large_heads_is_refused(
     gateway: InProcessGateway, more: list[str]
 ) -> None:
     head = gateway.head(len(BODY), *more)
@@ -46,7 +46,7 @@ async def test_of_unfinished_large_heads_the_newest_are_kept(
     await until(lambda: all(client.status == 200 for client in kept))
 
 
-async def test_head_that_was_finished_takes_no_place(gateway: InProcessGateway) -> None:
+async def test_finished_head_does_not_count_as_unfinished(gateway: InProcessGateway) -> None:
     head = gateway.head(len(BODY), "x-a: " + "a" * 3000)
     first = await gateway.connect()
     first.transport.write(head[:-2])
@@ -63,7 +63,7 @@ async def test_head_that_was_finished_takes_no_place(gateway: InProcessGateway) 
     assert not first.received
 
 
-async def test_large_head_with_an_offer_to_upgrade_takes_no_place_once_it_is_whole(
+async def test_finished_large_head_with_an_upgrade_offer_does_not_count(
     gateway: InProcessGateway,
 ) -> None:
     more = ["x-a: " + "a" * 3000, "connection: upgrade", "upgrade: h2c"]

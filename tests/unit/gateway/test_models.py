@@ -199,14 +199,14 @@ async def test_model_keeps_its_bytes_and_gains_one_field(shop: Shop) -> None:
     assert body.endswith(b'}],"novel":1.50}')
 
 
-async def test_card_is_what_it_was() -> None:
+async def test_metadata_matches_the_golden_file() -> None:
     shop = Shop(catalog=SmallCatalog())
     shop.latencies["cred_1", MINI] = Latency(412, 2005, 37)
     metadata = (await shop.list())[MINI]
     assert json.dumps(metadata, indent=2) + "\n" == (GOLDEN / "card.json").read_text()
 
 
-async def test_unknown_model_has_a_card_that_knows_nothing(shop: Shop) -> None:
+async def test_metadata_of_an_unknown_model_has_null_values(shop: Shop) -> None:
     assert (await shop.list())["ft:own"] == {
         "display_name": "ft:own",
         "provider": "openai",
@@ -222,7 +222,7 @@ async def test_unknown_model_has_a_card_that_knows_nothing(shop: Shop) -> None:
 @pytest.mark.parametrize("tier", ["default", "flex", "priority", "batch"])
 @pytest.mark.parametrize("model", [MINI, "gpt-5.4", "o3", "text-embedding-3-large", "gpt-4o"])
 @pytest.mark.parametrize("input_tokens", [1_000_000, 10])
-async def test_price_of_the_card_is_what_a_call_costs(
+async def test_price_in_the_metadata_is_what_a_call_costs(
     shop: Shop, model: str, tier: str, input_tokens: int
 ) -> None:
     """The rates of the metadata give the cost that billing charges."""
@@ -288,7 +288,9 @@ async def test_headers_that_describe_the_providers_body_are_left_out(shop: Shop)
         {"headers": [(b"cache-control", b"private, No-Cache")]},
     ],
 )
-async def test_refresh_asks_the_provider_and_is_kept(shop: Shop, wish: dict[str, Any]) -> None:
+async def test_refresh_calls_the_provider_and_renews_the_cache(
+    shop: Shop, wish: dict[str, Any]
+) -> None:
     await shop.ask()
     shop.upstream.body = b'{"data":[{"id":"new"}]}'
     assert list(await shop.list(**wish)) == ["new"]
@@ -297,13 +299,13 @@ async def test_refresh_asks_the_provider_and_is_kept(shop: Shop, wish: dict[str,
 
 
 @pytest.mark.parametrize("query", [b"?", b"?refresh=false", b"?refresh"])
-async def test_query_that_wishes_for_nothing_changes_nothing(shop: Shop, query: bytes) -> None:
+async def test_query_without_a_refresh_uses_the_cache(shop: Shop, query: bytes) -> None:
     await shop.ask()
     await shop.ask(query=query)
     assert shop.source == "hit"
 
 
-async def test_query_of_the_providers_own_reaches_it_and_is_not_kept(shop: Shop) -> None:
+async def test_query_of_the_provider_is_forwarded_and_its_list_not_cached(shop: Shop) -> None:
     await shop.ask(query=b"?after=x&limit=2")
     await shop.ask(query=b"?after=x&refresh=true&b=%20")
     assert [state.call.query for state in shop.upstream.asked] == [
@@ -314,7 +316,7 @@ async def test_query_of_the_providers_own_reaches_it_and_is_not_kept(shop: Shop)
     assert shop.source == "miss"
 
 
-async def test_credential_that_changed_has_no_list_yet(shop: Shop) -> None:
+async def test_changed_credential_has_no_cached_list(shop: Shop) -> None:
     await shop.ask()
     await shop.ask(credential=replace(CREDENTIAL, base_path=b"/other"))
     assert shop.source == "miss"
@@ -322,14 +324,14 @@ async def test_credential_that_changed_has_no_list_yet(shop: Shop) -> None:
     assert shop.source == "miss"
 
 
-async def test_nothing_is_kept_where_the_setting_says_so() -> None:
+async def test_nothing_is_cached_with_zero_cache_seconds() -> None:
     shop = Shop(cache_seconds=0)
     for _ in range(2):
         await shop.ask()
         assert shop.source == "miss"
 
 
-async def test_lists_that_are_kept_are_bounded(shop: Shop) -> None:
+async def test_number_of_cached_lists_is_bounded(shop: Shop) -> None:
     for number in range(LISTS_MAX + 1):
         await shop.ask(credential=replace(CREDENTIAL, id=f"cred_{number}"))
     await shop.ask(credential=replace(CREDENTIAL, id="cred_1"))
@@ -338,20 +340,20 @@ async def test_lists_that_are_kept_are_bounded(shop: Shop) -> None:
     assert shop.source == "miss"
 
 
-async def test_long_list_is_shown_and_not_kept(shop: Shop) -> None:
+async def test_long_list_is_returned_and_not_cached(shop: Shop) -> None:
     shop.upstream.body = b'{"data":[{"id":"a","x":"%b"}]}' % (b"x" * LIST_BYTES_MAX)
     assert list(await shop.list()) == ["a"]
     await shop.ask()
     assert shop.source == "miss"
 
 
-async def test_list_of_very_many_models_has_no_cards(shop: Shop) -> None:
+async def test_list_of_very_many_models_has_no_metadata(shop: Shop) -> None:
     rows = b",".join(b'{"id":"m%d"}' % number for number in range(ROWS_MAX + 1))
     shop.upstream.body = b'{"data":[%b]}' % rows
     assert await shop.ask() == shop.upstream.body
 
 
-async def test_cards_of_a_kept_list_are_drawn_anew(shop: Shop) -> None:
+async def test_metadata_of_a_cached_list_is_rendered_again(shop: Shop) -> None:
     await shop.ask()
     shop.latencies["cred_1", MINI] = Latency(1000, 1000, 1)
     assert (await shop.list())[MINI]["latency"]["band"] is None
@@ -360,7 +362,7 @@ async def test_cards_of_a_kept_list_are_drawn_anew(shop: Shop) -> None:
     assert shop.source == "hit"
 
 
-async def test_key_sees_its_models_only_also_of_what_is_kept(shop: Shop) -> None:
+async def test_key_sees_only_its_models_of_a_cached_list(shop: Shop) -> None:
     limited = replace(GRANT, models=("ft:*",))
     assert list(await shop.list(grant=limited)) == ["ft:own"]
     assert list(await shop.list(grant=limited)) == ["ft:own"]
@@ -368,7 +370,7 @@ async def test_key_sees_its_models_only_also_of_what_is_kept(shop: Shop) -> None
     assert list(await shop.list()) == [MINI, "ft:own"]
 
 
-async def test_models_that_an_organization_hides_are_in_no_list_of_it() -> None:
+async def test_hidden_models_are_not_listed() -> None:
     shop = Shop(hidden={"org_1": frozenset({MINI})})
     assert list(await shop.list()) == ["ft:own"]
     with pytest.raises(ModelNotListedError, match=MINI) as refused:
@@ -379,7 +381,7 @@ async def test_models_that_an_organization_hides_are_in_no_list_of_it() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"x"}]}', b"<html>"])
-async def test_what_is_no_list_passes_where_all_may_be_seen(shop: Shop, body: bytes) -> None:
+async def test_unreadable_list_passes_for_an_unlimited_key(shop: Shop, body: bytes) -> None:
     shop.upstream.body = body
     assert await shop.ask() == body
     await shop.ask()
@@ -392,7 +394,7 @@ async def test_what_is_no_list_passes_where_all_may_be_seen(shop: Shop, body: by
         await hiding.ask()
 
 
-async def test_raw_list_is_the_providers_byte_for_byte(shop: Shop) -> None:
+async def test_raw_list_equals_the_providers_byte_for_byte(shop: Shop) -> None:
     wish: dict[str, Any] = {"headers": [(b"x-headgate-raw", b"true")]}
     assert await shop.ask(**wish) == LIST
     assert await shop.ask(**wish) == LIST
@@ -403,7 +405,7 @@ async def test_raw_list_is_the_providers_byte_for_byte(shop: Shop) -> None:
     assert await shop.ask("/models/x", **wish) == b'{"id":"x"}'
 
 
-async def test_one_model_is_the_providers_with_its_card(shop: Shop) -> None:
+async def test_single_model_has_the_providers_fields_and_metadata(shop: Shop) -> None:
     shop.upstream.body = b'{"id":"gpt-5.4-mini", "owned_by":"x" }\n'
     body = await shop.ask(f"/models/{MINI}")
     assert body.startswith(b'{"id":"gpt-5.4-mini", "owned_by":"x","headgate":{"display_name":')
@@ -412,7 +414,7 @@ async def test_one_model_is_the_providers_with_its_card(shop: Shop) -> None:
     assert await shop.ask(f"/models/{MINI}") == b"not json"
 
 
-async def test_one_model_comes_from_the_kept_list_where_it_is_in_it(shop: Shop) -> None:
+async def test_single_model_comes_from_the_cached_list(shop: Shop) -> None:
     rows = json.loads(await shop.ask())["data"]
     assert json.loads(await shop.ask("/models/ft%3Aown")) == rows[1]
     assert shop.source == "hit"
@@ -421,7 +423,7 @@ async def test_one_model_comes_from_the_kept_list_where_it_is_in_it(shop: Shop) 
     assert (shop.source, len(shop.upstream.asked)) == ("miss", 2)
 
 
-async def test_deleted_model_is_in_no_kept_list(shop: Shop) -> None:
+async def test_deleted_model_leaves_the_cached_list(shop: Shop) -> None:
     await shop.ask()
     shop.upstream.body = b'{"deleted":true}'
     assert await shop.ask("/models/ft:own", method="DELETE") == b'{"deleted":true}'
@@ -429,13 +431,13 @@ async def test_deleted_model_is_in_no_kept_list(shop: Shop) -> None:
     assert (await shop.list(), shop.source) == ({}, "miss")
 
 
-async def test_error_of_the_provider_passes(shop: Shop) -> None:
+async def test_provider_error_is_passed_on(shop: Shop) -> None:
     shop.upstream.status, shop.upstream.body = 401, b'{"error":{"message":"No"}}'
     assert await shop.ask() == shop.upstream.body
     assert b"x-headgate-error-source: provider\r\n" in shop.head
 
 
-async def test_card_of_another_headgate_gives_way(shop: Shop) -> None:
+async def test_metadata_of_another_headgate_is_replaced(shop: Shop) -> None:
     shop.upstream.body = b'{"data":[{"id":"a","headgate":{"managed":true},"z":1.50}]}'
     body = await shop.ask()
     assert body.count(b'"headgate"') == 1
@@ -443,7 +445,7 @@ async def test_card_of_another_headgate_gives_way(shop: Shop) -> None:
     assert b'"z":1.50' in body
 
 
-def test_empty_object_gains_the_card() -> None:
+def test_empty_object_gains_metadata() -> None:
     assert listing.splice(b"{ }", b"{}") == b'{"headgate":{}}'
     assert listing.splice(b' {"a":"}"} \n', b"{}") == b' {"a":"}","headgate":{}}'
 
@@ -481,7 +483,7 @@ async def test_managed_models_are_listed_without_an_upstream_call() -> None:
     }
 
 
-async def test_managed_models_are_cut_to_scope_and_named_credential() -> None:
+async def test_managed_models_are_limited_to_scope_and_named_credential() -> None:
     shop = Shop(MANAGED_ROUTES)
     limited = replace(GRANT, models=("house",))
     assert list(await shop.list(credential=MANAGED, grant=limited)) == ["house"]
@@ -509,7 +511,7 @@ async def test_managed_credential_shows_its_providers_models_while_none_is_manag
     assert (shop.source, metadata["ft:own"]["managed"]) == ("miss", True)
 
 
-def test_wishes_about_the_body_stay_here() -> None:
+def test_list_options_are_not_forwarded() -> None:
     call = make_call("/models", body=b"", method="GET")
     call.headers = [(b"if-none-match", b'"1"'), (b"range", b"x"), (b"user-agent", b"u")]
     read = parse_list_options(call, [])
@@ -528,7 +530,9 @@ def both() -> Shop:
     return Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME))
 
 
-async def test_models_of_another_integration_stand_beside_the_providers_own(both: Shop) -> None:
+async def test_models_of_another_integration_are_listed_beside_the_providers_own(
+    both: Shop,
+) -> None:
     metadata = await both.list()
     assert list(metadata) == [MINI, "ft:own", "acme-large"]
     assert metadata["acme-large"]["provider"] == "acme"
@@ -582,7 +586,7 @@ async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
             both.models.check_visible(f"/models/{model}".encode(), grant)
 
 
-async def test_key_that_is_limited_to_resources_sees_what_it_may_name(both: Shop) -> None:
+async def test_key_limited_to_resources_sees_only_these(both: Shop) -> None:
     grant = replace(GRANT, resources=("acme-large", "house"))
     assert list(await both.list(grant=grant)) == ["acme-large"]
     raw = json.loads(await both.ask(headers=[(b"x-headgate-raw", b"1")], grant=grant))
@@ -593,7 +597,7 @@ async def test_key_that_is_limited_to_resources_sees_what_it_may_name(both: Shop
             both.models.check_visible(b"/models/" + hidden, grant)
 
 
-async def test_answers_say_how_the_rates_of_the_key_stand(shop: Shop) -> None:
+async def test_answers_have_the_rate_limits_of_the_key(shop: Shop) -> None:
     rate_limits = (RateLimit("requests", 60, 59, 1.0),)
     await shop.ask(rate_limits=rate_limits)
     assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head

@@ -44,7 +44,7 @@ def statuses(connection: EdgeConnection) -> list[int]:
     return [int(part[:3]) for part in parts]
 
 
-async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
+async def test_requests_on_one_connection_are_answered_in_order() -> None:
     handler, connection = await converse(
         post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET
     )
@@ -60,7 +60,7 @@ async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
     await connection.close()
 
 
-async def test_connection_ends_where_the_client_says_so() -> None:
+async def test_connection_close_of_the_client_is_obeyed() -> None:
     handler, connection = await converse(post(b"x", more=b"connection: close\r\n") + GET)
     assert [body for _, _, body in handler.seen] == [b"x"]
     assert b"connection: close\r\n" in connection.transport.written
@@ -75,7 +75,7 @@ async def test_body_in_chunks_is_put_together() -> None:
     await connection.close()
 
 
-async def test_sender_that_asks_first_is_told_to_go_on() -> None:
+async def test_expect_100_continue_is_answered() -> None:
     asking = post(b"abc", more=b"expect: 100-continue\r\n")
     handler, connection = await converse(asking[:-3])
     assert connection.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -103,7 +103,7 @@ async def test_sender_that_asks_first_is_told_to_go_on() -> None:
         (post(b"x" * 65), 413, "request_too_large"),
     ],
 )
-async def test_refused_request_is_answered_once_and_nothing_after_it_is_heard(
+async def test_refused_request_is_answered_once_and_ends_the_connection(
     request_bytes: bytes, status: int, code: str
 ) -> None:
     limits = EdgeLimits(header_bytes_max=512, header_count_max=8, target_bytes_max=64)
@@ -128,7 +128,7 @@ async def test_largest_head_target_and_body_are_served() -> None:
     await connection.close()
 
 
-async def test_head_that_stops_is_answered_408_and_an_idle_connection_just_closed() -> None:
+async def test_unfinished_head_gets_408_and_an_idle_connection_none() -> None:
     _, connection = await converse(GET[:20])
     connection.wait(11)
     assert statuses(connection) == [408]
@@ -141,14 +141,14 @@ async def test_head_that_stops_is_answered_408_and_an_idle_connection_just_close
     await idle.close()
 
 
-async def test_connection_too_many_is_told_so() -> None:
+async def test_connection_over_the_limit_gets_an_error() -> None:
     handler, connection = await converse(limits=EdgeLimits(connections_max=0))
     assert statuses(connection) == [503]
     assert [error.code for error in handler.refusals] == ["too_many_connections"]
     await connection.close()
 
 
-async def test_call_refused_by_its_head_is_told_so_and_the_connection_goes_on() -> None:
+async def test_call_refused_by_its_head_keeps_the_connection() -> None:
     handler, connection = await converse(
         GET, post(b"body"), refusing=ConcurrencyLimitError("Too many.")
     )

@@ -63,7 +63,7 @@ async def talk(
     return connection
 
 
-async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -> None:
+async def test_pipelined_requests_are_bounded_and_the_last_closes() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
     connection = await talk(GET * (PIPELINED_MAX + 1), handler=handler)
@@ -85,14 +85,14 @@ async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -
     await connection.close()
 
 
-async def test_request_past_those_that_may_wait_is_never_heard() -> None:
+async def test_pipelined_request_over_the_limit_is_never_parsed() -> None:
     handler = ScriptedHandler(linger)
     connection = await talk(GET * (PIPELINED_MAX + 5), handler=handler)
     assert len(handler.exchanges) == PIPELINED_MAX + 1
     await connection.close()
 
 
-async def test_client_ahead_of_its_answer_is_not_read_until_that_is_written() -> None:
+async def test_pipelining_client_is_not_read_until_its_answer_is_written() -> None:
     gate = Gate()
     connection = await talk(GET + GET, handler=ScriptedHandler(gate))
     assert connection.transport.paused
@@ -105,7 +105,7 @@ async def test_client_ahead_of_its_answer_is_not_read_until_that_is_written() ->
     await connection.close()
 
 
-async def test_head_begun_behind_an_answer_has_a_heads_time_from_then_on() -> None:
+async def test_deadline_of_a_pipelined_head_starts_after_the_answer() -> None:
     gate = Gate()
     connection = await talk(GET + GET[:9], handler=ScriptedHandler(gate))
     assert connection.protocol.deadline == 0.0
@@ -115,7 +115,7 @@ async def test_head_begun_behind_an_answer_has_a_heads_time_from_then_on() -> No
     await connection.close()
 
 
-async def test_next_request_waits_while_nobody_takes_the_last_answer() -> None:
+async def test_next_request_waits_until_the_last_answer_is_read() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
     connection = await talk(GET, handler=handler)
@@ -136,7 +136,7 @@ async def test_next_request_waits_while_nobody_takes_the_last_answer() -> None:
     await connection.close()
 
 
-async def test_what_is_refused_behind_a_request_waits_for_its_answer() -> None:
+async def test_refusal_of_a_pipelined_request_waits_for_earlier_answers() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
     connection = await talk(GET + BAD, handler=handler)
@@ -152,7 +152,7 @@ async def test_what_is_refused_behind_a_request_waits_for_its_answer() -> None:
     await connection.close()
 
 
-async def test_body_that_turns_malformed_behind_another_request_is_refused_in_its_turn() -> None:
+async def test_malformed_body_of_a_pipelined_request_is_refused_in_order() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate, lambda exchange: setattr(exchange, "body_bytes_max", 99))
     connection = await talk(GET + CHUNKED + BAD, handler=handler)
@@ -165,7 +165,7 @@ async def test_body_that_turns_malformed_behind_another_request_is_refused_in_it
     await connection.close()
 
 
-async def test_streamed_body_that_turns_malformed_is_told_to_its_reader_for_a_moment() -> None:
+async def test_malformed_streamed_body_raises_in_its_reader() -> None:
     handler = ScriptedHandler(linger, lambda exchange: setattr(exchange, "streams_body", True))
     connection = await talk(CHUNKED + BAD, handler=handler)
     assert connection.protocol.deadline == connection.loop.now + 2
@@ -177,7 +177,7 @@ async def test_streamed_body_that_turns_malformed_is_told_to_its_reader_for_a_mo
     await connection.close()
 
 
-async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> None:
+async def test_malformed_streamed_body_cuts_an_answer_that_has_begun() -> None:
     async def start(exchange: InboundExchange) -> None:
         exchange.start(200, b"")
         await asyncio.Event().wait()
@@ -189,7 +189,7 @@ async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> 
     await connection.close()
 
 
-async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None:
+async def test_half_closed_client_gets_an_interim_response() -> None:
     gate = Gate()
     connection = await talk(GET, handler=ScriptedHandler(gate))
     assert connection.protocol.eof_received() is True
@@ -213,7 +213,7 @@ async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None
     await connection.close()
 
 
-async def test_client_is_asked_nothing_once_its_answer_has_begun() -> None:
+async def test_no_interim_response_follows_the_begin_of_an_answer() -> None:
     gate = Gate()
     connection = await talk(GET + GET, handler=ScriptedHandler(gate))
     assert connection.protocol.eof_received() is True
@@ -235,7 +235,9 @@ async def test_client_is_asked_nothing_once_its_answer_has_begun() -> None:
         (post(5, target=b"/api/x"), False),
     ],
 )
-async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_tls: bool) -> None:
+async def test_half_closed_client_without_interim_responses_is_closed(
+    raw: bytes, is_tls: bool
+) -> None:
     async def never(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()
 
@@ -247,7 +249,7 @@ async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_
     await connection.close()
 
 
-async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
+async def test_half_close_during_an_answer_closes() -> None:
     async def start(exchange: InboundExchange) -> None:
         exchange.start(200, b"")
         await asyncio.Event().wait()
@@ -258,7 +260,7 @@ async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
     await connection.close()
 
 
-async def test_event_that_comes_in_the_turn_of_a_reset_is_written_nowhere() -> None:
+async def test_write_in_the_turn_of_a_reset_is_dropped() -> None:
     handler = ScriptedHandler(linger)
     connection = await talk(GET, handler=handler)
     faults: list[object] = []
@@ -270,7 +272,7 @@ async def test_event_that_comes_in_the_turn_of_a_reset_is_written_nowhere() -> N
     assert (connection.transport.written, faults) == (b"", [])
 
 
-async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> None:
+async def test_half_closed_client_that_resets_gets_nothing_more() -> None:
     connection = await talk(GET, handler=ScriptedHandler(linger))
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
@@ -282,7 +284,7 @@ async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> N
     assert (connection.transport.written, faults) == (CONTINUE, [])
 
 
-async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_cut() -> None:
+async def test_connections_over_the_limit_get_an_error_or_are_cut() -> None:
     state, handler = ServerState(), EchoHandler()
     limits = EdgeLimits(connections_max=2)
     connections = [
@@ -308,7 +310,7 @@ async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_
         (5, (b"expect: 100-continue",), False),
     ],
 )
-async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
+async def test_only_a_small_body_of_a_refused_call_is_read(
     length: int, more: tuple[bytes, ...], is_read: bool
 ) -> None:
     connection = await talk(post(length, *more), handler=RefusingHandler(length))
@@ -334,7 +336,7 @@ class RefusingHandler(EchoHandler):
         super().open(exchange)
 
 
-async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
+async def test_chunked_body_of_a_refused_call_is_read_up_to_a_limit() -> None:
     connection = await talk(CHUNKED, handler=RefusingHandler(None))
     piece = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     await connection.send(piece + piece)
@@ -344,7 +346,7 @@ async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
     await connection.close()
 
 
-async def test_body_past_its_limit_is_refused_with_the_number() -> None:
+async def test_body_over_the_limit_is_refused_with_the_limit() -> None:
     handler = EchoHandler(body_bytes_max=8)
     connection = await talk(CHUNKED + b"8\r\nabcdefgh\r\n", handler=handler)
     assert connection.statuses == []
@@ -356,7 +358,7 @@ async def test_body_past_its_limit_is_refused_with_the_number() -> None:
     await connection.close()
 
 
-async def test_work_on_answers_is_counted_while_it_lasts() -> None:
+async def test_answers_in_progress_are_counted() -> None:
     gate = Gate()
     connection = await talk(GET, handler=ScriptedHandler(gate))
     assert len(connection.state.tasks) == 1
@@ -374,7 +376,7 @@ async def test_body_of_tiny_chunks_is_served() -> None:
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-async def test_body_may_have_so_much_framing_and_no_more(excess: int) -> None:
+async def test_framing_of_a_body_is_limited(excess: int) -> None:
     handler = EchoHandler(body_bytes_max=10**6)
     connection = await talk(CHUNKED + b"1\r\nx\r\n" * 10, handler=handler)
     spare = FRAMING_BYTES_MAX + excess
@@ -409,7 +411,7 @@ async def test_framing_of_one_body_is_not_counted_for_the_next() -> None:
         (None, ("127.0.0.0/8",), b""),
     ],
 )
-async def test_client_is_the_peer_or_whom_a_trusted_one_names(
+async def test_client_address_is_the_peer_or_named_by_a_trusted_proxy(
     peer: tuple[str, int] | None, trusted: tuple[str, ...], address: bytes
 ) -> None:
     async def script(exchange: InboundExchange) -> None:

@@ -50,7 +50,7 @@ def test_answers_of_requests_that_came_together_keep_their_order(tmp_path: Path)
     run(tmp_path, work)
 
 
-def test_events_of_one_read_leave_in_one_send(tmp_path: Path) -> None:
+def test_events_read_together_are_sent_together(tmp_path: Path) -> None:
     async def work(gateway: Gateway) -> None:
         gateway.send(request(gateway, traffic.STREAM))
         await gateway.provider.transport.take()
@@ -67,7 +67,7 @@ def test_events_of_one_read_leave_in_one_send(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
-def test_last_event_leaves_with_the_end_of_the_stream_in_one_send(tmp_path: Path) -> None:
+def test_last_event_and_end_of_stream_are_sent_together(tmp_path: Path) -> None:
     async def work(gateway: Gateway) -> None:
         gateway.send(request(gateway, traffic.STREAM))
         await gateway.provider.transport.take()

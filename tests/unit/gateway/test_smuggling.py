@@ -29,7 +29,7 @@ async def converse(raw: bytes) -> tuple[EchoHandler, EdgeConnection]:
 
 
 @pytest.mark.parametrize("name", VECTORS)
-async def test_vector_is_refused_and_nothing_after_it_is_heard(name: str) -> None:
+async def test_smuggling_vector_is_refused_and_ends_the_connection(name: str) -> None:
     vector = VECTORS[name]
     handler, connection = await converse(vector.raw)
     if vector.status == 408:
@@ -43,7 +43,7 @@ async def test_vector_is_refused_and_nothing_after_it_is_heard(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", VECTORS)
-async def test_request_before_a_vector_is_served_and_none_after_it(name: str) -> None:
+async def test_request_before_a_smuggling_vector_is_served_and_none_after_it(name: str) -> None:
     handler, connection = await converse(FIRST + VECTORS[name].raw)
     assert [target for _, target, _ in handler.seen] == [b"/v1/first"]
     assert connection.statuses[0] == 200

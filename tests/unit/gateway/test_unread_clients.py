@@ -64,7 +64,7 @@ async def assert_found(connection: EdgeConnection, fake_socket: FakeSocket) -> N
 
 
 @pytest.mark.parametrize("raw", [GET, OLD_GET])
-async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None:
+async def test_reset_of_a_half_closed_client_is_found(raw: bytes) -> None:
     connection, fake_socket = await talk(raw, ScriptedHandler(never))
     assert connection.protocol.eof_received() is True
     assert socket.SO_KEEPALIVE in fake_socket.options
@@ -72,13 +72,13 @@ async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None
 
 
 @pytest.mark.parametrize("second", [GET, CONTROL])
-async def test_client_that_asked_ahead_and_resets_is_found(second: bytes) -> None:
+async def test_reset_of_a_pipelining_client_is_found(second: bytes) -> None:
     connection, fake_socket = await talk(GET + second, ScriptedHandler(never))
     assert connection.transport.paused
     await assert_found(connection, fake_socket)
 
 
-async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
+async def test_reset_of_a_paused_sender_is_found() -> None:
     def prepare(exchange: InboundExchange) -> None:
         exchange.streams_body = True
         exchange.body_bytes_max = 2 * BUFFERED_BODY_BYTES
@@ -90,7 +90,7 @@ async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
     await assert_found(connection, fake_socket)
 
 
-async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
+async def test_client_that_is_read_again_is_no_longer_checked() -> None:
     gate = asyncio.Event()
 
     async def answer(exchange: InboundExchange) -> None:

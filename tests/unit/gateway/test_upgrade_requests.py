@@ -46,7 +46,7 @@ def cut(raw: bytes) -> list[list[bytes]]:
 
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
-async def test_request_with_an_offer_is_served_with_its_body_and_the_connection_goes_on(
+async def test_request_with_an_upgrade_offer_is_served_as_http_1_1(
     offer: bytes,
 ) -> None:
     chunked = post(offer, more=b"transfer-encoding: chunked\r\n", body=b"3\r\nabc\r\n0\r\n\r\n")
@@ -62,7 +62,7 @@ async def test_request_with_an_offer_is_served_with_its_body_and_the_connection_
         await connection.close()
 
 
-async def test_provider_hears_nothing_of_the_offer() -> None:
+async def test_upgrade_offer_is_not_forwarded() -> None:
     headers: list[tuple[bytes, bytes]] = []
 
     class Handler(EchoHandler):
@@ -75,7 +75,7 @@ async def test_provider_hears_nothing_of_the_offer() -> None:
     await connection.close()
 
 
-async def test_body_that_waits_to_be_asked_for_is_asked_for() -> None:
+async def test_upgrade_offer_with_expect_gets_100_continue() -> None:
     handler = EchoHandler()
     asking = post(OFFERS["TLS"], more=b"expect: 100-continue\r\ncontent-length: 3\r\n")
     connection = await talk(asking[:-3], handler=handler)
@@ -87,7 +87,7 @@ async def test_body_that_waits_to_be_asked_for_is_asked_for() -> None:
     await connection.close()
 
 
-async def test_bytes_after_the_body_are_the_next_request_and_never_this_one() -> None:
+async def test_bytes_after_the_body_are_the_next_request() -> None:
     """Frames of another protocol are not HTTP/1.1, so they are refused."""
     handler = EchoHandler()
     connection = await talk(
@@ -100,7 +100,7 @@ async def test_bytes_after_the_body_are_the_next_request_and_never_this_one() ->
     await connection.close()
 
 
-async def test_many_offers_at_once_are_answered_one_by_one() -> None:
+async def test_pipelined_upgrade_offers_are_answered_in_order() -> None:
     handler = EchoHandler()
     handler.refusing = NoKeyError("No key.")
     get = GET.replace(b"\r\n\r\n", b"\r\n" + OFFERS["TLS"] + b"\r\n")
@@ -122,7 +122,7 @@ class NoKeyError(HeadgateError):
 
 
 @pytest.mark.parametrize("target", [b"/v1/responses", b"/v1/realtime?model=x", b"/ws", b"/api/me"])
-async def test_opening_of_a_websocket_is_refused_with_426_and_the_connection_ends(
+async def test_websocket_handshake_gets_426_and_closes(
     target: bytes,
 ) -> None:
     raw = (
@@ -138,7 +138,7 @@ async def test_opening_of_a_websocket_is_refused_with_426_and_the_connection_end
     await connection.close()
 
 
-async def test_websocket_is_opened_by_get_and_from_http_1_1_on_only() -> None:
+async def test_websocket_handshake_is_a_get_of_http_1_1() -> None:
     offer = b"connection: upgrade\r\nupgrade: websocket\r\n"
     handler = EchoHandler()
     connection = await talk(post(offer), handler=handler)

@@ -73,7 +73,7 @@ def decode(
     cut=st.integers(1, 400),
     times=st.sampled_from([1, 8_000]),
 )
-def test_what_was_packed_comes_out_at_any_cut(name: str, data: bytes, cut: int, times: int) -> None:
+def test_compressed_data_decodes_at_any_cut(name: str, data: bytes, cut: int, times: int) -> None:
     coding, pack = PACKERS[name]
     data *= times
     assert decode(coding, pack(data), cut=cut) == data
@@ -89,7 +89,7 @@ def test_members_one_after_the_other_are_one_body(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("cut", [0, 1, 5])
-def test_what_is_cut_or_goes_on_is_broken(name: str, cut: int) -> None:
+def test_truncated_or_trailing_bytes_are_corrupt(name: str, cut: int) -> None:
     coding, pack = PACKERS[name]
     whole = pack(b"some words, some words, some more words" * 9)
     for broken in (b"", whole[:1], whole[:-1], whole[: len(whole) // 2], whole + b"more"):

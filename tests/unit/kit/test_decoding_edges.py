@@ -81,7 +81,7 @@ def test_nothing_at_all_is_no_body_of_a_coding(coding: str) -> None:
     assert_broken(coding, b"", f"The {coding} data ends in the middle.")
 
 
-def test_what_is_wrong_with_a_body_is_told() -> None:
+def test_decoding_error_says_what_is_wrong() -> None:
     assert_broken("gzip", b"not gzip at all", "The data is not valid gzip.")
     told = "There are bytes after the end of the deflate data."
     assert_broken("deflate", zlib.compress(b"x") + b"more", told)

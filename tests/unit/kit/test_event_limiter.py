@@ -5,13 +5,13 @@ from __future__ import annotations
 from headgate.kit.event_limiter import ADDRESSES_MAX, SHOWN_MAX, EventLimiter
 
 
-def test_so_many_of_one_address_and_so_many_in_all_pass() -> None:
+def test_events_are_limited_per_address_and_in_total() -> None:
     throttle = EventLimiter(in_all=5, of_address=2)
     taken = [throttle.take(address) for address in ["a"] * 4 + ["b"] * 3 + ["c"] * 3]
     assert taken == [True, True, False, False, True, True, False, True, False, False]
 
 
-def test_rest_is_counted_by_address_and_the_next_window_begins_anew() -> None:
+def test_suppressed_events_are_counted_by_address_per_window() -> None:
     throttle = EventLimiter(in_all=2, of_address=1)
     for address in ["a"] * 4 + ["b"] * 3 + ["c"]:
         throttle.take(address)

@@ -20,13 +20,13 @@ def _disarmed() -> Generator[None]:
     arm()
 
 
-def test_nothing_happens_where_nothing_is_armed() -> None:
+def test_unarmed_failpoints_do_nothing() -> None:
     arm(test_mode=True)
     for name in FAILPOINTS:
         failpoint(name)
 
 
-def test_nth_time_only() -> None:
+def test_failpoint_acts_at_the_nth_time_only() -> None:
     arm("after_hold=raise@2, first_byte=sleep:0.01", test_mode=True)
     failpoint("after_hold")
     with pytest.raises(FailpointError):
@@ -54,12 +54,12 @@ def test_failpoint_outside_of_test_mode_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", ["after_hold", "after_hold=kil", "nowhere=kill", "after_hold=kill@0"]
 )
-def test_failpoint_that_cannot_be_is_refused_with_the_names(text: str) -> None:
+def test_invalid_failpoint_is_refused_with_the_names(text: str) -> None:
     with pytest.raises(InvalidFailpointError, match="before_last_frame"):
         arm(text, FAILPOINTS, test_mode=True)
 
 
 @pytest.mark.parametrize("name", FAILPOINTS)
-def test_point_is_at_one_place(name: str) -> None:
+def test_failpoint_is_at_one_place(name: str) -> None:
     texts = [path.read_text() for path in SOURCES.rglob("*.py")]
     assert sum([text.count(f'failpoint("{name}")') for text in texts]) == 1

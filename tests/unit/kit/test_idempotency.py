@@ -42,7 +42,7 @@ def test_same_request_finds_its_answer_for_a_day(database: Database) -> None:
 
 
 @pytest.mark.parametrize("field", ["proof", "key", "target"])
-def test_request_of_another_asker_key_or_address_finds_nothing(
+def test_request_with_another_secret_key_or_target_finds_nothing(
     database: Database, field: str
 ) -> None:
     value = b"other" if field == "proof" else "other"
@@ -51,13 +51,13 @@ def test_request_of_another_asker_key_or_address_finds_nothing(
         assert find_response(connection, other, now=NOW) is None
 
 
-def test_other_body_is_told_apart(database: Database) -> None:
+def test_other_body_is_a_mismatch(database: Database) -> None:
     other = msgspec.structs.replace(CLAIM, body=b"{}")
     with database.reading() as connection, pytest.raises(IdempotencyMismatchError):
         find_response(connection, other, now=NOW)
 
 
-def test_kept_answer_is_of_no_use_without_what_was_presented(database: Database) -> None:
+def test_stored_response_opens_only_with_the_callers_secret(database: Database) -> None:
     files = [path.read_bytes() for path in database.path.parent.iterdir()]
     assert files
     assert not any(b"shown_once" in content for content in files)
@@ -67,7 +67,7 @@ def test_kept_answer_is_of_no_use_without_what_was_presented(database: Database)
         find_response(connection, CLAIM, now=NOW)
 
 
-def test_old_answers_go(database: Database) -> None:
+def test_old_responses_are_deleted(database: Database) -> None:
     with database.transaction() as connection:
         assert delete_expired_responses(connection, now=NOW + REPLAY_SECONDS - 1) == 0
         assert delete_expired_responses(connection, now=NOW + REPLAY_SECONDS) == 1

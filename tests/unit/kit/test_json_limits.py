@@ -91,7 +91,7 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.one_of(st.binary(max_size=20), st.text('{}[]:,"\\e019.- ').map(str.encode)), STYLES)
-def test_both_ways_of_looking_agree(piece: bytes, style: dict[str, Any]) -> None:
+def test_fast_check_and_scan_agree(piece: bytes, style: dict[str, Any]) -> None:
     bodies = [b'{"a":' + piece + b"}", json.dumps({"a": piece.decode("latin-1")}, **style).encode()]
     for body in bodies:
         assert is_taken(body, LIMITS) == is_taken(body, SCANNED)
@@ -129,7 +129,7 @@ def is_taken(body: bytes, limits: JsonLimits) -> bool:
         (b'{"a":[' + b'{"b":[],"c":0},' * 200 + b"[" * 63 + b"]" * 63 + b"]}", "deeper", None),
     ],
 )
-def test_what_is_refused_is_named_with_its_place(
+def test_error_names_the_field_and_the_offset(
     limits: JsonLimits, body: bytes, said: str, path: str | None
 ) -> None:
     fault = refuse(body, limits)
@@ -149,7 +149,7 @@ def test_what_is_refused_is_named_with_its_place(
         b'{"A":1,"a":2,"a ":3}',
     ],
 )
-def test_what_is_only_unusual_passes(limits: JsonLimits, body: bytes) -> None:
+def test_unusual_but_unambiguous_json_passes(limits: JsonLimits, body: bytes) -> None:
     json_limits.check(body, limits)
 
 

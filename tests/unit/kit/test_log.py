@@ -68,7 +68,7 @@ def test_no_secret_reaches_the_log(secret: str, stream: type[io.StringIO]) -> No
     assert output.getvalue().count("ValueError") >= 2
 
 
-def test_what_nobody_catches_is_logged_without_secrets_and_local_variables() -> None:
+def test_uncaught_exceptions_are_logged_without_secrets_and_local_variables() -> None:
     done = subprocess.run(
         [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False
     )
@@ -80,7 +80,7 @@ def test_what_nobody_catches_is_logged_without_secrets_and_local_variables() -> 
     assert done.returncode == 1
 
 
-def test_lines_are_json_where_nobody_watches() -> None:
+def test_logs_are_json_without_a_terminal() -> None:
     output = io.StringIO()
     log.configure(output, level="info")
     structlog.get_logger("test").info("call", status=200, model="gpt-5.4", key=TOKEN)

@@ -18,7 +18,7 @@ def refuse(limiter: RateLimiter, tokens: int = 1) -> RateLimitedError:
     return caught.value
 
 
-def test_what_is_left_is_told_with_each_request() -> None:
+def test_remaining_limits_are_returned_with_each_request() -> None:
     limiter = RateLimiter(clock := ManualClock())
     assert limiter.take(REQUESTS) == (RateLimit("requests", 60, 59, 1.0),)
     assert limiter.take(REQUESTS) == (RateLimit("requests", 60, 58, 2.0),)
@@ -26,7 +26,7 @@ def test_what_is_left_is_told_with_each_request() -> None:
     assert limiter.take(REQUESTS) == (RateLimit("requests", 60, 59, 1.0),)
 
 
-def test_any_minute_has_no_more_requests_than_twice_the_rate_and_an_hour_no_more_than_it() -> None:
+def test_minute_has_at_most_twice_the_rate_and_an_hour_at_most_the_rate() -> None:
     limiter = RateLimiter(clock := ManualClock())
     passed = 0
     for _ in range(7_200):
@@ -68,7 +68,7 @@ def refuse_both(limiter: RateLimiter, both: object) -> tuple[RateLimit, ...]:
     return caught.value.rate_limits
 
 
-def test_settlement_puts_what_was_used_in_the_place_of_the_estimate() -> None:
+def test_settlement_replaces_the_estimate_by_the_usage() -> None:
     limiter = RateLimiter(ManualClock())
     limiter.take(TOKENS, tokens=600)
     refuse(limiter)
@@ -76,7 +76,7 @@ def test_settlement_puts_what_was_used_in_the_place_of_the_estimate() -> None:
     assert limiter.take(TOKENS, tokens=50)[0].remaining == 500
 
 
-def test_debt_is_waited_for() -> None:
+def test_key_in_debt_waits_until_it_is_paid() -> None:
     limiter = RateLimiter(clock := ManualClock())
     limiter.take(TOKENS, tokens=10)
     limiter.settle(TOKENS, reserved=10, used=1_800)
@@ -97,7 +97,7 @@ def test_burst_passes_for_a_minutes_worth_and_one_call_more() -> None:
     assert passed == 9
 
 
-def test_what_costs_no_tokens_is_not_held_up_by_them() -> None:
+def test_call_without_tokens_ignores_the_token_limit() -> None:
     limiter = RateLimiter(ManualClock())
     limiter.take(TOKENS, tokens=600)
     refuse(limiter)
@@ -109,5 +109,5 @@ class BrokenClock(ManualClock):
         raise RuntimeError("no time")
 
 
-def test_limiter_that_fails_lets_pass() -> None:
+def test_faulty_limiter_lets_calls_pass() -> None:
     assert RateLimiter(BrokenClock()).take(TOKENS, tokens=1) == ()

@@ -37,7 +37,9 @@ LONG = "x" * (2 * TAIL_BYTES)
 @pytest.mark.parametrize(
     ("before", "after"), [("", "\n\n"), ("event: x\r\n", "\r\n\r\n"), (": c\n", "\n\n")]
 )
-def test_null_at_the_top_level_is_taken_out(data: str, left: str, before: str, after: str) -> None:
+def test_null_usage_at_the_top_level_is_removed(
+    data: str, left: str, before: str, after: str
+) -> None:
     event = f"{before}data: {data}{after}".encode()
     assert cut_null(event) == f"{before}data: {left}{after}".encode()
 

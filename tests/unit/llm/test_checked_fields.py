@@ -150,7 +150,7 @@ def test_nothing_that_the_sdk_sends_is_refused(path: str) -> None:
 
 @each_address
 @pytest.mark.parametrize("value", [b'"transparent"', b"7", b"true", b"{}", b"[1]", b"1e3"])
-def test_field_that_an_address_does_not_define_is_not_looked_at(path: str, value: bytes) -> None:
+def test_undefined_field_of_an_endpoint_is_not_checked(path: str, value: bytes) -> None:
     checked = ROUTES.match("POST", path.replace("{id}", "x")).checked
     for name in set(request.CHECKED) - set(checked.names):
         found = decode(path, name, value)

@@ -44,7 +44,7 @@ def test_text_is_a_token_for_four_bytes() -> None:
         ({"file_data": "data:application/pdf;base64," + "A" * 399_972}, "gpt-5.4", 10_000),
     ],
 )
-def test_picture_audio_and_file_count_as_what_they_are(
+def test_picture_audio_and_file_are_not_estimated_as_text(
     part: dict[str, Any], model: str, tokens: int
 ) -> None:
     around = write(dict.fromkeys(part, ""))
@@ -91,7 +91,7 @@ def test_other_models_have_the_plain_rule() -> None:
         (b'"data:image/png;base64,' + b"A" * 1_024) * 8_000,
     ],
 )
-def test_no_body_costs_more_than_a_few_looks(body: bytes) -> None:
+def test_estimate_takes_few_searches_for_any_body(body: bytes) -> None:
     """Measured in processor time and with much room: 8 MB take about 40 ms."""
     begun = time.process_time()
     estimated = estimate_input_tokens(body, "gpt-5.4")

@@ -61,7 +61,7 @@ def test_inference_is_priced_by_usage(path: str, name: str, body: Body) -> None:
     ["/batches", "/fine_tuning/jobs", "/vector_stores", "/containers", "/videos", "/evals/e/runs",
      "/threads/runs", "/threads/t/runs", "/agents/sessions"],
 )  # fmt: skip
-def test_what_may_cost_elsewhere_is_of_unknown_price(path: str) -> None:
+def test_call_that_may_cost_elsewhere_has_an_unknown_price(path: str) -> None:
     assert ROUTES.match("POST", path).pricing is Pricing.UNKNOWN
 
 
@@ -77,7 +77,7 @@ def test_only_chat_and_completions_are_asked_for_usage() -> None:
     ["/realtime/client_secrets", "/realtime/sessions", "/realtime", "/realtime/calls/c/accept",
      "/live/sessions", "/chatkit/sessions"],
 )  # fmt: skip
-def test_ways_past_the_gate_are_unsupported_with_a_reason(path: str) -> None:
+def test_endpoints_that_bypass_the_gateway_are_unsupported_with_a_reason(path: str) -> None:
     assert "past every key" in ROUTES.match("POST", path).unsupported
 
 
@@ -130,7 +130,7 @@ def test_header_of_the_connection_its_proxies_or_the_gateway_is_forbidden(name: 
 
 
 @pytest.mark.parametrize("name", PROVEN_BY_PROXIES)
-def test_proof_of_who_came_through_a_proxy_is_forbidden(name: str) -> None:
+def test_identity_headers_of_proxies_are_not_forwarded(name: str) -> None:
     assert PROVIDER.request_headers.denies(name.encode())
     assert not PROVIDER.request_headers.denies(b"x-ms-client-request-id")
 

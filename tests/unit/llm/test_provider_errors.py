@@ -36,7 +36,7 @@ def test_refusal_is_judged_by_status_and_code(
     assert (fault.category, fault.code, fault.type, fault.message) == (category, code, "t", "m")
 
 
-def test_quota_may_be_told_by_the_type() -> None:
+def test_quota_error_is_recognized_by_type() -> None:
     assert classify(429, b'{"error":{"type":"insufficient_quota"}}').category is ErrorCategory.QUOTA
 
 

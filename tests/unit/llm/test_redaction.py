@@ -107,7 +107,7 @@ def test_stream_without_the_key_is_left_as_it_is(secret: bytes, chunks: list[byt
         assert redact(whole, secret) == whole
 
 
-def test_no_more_waits_than_may_become_the_key() -> None:
+def test_only_a_possible_beginning_of_the_key_is_held_back() -> None:
     redactor = StreamRedactor(KEY)
     assert redactor.feed(b"a sk-pro") == b"a "
     assert redactor.feed(b"mise") == b"sk-promise"

@@ -6,7 +6,7 @@ import pytest
 from headgate.llm import request
 
 
-def test_what_is_acted_on_is_read() -> None:
+def test_fields_that_the_gateway_acts_on_are_read() -> None:
     found = request.decode(
         b'{"model":"m","stream":true,"background":true,"n":3,"max_tokens":5,'
         b'"max_completion_tokens":9,"stream_options":{"include_usage":true,"x":[1]},"other":{}}'
@@ -130,7 +130,7 @@ def test_wrong_type_hidden_behind_a_repeated_key_is_refused() -> None:
         request.decode(b'{"model":7,"model":"m"}')
 
 
-def test_a_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:
+def test_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:
     with pytest.raises(request.InvalidRequestError, match="at most 256 characters") as raised:
         request.decode(b'{"model":"%b"}' % (b"m" * 257))
     assert raised.value.param == "model"

@@ -55,7 +55,7 @@ def test_most_literal_row_is_found(method: str, path: str, name: str) -> None:
         ("GET", "/things/special", ("POST",)),
     ],
 )
-def test_known_path_with_another_method_tells_the_allowed_ones(
+def test_wrong_method_of_a_known_path_lists_the_allowed_ones(
     method: str, path: str, allowed: tuple[str, ...]
 ) -> None:
     with pytest.raises(MethodNotAllowedError) as caught:
@@ -75,7 +75,7 @@ def test_path_that_could_be_read_as_another_row_is_refused(path: str) -> None:
         ROUTES.match("GET", path)
 
 
-def test_case_and_dots_of_an_id_are_its_own() -> None:
+def test_case_and_dots_of_an_id_are_kept() -> None:
     assert ROUTES.match("GET", "/things/Ab.C").name == "one"
     assert ROUTES.match("GET", "/Unknown/Ab").name == "other"
 
@@ -106,7 +106,7 @@ def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(meth
         ("/embeddings/embeddings", "/embeddings"),
     ],
 )
-def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess: str) -> None:
+def test_wrong_base_url_is_reported_with_its_excess(path: str, excess: str) -> None:
     routes = RouteTable(PROVIDER.endpoints)
     for method in ("GET", "POST"):
         with pytest.raises(UnknownUrlError) as refused:
@@ -128,5 +128,5 @@ def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess
         "/v1beta/models",
     ],
 )
-def test_path_that_only_looks_like_one_goes_on(path: str) -> None:
+def test_path_that_resembles_a_wrong_base_url_passes(path: str) -> None:
     assert RouteTable(PROVIDER.endpoints).match("GET", path)

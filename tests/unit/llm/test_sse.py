@@ -48,7 +48,7 @@ def test_crlf_alone_is_no_blank_line() -> None:
     assert fields(b"data: 1\r\ndata: 2\r\n\r\n") == [(b"", b"1\n2")]
 
 
-def test_a_last_cr_waits_for_its_lf() -> None:
+def test_last_cr_waits_for_its_lf() -> None:
     framer = SseFramer()
     assert framer.feed(b"data: 1\r\n\r") == []
     assert framer.feed(b"\ndata") == [sse.Event(b"data: 1\r\n\r\n", b"", b"1")]

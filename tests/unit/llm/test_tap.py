@@ -29,7 +29,7 @@ def test_part_of_an_event_waits_for_its_end() -> None:
     assert tap.feed(TEXT[20:]) == TEXT
 
 
-def test_nothing_leaves_from_the_last_event_on_until_release() -> None:
+def test_last_event_is_withheld_until_release() -> None:
     tap, _ = chat_tap()
     assert tap.feed(TEXT + DONE + b": after") == TEXT
     assert tap.finished
@@ -121,7 +121,7 @@ def test_usage_in_an_unended_last_event_is_read() -> None:
     assert parsed.usage is not None
 
 
-def test_bulk_leaves_at_once_and_is_not_bounded() -> None:
+def test_bulk_events_pass_at_once_without_a_limit() -> None:
     head = b'event: image_generation.partial_image\ndata: {"type":"image_generation.partial_image",'
     tap = StreamTap(images.METER, ParsedUsage(), drop_usage=False, event_bytes_max=200)
     assert tap.feed(head[:50]) == b""
@@ -183,7 +183,7 @@ def test_last_event_over_the_limit_is_known_by_its_name(size: int) -> None:
     assert (left, tap.release()) == (event[:-1], event[-1:] + b": more")
 
 
-def test_answer_is_complete_when_every_choice_has_said_why_it_ended() -> None:
+def test_answer_is_complete_when_every_choice_has_a_finish_reason() -> None:
     tap, parsed = chat_tap()
     event = b'data: {"choices":[{"index":%d,"delta":{},"finish_reason":%b}]}\n\n'
     tap.feed(event % (0, b"null"))

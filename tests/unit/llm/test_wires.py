@@ -31,7 +31,7 @@ def events(meter: Meter, *bodies: object) -> tuple[ParsedUsage, list[bool]]:
 
 
 @pytest.mark.parametrize("meter", [chat.METER, completions.METER])
-def test_chat_body_tells_id_model_tier_and_usage(meter: Meter) -> None:
+def test_id_model_tier_and_usage_of_a_chat_body_are_read(meter: Meter) -> None:
     body = {
         "id": "c", "model": "m", "service_tier": "priority", "choices": [{"index": 0}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4},
@@ -49,7 +49,7 @@ def test_body_with_prompt_or_input_tokens_is_read(meter: Meter) -> None:
     ) == ParsedUsage(usage=Usage(input_tokens=8), model="m")
 
 
-def test_moderation_tells_only_who_answered() -> None:
+def test_moderation_reports_only_the_model() -> None:
     assert read(moderations.METER, {"id": "modr", "model": "m", "results": []}) == ParsedUsage(
         answer_id="modr", model="m"
     )
@@ -60,7 +60,7 @@ def test_fields_of_odd_types_are_left_out() -> None:
     assert read(chat.METER, body) == ParsedUsage()
 
 
-def test_error_under_status_200_is_told() -> None:
+def test_error_under_status_200_is_read() -> None:
     assert read(chat.METER, {"error": {"code": None, "type": "server_error"}}).error_code == (
         "server_error"
     )
@@ -98,7 +98,7 @@ def test_usage_only_is_a_chunk_without_choices() -> None:
 @pytest.mark.parametrize(
     "number", [b"-1", b"NaN", b"1e999", b"1000000000000000000", b'"7"', b"1.5", b"null"]
 )
-def test_odd_numbers_of_an_upstream_leave_no_usage(number: bytes) -> None:
+def test_invalid_usage_numbers_are_ignored(number: bytes) -> None:
     parsed = ParsedUsage()
     chat.METER.read_event(b"", b'{"usage":{"prompt_tokens":%b}}' % number, parsed)
     chat.METER.read_body(b'{"usage":{"prompt_tokens":%b}}' % number, parsed)
@@ -139,7 +139,7 @@ RESPONSE_READING = ParsedUsage(
 )
 
 
-def test_response_body_tells_the_calls_of_built_in_tools() -> None:
+def test_built_in_tool_calls_of_a_response_body_are_counted() -> None:
     assert read(responses.METER, RESPONSE) == RESPONSE_READING
 
 
@@ -164,7 +164,7 @@ def test_end_without_a_response_is_an_end(response: object) -> None:
     assert (parsed, ends) == (ParsedUsage(), [True])
 
 
-def test_failed_response_tells_its_error() -> None:
+def test_error_of_a_failed_response_is_read() -> None:
     failed = {"status": "failed", "error": {"code": "server_error"}, "usage": None}
     parsed, ends = events(responses.METER, {"type": "response.failed", "response": failed})
     assert (parsed.error_code, parsed.status, ends) == ("server_error", "failed", [True])
@@ -221,7 +221,7 @@ def test_image_events_after_the_usage_do_not_raise() -> None:
     assert parsed.usage == Usage(input_tokens=1, output_tokens=2, output_image_tokens=2, images=1)
 
 
-def test_transcripts_tell_tokens_or_duration() -> None:
+def test_usage_of_transcripts_is_tokens_or_duration() -> None:
     tokens = {"text": "x", "usage": {"type": "tokens", "input_tokens": 4, "output_tokens": 2}}
     assert read(audio.METER, tokens).usage == Usage(input_tokens=4, output_tokens=2)
     duration = {"text": "x", "usage": {"type": "duration", "seconds": 3}}
@@ -231,13 +231,13 @@ def test_transcripts_tell_tokens_or_duration() -> None:
     )
 
 
-def test_sound_and_plain_text_tell_nothing() -> None:
+def test_sound_and_plain_text_report_no_usage() -> None:
     for body in (b"\xff\xfb\x90" * 999, b"1\n00:00 --> 00:01\nhi", b"", b"{"):
         audio.METER.read_body(body, parsed := ParsedUsage())
         assert parsed == ParsedUsage()
 
 
-def test_opaque_answers_tell_nothing() -> None:
+def test_opaque_answers_report_no_usage() -> None:
     opaque.METER.read_body(b'{"usage":{"prompt_tokens":1}}', parsed := ParsedUsage())
     assert not opaque.METER.read_event(b"", b"[DONE]", parsed)
     assert not opaque.METER.is_usage_only(b"")
@@ -337,7 +337,7 @@ def test_types_of_calls_that_a_provider_makes_up_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("later", [{"prompt_tokens": 0, "completion_tokens": 0}, {}, None])
-def test_usage_that_tells_nothing_never_replaces_a_real_one(later: object) -> None:
+def test_empty_usage_never_replaces_a_real_one(later: object) -> None:
     told = {
         "prompt_tokens": 7,
         "completion_tokens": 3,
@@ -388,7 +388,7 @@ def test_usage_beside_a_response_or_before_its_end_counts() -> None:
         ({"status": "completed"}, None, None),
     ],
 )
-def test_whole_answer_is_what_the_streamed_one_is(
+def test_whole_and_streamed_answers_have_the_same_usage(
     response: dict[str, Any], error: str | None, reason: str | None
 ) -> None:
     answer: dict[str, Any] = {"id": "resp", "usage": USED, "output": [], **response}

@@ -71,7 +71,7 @@ def test_management_key_calls_no_model() -> None:
     assert isinstance(refuse(replace(GRANT, management=True)), KeyWithoutInferenceError)
 
 
-def test_key_for_other_endpoints_is_refused_and_told_its_own() -> None:
+def test_endpoint_out_of_scope_is_refused_with_the_scope() -> None:
     error = refuse(replace(GRANT, endpoints=("embeddings", "images")))
     assert isinstance(error, EndpointOutOfScopeError)
     assert "embeddings, images" in error.message
@@ -87,7 +87,7 @@ def test_administration_of_the_provider_needs_a_key_that_names_it() -> None:
     check_scope(named, make_call(path, method="GET", body=b""))
 
 
-def test_key_for_other_models_is_refused_also_where_none_is_named() -> None:
+def test_limited_key_is_refused_other_models_and_calls_without_one() -> None:
     limited = replace(GRANT, models=("gpt-4*",))
     assert isinstance(refuse(limited), ModelOutOfScopeError)
     with pytest.raises(ModelOutOfScopeError):
@@ -95,7 +95,7 @@ def test_key_for_other_models_is_refused_also_where_none_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["MODEL", "Model", "mo\\u0044el"])
-def test_second_name_of_the_model_is_refused_to_a_key_that_is_limited(name: str) -> None:
+def test_second_model_field_is_refused_to_a_limited_key(name: str) -> None:
     body = f'{{"model":"gpt-4.1","{name}":"gpt-5.4","models":[]}}'.encode()
     for limited in (replace(GRANT, models=("gpt-4*",)), replace(GRANT, resources=("gpt-4.1",))):
         with pytest.raises(ModelOutOfScopeError, match="names one as"):
@@ -104,11 +104,11 @@ def test_second_name_of_the_model_is_refused_to_a_key_that_is_limited(name: str)
     check_scope(GRANT, make_call(body=body))
 
 
-def test_what_costs_nothing_needs_no_model() -> None:
+def test_free_call_needs_no_model() -> None:
     check_scope(replace(GRANT, models=("gpt-4*",)), make_call("/models", method="GET", body=b""))
 
 
-def test_address_that_hands_out_a_way_past_the_gateway_is_unsupported() -> None:
+def test_endpoint_that_bypasses_the_gateway_is_unsupported() -> None:
     error = refuse(GRANT, "/realtime/sessions")
     assert isinstance(error, UnsupportedEndpointError)
     assert error.should_retry is False
@@ -128,7 +128,7 @@ def test_key_may_burst_its_minute_and_then_goes_on_at_its_rate() -> None:
         admission.admit(call, CALLER)
 
 
-def test_refused_requests_do_not_put_the_next_one_off() -> None:
+def test_refused_requests_do_not_delay_the_next_one() -> None:
     admission = make_admission(clock := ManualClock())
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call, CALLER)
@@ -167,7 +167,7 @@ class CallerWithoutAddress(FakeCaller):
     def client_address(self, address: str) -> None: ...
 
 
-def test_address_is_only_looked_for_where_it_matters() -> None:
+def test_client_address_is_only_read_for_restricted_keys() -> None:
     admission = make_admission(ManualClock())
     admission.admit(make_call(), CallerWithoutAddress())
     admission.admit(make_call(grant=replace(GRANT, requests_per_minute=5)), CallerWithoutAddress())
@@ -196,7 +196,7 @@ NETWORKS = ("203.0.113.0/24", "2001:db8::/32")
         ("unknown", False),
     ],
 )
-def test_key_of_some_networks_is_refused_elsewhere_and_where_nothing_is_known(
+def test_key_limited_to_networks_is_refused_from_other_and_unknown_addresses(
     address: str, inside: bool
 ) -> None:
     networks = tuple(map(find_network, NETWORKS))
@@ -220,7 +220,7 @@ def test_key_of_some_resources_calls_these_only() -> None:
     check_scope(limited, make_call(body=b'{"model":"helpdesk"}'))
 
 
-def test_project_is_its_own_or_one_that_it_may_name() -> None:
+def test_project_is_the_keys_own_or_an_allowed_one() -> None:
     grant = replace(GRANT, projects=("proj_2",))
     assert choose_project(grant, "proj_1") is grant
     assert choose_project(grant, "proj_2").project_id == "proj_2"
@@ -243,7 +243,7 @@ def test_tokens_are_estimated_by_the_body_and_the_longest_answer(body: bytes, to
     assert estimate_tokens(make_call(body=body)) == tokens
 
 
-def test_picture_reserves_few_tokens_and_a_broken_call_is_billed_for_few() -> None:
+def test_picture_is_estimated_as_few_tokens_for_rate_and_bill() -> None:
     body = b'{"model":"m","max_tokens":500,"image_url":"data:image/png;base64,%b"}' % (
         b"A" * 2_500_000
     )
@@ -279,9 +279,7 @@ def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
         (make_receipt(Usage(), pricing="priced"), 100),
     ],
 )
-def test_what_was_charged_for_and_not_reported_counts_as_estimated(
-    receipt: Receipt, left: int
-) -> None:
+def test_charged_call_without_usage_counts_its_estimate(receipt: Receipt, left: int) -> None:
     rate_limiter = RateLimiter(ManualClock())
     admission = Admission(rate_limiter, ConcurrencyLimiter(100, lag_seconds_max=1.0))
     grant = replace(GRANT, tokens_per_minute=100)

@@ -118,7 +118,7 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
         ("completed", "completed", None),
     ],
 )
-async def test_response_is_booked_as_what_it_is_whole_and_streamed(
+async def test_response_status_is_recorded_alike_whole_and_streamed(
     status: str, outcome: str, code: str | None
 ) -> None:
     answer = b'{"id":"r","status":"%b","usage":{"input_tokens":1}}' % status.encode()
@@ -137,7 +137,7 @@ async def test_response_is_booked_as_what_it_is_whole_and_streamed(
         assert (receipt.outcome, receipt.error_code, receipt.status) == (outcome, code, 200)
 
 
-async def test_failed_response_that_is_read_again_is_read_well() -> None:
+async def test_reading_a_stored_failed_response_succeeds() -> None:
     state = plan("/responses/r", b"", "GET")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
     await deliver(state, FakeResponse(200, JSON, body), FakeCaller()).transfer()

@@ -30,7 +30,7 @@ class Watch:
         return self.now
 
 
-def test_half_of_the_memory_is_anybodys() -> None:
+def test_any_key_may_use_half_of_the_memory() -> None:
     budget = BodyBudget(1000)
     for _ in range(5):
         budget.take("key", 100)
@@ -48,19 +48,19 @@ def test_key_alone_gets_four_fifths_and_leaves_room_for_others() -> None:
     assert (budget.taken, budget.refusals) == (900, 1)
 
 
-def test_one_large_body_may_have_all_that_nobody_has() -> None:
+def test_one_large_body_may_take_all_free_memory() -> None:
     budget = BodyBudget(1000)
     budget.take("key", 1000)
     assert budget.taken == 1000
 
 
-def test_body_that_never_has_room_is_too_large() -> None:
+def test_body_that_can_never_fit_is_too_large() -> None:
     with pytest.raises(BodyOverBudgetError) as refused:
         BodyBudget(1000).take("key", 1001)
     assert refused.value.kind.value == 413
 
 
-def test_what_is_refused_is_not_counted_and_what_is_given_back_is_free_again() -> None:
+def test_refused_bodies_are_not_counted_and_released_ones_are_freed() -> None:
     budget = BodyBudget(1000)
     budget.take("key", 800)
     with pytest.raises(BodyMemoryExhaustedError):
@@ -70,7 +70,7 @@ def test_what_is_refused_is_not_counted_and_what_is_given_back_is_free_again() -
     budget.take("key", 800)
 
 
-def test_key_that_was_refused_finds_room_before_the_one_that_has_more_than_its_part() -> None:
+def test_refused_key_gets_room_before_a_key_over_its_share() -> None:
     watch = Watch()
     budget = BodyBudget(1000, watch)
     for _ in range(3):
@@ -181,7 +181,7 @@ async def test_answer_is_held_until_its_client_has_taken_it(gateway: InProcessGa
 
 
 @pytest.mark.anyio
-async def test_scope_and_rate_are_looked_at_before_a_body_is_asked_for(
+async def test_scope_and_rate_are_checked_before_the_body_is_requested(
     gateway: InProcessGateway,
 ) -> None:
     gateway.provider.play = lambda peer: peer.answer(b'{"id":"x"}')

@@ -141,14 +141,14 @@ def test_probe_that_takes_long_is_the_only_one() -> None:
     assert not rig.is_refused()
 
 
-def test_zero_failures_open_nothing_ever() -> None:
+def test_zero_failures_disable_the_breaker() -> None:
     breakers = Breakers(ManualClock(), failures=0)
     for _ in range(100):
         breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
     assert (len(breakers), breakers.admit(CREDENTIAL, MODEL)) == (0, ())
 
 
-def test_models_and_credentials_without_end_are_not_all_kept() -> None:
+def test_number_of_breakers_is_bounded() -> None:
     rig = Rig()
     rig.fail()
     for number in range(2 * Breakers.KEPT_MAX):

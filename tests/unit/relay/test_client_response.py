@@ -111,7 +111,7 @@ async def test_last_event_and_the_end_wait_for_the_settlement() -> None:
     assert rig.state.outcome == "completed"
 
 
-async def test_usage_event_is_hidden_from_who_did_not_ask() -> None:
+async def test_usage_event_is_removed_unless_the_client_asked() -> None:
     rig = stream()
     rig.state.requested_usage = True
     rig = Rig(rig.state, FakeResponse(200, SSE))
@@ -137,7 +137,7 @@ async def test_bytes_after_the_last_event_go_on_too() -> None:
     assert rig.caller.body == TEXT + DONE + b": bye\n\n"
 
 
-async def test_reset_after_the_last_event_spoils_nothing() -> None:
+async def test_reset_after_the_last_event_is_ignored() -> None:
     rig = stream()
     await rig.begin()
     rig.response.feed(TEXT + DONE)
@@ -308,7 +308,7 @@ async def test_stream_that_breaks_off_in_an_event_is_not_complete() -> None:
     ["application/jsonl", "application/json-lines", "application/x-ndjson", "application/json-seq"],
 )
 @pytest.mark.parametrize("path", ["/files/file-1/content", "/chat/completions"])
-async def test_lines_of_json_are_no_json_and_stream_through(kind: str, path: str) -> None:
+async def test_json_lines_are_streamed(kind: str, path: str) -> None:
     await check_streams_through(path, kind)
 
 
@@ -348,7 +348,7 @@ async def test_event_that_carries_the_whole_answer_may_be_as_large_as_an_answer(
     assert rig.caller.body == event
 
 
-async def test_malformed_event_is_the_clients_to_read() -> None:
+async def test_malformed_event_is_passed_on() -> None:
     rig = stream()
     await rig.begin()
     rig.response.feed(b"data: {not json\n\n" + USAGE + DONE)
@@ -396,7 +396,7 @@ async def test_stream_of_an_unknown_wire_is_not_held_back_by_an_event() -> None:
     assert rig.state.outcome == "completed"
 
 
-async def test_unknown_wire_that_is_cut_shows_it() -> None:
+async def test_cut_stream_of_an_unknown_wire_ends_short() -> None:
     rig = stream("/threads/t/runs", b'{"stream":true}')
     await rig.begin()
     rig.response.feed(b"event: thread.run.created\ndata: {}\n\n")
@@ -410,7 +410,7 @@ def sound() -> Rig:
     return Rig(make_state(call), FakeResponse(200, [(b"content-type", b"audio/mpeg")]))
 
 
-async def test_sound_goes_on_as_it_comes_but_for_its_last_byte() -> None:
+async def test_sound_is_streamed_but_for_its_last_byte() -> None:
     rig = sound()
     await rig.begin()
     rig.response.feed(b"\x00\x01\x02")
@@ -424,7 +424,7 @@ async def test_sound_goes_on_as_it_comes_but_for_its_last_byte() -> None:
     assert rig.caller.body == b"\x00\x01\x02\x03"
 
 
-async def test_sound_that_is_cut_has_no_frame_in_it_and_ends_short() -> None:
+async def test_cut_sound_ends_short_without_an_error_frame() -> None:
     rig = sound()
     await rig.begin()
     rig.response.feed(b"\x00\x01\x02")
@@ -500,7 +500,7 @@ async def test_secret_of_the_credential_does_not_come_back() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>oops", b"", b"[1]", b'{"cut":'])
-async def test_answer_that_is_no_json_object_is_no_answer(body: bytes) -> None:
+async def test_answer_that_is_no_json_object_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidProviderResponseError):
         await buffered(body).delivery.transfer()
 

@@ -82,7 +82,7 @@ def test_place_given_back_is_free_again() -> None:
     assert concurrency.running == 0
 
 
-def test_loop_that_is_late_by_its_own_work_admits_less_of_the_busiest_key() -> None:
+def test_loop_late_by_its_own_work_limits_the_busiest_key() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood", 400)
     fill(concurrency, "small", 2)

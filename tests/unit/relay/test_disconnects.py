@@ -41,7 +41,7 @@ class Attending:
         return self.task.cancelled()
 
 
-async def test_leaving_ends_the_task_after_the_drain() -> None:
+async def test_disconnect_ends_the_task_after_the_drain() -> None:
     attended = Attending(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
     await attended.begun.wait()
     started = asyncio.get_running_loop().time()
@@ -52,7 +52,7 @@ async def test_leaving_ends_the_task_after_the_drain() -> None:
     assert drains.active == 0
 
 
-async def test_too_many_drains_end_at_once() -> None:
+async def test_drains_over_the_limit_are_cancelled_at_once() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     first, second = Attending(drains), Attending(drains)
     await first.begun.wait()
@@ -89,14 +89,14 @@ async def test_policy_of_the_key_comes_before_that_of_the_gateway(
     assert drains.active == 0
 
 
-async def test_caller_that_is_gone_already_is_noticed() -> None:
+async def test_caller_that_disconnected_before_is_noticed() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
     attended = Attending(drains)
     attended.caller.gone = True
     assert await attended.is_cancelled()
 
 
-async def test_leaving_after_the_end_changes_nothing() -> None:
+async def test_disconnect_after_the_end_changes_nothing() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
     disconnects = DisconnectHandler(caller := FakeCaller(), drains)
     disconnects.start()
@@ -106,7 +106,7 @@ async def test_leaving_after_the_end_changes_nothing() -> None:
     assert drains.active == 0
 
 
-async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
+async def test_slow_reader_pauses_the_provider_until_it_has_caught_up() -> None:
     disconnects = DisconnectHandler(
         FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
     )
@@ -117,7 +117,7 @@ async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
     assert not flow.paused
 
 
-async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> None:
+async def test_reader_that_was_slow_before_the_answer_pauses_it() -> None:
     disconnects = DisconnectHandler(
         FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
     )

@@ -210,7 +210,7 @@ def test_key_wire_id_and_price_are_of_one_integration(
 
 
 @pytest.mark.parametrize("model", ["gpt-5.4", "openai/gpt-5.4"])
-def test_bare_id_that_two_integrations_have_is_openais(model: str) -> None:
+def test_bare_id_of_two_integrations_means_openai(model: str) -> None:
     integration, told, price_id = describe(plan(model))
     assert (integration, told) == ("openai", "gpt-5.4")
     assert price_id is not None
@@ -227,7 +227,7 @@ def test_bare_id_of_several_own_integrations_goes_where_there_is_a_credential() 
         plan("acme-large", credentials=only_beta)
 
 
-def test_address_of_ones_own_choice_keeps_ids_that_look_like_the_default_integration() -> None:
+def test_custom_base_url_keeps_ids_that_look_qualified() -> None:
     """Routers and local servers have models such as `openai/gpt-oss-120b`."""
     credentials = SeveralCredentials("openai")
     elsewhere = replace(credentials.known["openai"], has_integration_address=False)
@@ -282,7 +282,7 @@ def test_scope_of_a_key_holds_for_every_spelling(
         ("acme-large", "acme-large", "Openai"),
     ],
 )
-def test_key_for_one_integrations_model_does_not_open_anothers(
+def test_scope_for_one_integrations_model_excludes_another_integrations(
     patterns: str, model: str, name: str | None
 ) -> None:
     with pytest.raises(ModelOutOfScopeError):

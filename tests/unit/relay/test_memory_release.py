@@ -49,7 +49,7 @@ async def gateway(tmp_path: Path) -> AsyncGenerator[InProcessGateway]:
         yield running
 
 
-async def test_test_that_fails_in_the_middle_of_a_call_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_failing_test_leaves_no_call_open(tmp_path: Path) -> None:
     left: list[InProcessGateway] = []
 
     async def fail() -> None:

@@ -122,7 +122,7 @@ async def test_answered_call_leaves_one_receipt_with_its_exact_cost() -> None:
     assert len(harness.ledger.holds) == 1
 
 
-async def test_call_that_is_not_admitted_leaves_nothing() -> None:
+async def test_rejected_call_leaves_no_receipt() -> None:
     harness = Harness(json_answer())
     with pytest.raises(ModelOutOfScopeError):
         await harness.run(make_call(grant=replace(GRANT, models=("other",))))
@@ -165,7 +165,7 @@ async def test_nothing_is_sent_while_nothing_can_be_recorded() -> None:
     assert (harness.ledger.holds, harness.client.sent) == ([], [])
 
 
-async def test_server_that_stops_in_mid_commit_passes_the_settled_answer_on() -> None:
+async def test_server_that_stops_during_a_commit_passes_the_settled_answer_on() -> None:
     harness = Harness(json_answer())
     record, committing = harness.ledger.record, asyncio.Event()
 
@@ -183,7 +183,7 @@ async def test_server_that_stops_in_mid_commit_passes_the_settled_answer_on() ->
     assert (harness.receipt().outcome, harness.caller.body) == ("completed", ANSWER)
 
 
-async def test_server_that_stops_in_mid_hold_releases_it_with_the_receipt() -> None:
+async def test_server_that_stops_during_a_hold_releases_it_with_the_receipt() -> None:
     harness = Harness(json_answer())
     reservation = asyncio.Event()
 
@@ -227,7 +227,7 @@ async def test_stream_that_cannot_be_settled_ends_in_an_error_instead_of_its_las
 
 @pytest.mark.parametrize("is_broken", [False, True])
 @pytest.mark.parametrize("takes_trailers", [False, True])
-async def test_stream_tells_what_it_cost_to_a_caller_who_takes_trailers(
+async def test_stream_has_cost_trailers_for_a_caller_that_accepts_them(
     *, takes_trailers: bool, is_broken: bool
 ) -> None:
     harness = Harness(response := FakeResponse(200, SSE))
@@ -251,7 +251,7 @@ async def leave(harness: Harness, response: FakeResponse, *events: bytes) -> Rec
     return harness.receipt()
 
 
-async def test_client_that_disconnects_ends_the_provider_and_pays_an_estimate() -> None:
+async def test_disconnect_cancels_the_provider_and_bills_an_estimate() -> None:
     harness = Harness(response := FakeResponse(200, SSE))
     receipt = await leave(harness, response, TEXT)
     assert response.aborted
@@ -274,7 +274,7 @@ async def test_waiting_for_the_provider_is_no_overhead_of_a_cancelled_call() -> 
 
 
 @pytest.mark.parametrize("ending", ["leaves", "fails"])
-async def test_time_of_a_call_that_was_never_answered_is_the_providers(ending: str) -> None:
+async def test_time_of_an_unanswered_call_counts_as_the_providers(ending: str) -> None:
     sent, failed = asyncio.Event(), asyncio.Event()
 
     async def hang(_request: Request) -> FakeResponse:
@@ -297,7 +297,7 @@ async def test_time_of_a_call_that_was_never_answered_is_the_providers(ending: s
     assert receipt.first_byte_microseconds == -1
 
 
-async def test_observers_hear_of_the_address_and_the_bytes_of_both_bodies() -> None:
+async def test_observers_get_the_path_and_both_body_sizes() -> None:
     harness = Harness(json_answer())
     await harness.run()
     [told] = harness.observed
@@ -366,7 +366,7 @@ async def test_policy_of_the_key_decides(policy: DisconnectPolicy) -> None:
     assert response.aborted is (policy is DisconnectPolicy.CANCEL)
 
 
-async def test_usage_that_was_told_so_far_is_billed_instead_of_an_estimate() -> None:
+async def test_usage_reported_so_far_is_billed_instead_of_an_estimate() -> None:
     harness = Harness(response := FakeResponse(200, SSE))
     told = TEXT.replace(
         b'"choices"', b'"usage":{"prompt_tokens":9,"completion_tokens":2},"choices"'
@@ -438,7 +438,7 @@ async def test_stopping_gateway_settles_what_it_cuts_off() -> None:
     assert harness.caller.finished is True
 
 
-async def test_stopping_gateway_tells_whether_the_call_may_be_made_again() -> None:
+async def test_stopping_gateway_says_whether_to_retry() -> None:
     sent = asyncio.Event()
 
     async def hang(_request: Request) -> FakeResponse:
@@ -459,7 +459,7 @@ async def test_stopping_gateway_tells_whether_the_call_may_be_made_again() -> No
         assert (harness.receipt().cost_nano == 0) is may_try_again
 
 
-async def test_fault_of_the_gateway_is_settled_and_reported_in_short() -> None:
+async def test_internal_error_is_settled_and_reported_without_details() -> None:
     async def fail(_request: Request) -> FakeResponse:
         raise ValueError("the target is not a path")
 

@@ -87,7 +87,7 @@ def settle(
     return build_receipt(state, charge, created_at=NOW, ended_at=0.0)
 
 
-def test_call_with_a_tool_of_unknown_fee_costs_its_known_part_and_says_so() -> None:
+def test_call_with_an_unknown_tool_fee_costs_its_known_part_as_partial() -> None:
     usage = Usage(
         input_tokens=100, output_tokens=5, tool_calls={"web_search_call": 1, "future_call": 2}
     )
@@ -99,7 +99,7 @@ def test_call_with_a_tool_of_unknown_fee_costs_its_known_part_and_says_so() -> N
         assert receipt.price_id == ROW.id
 
 
-def test_tokens_without_a_rate_cost_a_managed_call_their_dearest_one_and_not_the_hold() -> None:
+def test_managed_tokens_without_a_rate_cost_the_highest_rate() -> None:
     usage = Usage(input_tokens=100, output_tokens=5)
     receipt = settle(usage, service_tier="novel")
     assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
@@ -117,14 +117,14 @@ def test_tokens_without_a_rate_cost_a_managed_call_their_dearest_one_and_not_the
         (Usage(audio_milliseconds=10**12), "milliseconds of audio"),
     ],
 )
-def test_usage_that_cannot_be_costs_a_managed_call_its_hold(usage: Usage, said: str) -> None:
+def test_impossible_usage_of_a_managed_call_costs_its_hold(usage: Usage, said: str) -> None:
     receipt = settle(usage)
     assert (receipt.pricing, receipt.cost_nano) == ("implausible", HELD_NANO)
     assert (receipt.usage, receipt.estimated) == (None, True)
     assert said in (receipt.unpriced_reason or "")
 
 
-def test_usage_that_cannot_be_is_marked_on_an_own_key_and_shows_no_cost() -> None:
+def test_impossible_usage_of_an_own_credential_has_no_cost() -> None:
     receipt = settle(Usage(input_tokens=10**12, output_tokens=1), held_nano=None)
     assert (receipt.pricing, receipt.cost_nano, receipt.usage) == ("implausible", 0, None)
     # The catalog's limits may be older than the model.
@@ -132,7 +132,7 @@ def test_usage_that_cannot_be_is_marked_on_an_own_key_and_shows_no_cost() -> Non
     assert (receipt.pricing, receipt.cost_nano) == ("priced", 3_000 + 19_990)
 
 
-def test_model_that_nobody_knows_is_bounded_too() -> None:
+def test_usage_of_an_unknown_model_is_bounded() -> None:
     body = b'{"model":"unheard-of","input":"x"}'
     for count, pricing in ((10**9, "implausible"), (10**7, "priced")):
         usage = Usage(input_tokens=1, output_tokens=count)
@@ -203,7 +203,7 @@ def test_model_that_always_searches_adds_its_fee_to_each_answer() -> None:
     assert row.bound(3, 1, None) == 38
 
 
-def test_estimate_of_a_broken_stream_has_the_calls_that_were_told() -> None:
+def test_estimate_of_a_broken_stream_includes_reported_tool_calls() -> None:
     receipt = settle(
         None, outcome="broken", body_bytes=8, tool_items={"web_search_call": {"a", "b"}}
     )
@@ -211,7 +211,7 @@ def test_estimate_of_a_broken_stream_has_the_calls_that_were_told() -> None:
     assert receipt.estimated
 
 
-def test_answer_that_stopped_early_says_why() -> None:
+def test_receipt_of_an_incomplete_answer_has_its_reason() -> None:
     receipt = settle(Usage(input_tokens=1), incomplete_reason="max_output_tokens")
     assert (receipt.outcome, receipt.error_code) == ("completed", "max_output_tokens")
 

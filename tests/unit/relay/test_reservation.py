@@ -83,7 +83,7 @@ async def test_managed_call_holds_the_most_that_it_can_cost() -> None:
 
 
 @pytest.mark.parametrize("text", [rb"\u00e9\u003c\u007f\u0022", rb"\\u0069 \\\\u0069"])
-async def test_escapes_that_encoders_write_hide_nothing(text: bytes) -> None:
+async def test_escaped_fields_are_held_for(text: bytes) -> None:
     body = b'{"model":"gpt-5.4-mini","input":"%b"}' % text
     state = await hold(body)
     assert state.hold is not None
@@ -91,7 +91,7 @@ async def test_escapes_that_encoders_write_hide_nothing(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(("n", "answers"), [(b"3", 3), (b"0", 1), (b"-7", 1), (b"null", 1)])
-async def test_every_choice_is_held_for_and_never_less_than_one(n: bytes, answers: int) -> None:
+async def test_hold_covers_every_choice(n: bytes, answers: int) -> None:
     body = b'{"model":"gpt-5.4-mini","n":%b}' % n
     state = await hold(body)
     assert state.hold is not None
@@ -109,9 +109,7 @@ async def test_every_choice_is_held_for_and_never_less_than_one(n: bytes, answer
         (b'[{},"x"]', 2),
     ],
 )
-async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
-    prompt: bytes, answers: int
-) -> None:
+async def test_hold_covers_every_prompt(prompt: bytes, answers: int) -> None:
     fields = b'{"model":"gpt-5.4-mini","prompt":%b}' % prompt
     models = FakeModels()
     state = make_state(make_call("/completions", body=fields))
@@ -132,7 +130,7 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
         rb'{"model":"gpt-5.4-mini","tools":[{"type":"m\u0063p"}],"user":"\\"}',
     ],
 )
-async def test_input_from_elsewhere_is_held_for_as_the_largest(body: bytes) -> None:
+async def test_hold_for_external_input_covers_the_largest(body: bytes) -> None:
     state = await hold(body)
     assert state.hold is not None
     assert state.hold.amount_nano == 1_000 + 10 * 500
@@ -196,7 +194,7 @@ async def test_fees_of_the_tools_that_a_request_allows_are_held(
     assert state.hold.amount_nano - fees_nano in (TOKENS_NANO, len(body) + 10 * 500)
 
 
-async def test_larger_container_is_held_for_at_its_own_fee() -> None:
+async def test_hold_covers_the_fee_of_a_larger_container() -> None:
     body = (
         b'{"model":"gpt-5.4-mini","input":"x","tools":[{"type":"code_interpreter",'
         b'"container":{"type":"auto","memory_limit":"4g"}}]}'

@@ -32,7 +32,7 @@ def test_budget_is_a_share_of_the_calls_or_the_floor_whichever_is_more(
 
 
 @pytest.mark.parametrize(("floor", "retries"), [(0.5, 31), (0.125, 8), (0.0, 0)])
-def test_floor_below_one_a_second_is_one_now_and_then(floor: float, retries: int) -> None:
+def test_floor_below_one_a_second_allows_occasional_retries(floor: float, retries: int) -> None:
     """Seconds pass one by one for a minute, and as many retries as may be are made."""
     budget = RetryBudget(
         RetryPolicy(budget_ratio=0, budget_floor_per_second=floor), clock := ManualClock()
@@ -74,7 +74,7 @@ def test_minute_of_failures_at_a_hundred_a_second_costs_a_fifth_more() -> None:
     assert 0.15 * 6_000 < retries <= 0.2 * 6_000 + RetryPolicy().budget_floor_per_second
 
 
-def test_budgets_of_origins_without_end_are_not_all_kept() -> None:
+def test_number_of_retry_budgets_is_bounded() -> None:
     budgets = RetryBudgets(POLICY, clock := ManualClock())
     spent = budgets.find(Origin("https", "busy.test", 443))
     assert spend(spent) == 2
@@ -108,7 +108,7 @@ def test_floor_comes_back_with_time_but_does_not_pile_up() -> None:
     assert spend(budget) == 2
 
 
-def test_calls_of_long_ago_pay_for_no_retry() -> None:
+def test_old_calls_earn_no_retry() -> None:
     budget = RetryBudget(POLICY, clock := ManualClock())
     for _ in range(1_000):
         budget.deposit()
@@ -123,9 +123,7 @@ def test_backoff_grows_to_its_ceiling_with_full_jitter() -> None:
 
 
 @pytest.mark.parametrize(("advised", "wait"), [(2.0, 2.5), (5.0, 5.5), (5.1, None), (1e9, None)])
-def test_advice_is_kept_and_never_undercut_unless_it_is_too_long(
-    advised: float, wait: float | None
-) -> None:
+def test_advised_wait_is_the_minimum_unless_too_long(advised: float, wait: float | None) -> None:
     assert wait_seconds(POLICY, 1, advised, lambda: 0.5) == wait
 
 

@@ -75,7 +75,7 @@ def test_bytes_of_the_client_are_sent_as_they_came() -> None:
     assert state.credential is CREDENTIAL
 
 
-def test_usage_is_asked_of_a_stream_only_where_the_client_did_not() -> None:
+def test_usage_is_requested_of_a_stream_unless_the_client_did() -> None:
     state = plan(b'{"model":"gpt-5.4-mini","stream":true}')
     assert state.requested_usage
     assert b'"include_usage":true' in body_of(state)
@@ -85,18 +85,18 @@ def test_usage_is_asked_of_a_stream_only_where_the_client_did_not() -> None:
     assert body_of(state) is body
 
 
-def test_usage_is_not_asked_where_the_wire_tells_it_anyway() -> None:
+def test_usage_is_not_requested_where_the_wire_always_has_it() -> None:
     body = b'{"model":"gpt-5.4-mini","stream":true}'
     state = plan(body, "/responses")
     assert (state.streams, state.requested_usage) == (True, False)
     assert body_of(state) is body
 
 
-def test_envelopes_stay_here() -> None:
+def test_envelopes_are_not_forwarded() -> None:
     assert body_of(plan(b'{"model":"m","vmx":{"a":1},"n":1}')) == b'{"model":"m","n":1}'
 
 
-def test_model_of_the_catalog_goes_by_its_name_at_the_provider() -> None:
+def test_catalog_model_is_sent_by_its_wire_id() -> None:
     models = FakeModels(Model("fast", "gpt-5.4-mini-2026-03-17"))
     assert b'"gpt-5.4-mini-2026-03-17"' in body_of(plan(b'{"model":"fast"}', models=models))
     assert body_of(plan(b'{"model":"unknown"}', models=models)) == b'{"model":"unknown"}'
@@ -242,7 +242,7 @@ def test_named_managed_credential_serves_its_own_models_only() -> None:
     ],
 )
 @pytest.mark.parametrize("managed_routes", [MANAGED_ROUTES, FakeManagedModelRoutes()])
-def test_contents_of_the_platforms_account_are_for_no_organization(
+def test_managed_calls_cannot_reach_stored_contents(
     method: str, path: str, managed_routes: FakeManagedModelRoutes
 ) -> None:
     with pytest.raises(SharedAccountError) as refused:

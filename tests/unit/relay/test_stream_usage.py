@@ -86,7 +86,7 @@ async def test_refused_field_is_left_out_in_the_same_call_and_from_then_on(statu
     assert rig.sent[-1] == ASKED.replace(b"gpt-5.4-mini", b"other")
 
 
-async def test_refusal_for_another_reason_is_told_and_not_remembered() -> None:
+async def test_rejection_for_another_reason_is_passed_on_and_not_remembered() -> None:
     for body in (b'{"error":{"message":"Too long."}}', REFUSED):
         rig = Rig(FakeResponse(400, body=body), FakeResponse(400, body=body), FakeResponse(200))
         answer = await rig.call()
@@ -109,7 +109,7 @@ async def test_refusal_that_breaks_off_is_a_failed_attempt() -> None:
     assert rig.sent == [ASKED]
 
 
-async def test_connection_that_says_never_is_never_asked() -> None:
+async def test_credential_with_usage_requests_off_is_never_asked() -> None:
     rig = Rig(FakeResponse(200), credential=replace(CREDENTIAL, asks_usage=False))
     await rig.call()
     assert rig.sent == [STREAMED_CHAT]

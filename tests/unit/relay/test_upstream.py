@@ -82,7 +82,7 @@ async def test_good_answer_is_passed_on_after_one_attempt() -> None:
     assert (rig.state.attempts, rig.state.was_sent, rig.waits) == (1, True, [])
 
 
-async def test_request_goes_where_its_credential_may() -> None:
+async def test_request_goes_to_the_origin_of_its_credential() -> None:
     rig = Rig(FakeResponse(200))
     rig.state.credential = msgspec.structs.replace(CREDENTIAL, purpose=OPERATOR)
     await rig.send()
@@ -175,7 +175,7 @@ async def test_long_wait_is_left_to_the_client(header: tuple[bytes, bytes]) -> N
         (b"x-ratelimit-reset-requests", b"1m30s"),
     ],
 )
-async def test_wait_that_no_client_is_asked_for_makes_trying_again_pointless(
+async def test_wait_over_the_maximum_asks_for_no_retry(
     header: tuple[bytes, bytes],
 ) -> None:
     rig = Rig(fault(429, [header]))
@@ -305,7 +305,7 @@ async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
     assert (rig.state.attempts, rig.waits) == (2, [])
 
 
-async def test_kept_connections_that_end_without_end_are_an_error() -> None:
+async def test_kept_connections_that_keep_ending_are_an_error() -> None:
     rig = Rig(STALE)
     rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
     with pytest.raises(InvalidProviderResponseError):
@@ -314,7 +314,7 @@ async def test_kept_connections_that_end_without_end_are_an_error() -> None:
     assert rig.state.was_sent
 
 
-async def test_connection_of_its_own_that_ended_has_carried_even_a_safe_request() -> None:
+async def test_new_connection_that_ended_is_not_retried() -> None:
     rig = Rig(egress.DisconnectedError("gone"))
     rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
     with pytest.raises(InvalidProviderResponseError):
@@ -361,7 +361,7 @@ async def test_no_retry_begins_that_the_total_deadline_would_cut() -> None:
     assert (rig.state.attempts, answer.final) == (1, True)
 
 
-async def test_leaving_between_two_attempts_ends_the_wait() -> None:
+async def test_disconnect_between_two_attempts_ends_the_wait() -> None:
     rig = Rig(fault(503))
     sleeping = asyncio.Event()
 
@@ -442,7 +442,7 @@ async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: S
     ],
     ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
 )
-async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> None:
+async def test_other_failures_do_not_open_the_breaker(step: Step) -> None:
     rig = Rig(step, failures=5)
     await fail_calls(rig, 30)
     assert rig.breakers.open == 0
@@ -463,7 +463,7 @@ async def test_time_outs_open_the_breaker_of_one_model_and_failed_connects_that_
             await rig.upstream.send(make_state(make_call(body=body)), rig.sleep)
 
 
-async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider() -> None:
+async def test_slow_upload_is_no_failure_of_the_provider() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"piece"
 
@@ -510,7 +510,7 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
         await rig.send()
 
 
-async def test_probe_whose_caller_left_lets_another_try_later() -> None:
+async def test_probe_of_a_disconnected_caller_is_released() -> None:
     rig = Rig(fault(503), failures=2)
     await fail_calls(rig, 2)
     rig.clock.seconds += 30
@@ -536,7 +536,7 @@ async def test_probe_whose_caller_left_lets_another_try_later() -> None:
     rig.breakers.check(CREDENTIAL, rig.state.call.model)
 
 
-async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing() -> None:
+async def test_disconnect_before_a_connection_counts_as_unsent() -> None:
     async def wait_for_a_connection(_request: object) -> FakeResponse:
         raise egress.ConnectCancelledError
 
@@ -553,7 +553,7 @@ def test_callers_account_headers_do_not_go_out_with_a_managed_credential() -> No
     assert join_headers(given, replace(CREDENTIAL, managed=True)) == [(b"x-a", b"1"), *own]
 
 
-def test_header_that_carries_the_credential_is_the_credentials_alone() -> None:
+def test_credential_header_replaces_the_clients() -> None:
     credential = replace(CREDENTIAL, headers=[(b"x-proxy-key", b"secret")])
     given = [(b"x-proxy-key", b"of the caller"), (b"x-a", b"1")]
     assert join_headers(given, credential) == [(b"x-a", b"1"), (b"x-proxy-key", b"secret")]

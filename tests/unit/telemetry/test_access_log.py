@@ -22,7 +22,7 @@ def test_every_receipt_is_one_line() -> None:
     assert entries[0]["cost_nano"] == 5_250
 
 
-def test_reader_that_is_gone_costs_its_lines_and_nothing_else() -> None:
+def test_closed_access_log_loses_only_its_lines() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     log = AccessLog(writing)
@@ -33,7 +33,7 @@ def test_reader_that_is_gone_costs_its_lines_and_nothing_else() -> None:
     assert log.dropped == 1
 
 
-def test_reader_that_stalls_holds_up_nobody() -> None:
+def test_stalled_reader_of_the_access_log_delays_no_call() -> None:
     log = AccessLog(-1)
     observed = threading.Event()
 

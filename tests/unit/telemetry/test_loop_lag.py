@@ -14,7 +14,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_each_beat_tells_how_late_it_is_and_a_long_one_counts_for_all_it_swallowed() -> None:
+async def test_each_tick_reports_its_lag_and_swallowed_ticks_count() -> None:
     told: list[int] = []
     now = [0.0]
     loop_lag = LoopLagMonitor(told.append, lambda: now[0])
@@ -31,7 +31,7 @@ async def test_each_beat_tells_how_late_it_is_and_a_long_one_counts_for_all_it_s
     loop_lag.stop()
 
 
-async def test_it_beats_by_itself_until_it_is_stopped() -> None:
+async def test_monitor_ticks_until_it_is_stopped() -> None:
     beats = asyncio.Semaphore(0)
     loop_lag = LoopLagMonitor(lambda _: beats.release())
     loop_lag.start()

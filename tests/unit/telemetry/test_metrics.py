@@ -49,7 +49,7 @@ def test_duration_falls_into_the_bucket_that_holds_it() -> None:
     assert counts[1] == 'headgate_overhead_seconds_bucket{le="0.0001"} 1.0'
 
 
-def test_process_tells_its_memory_descriptors_and_the_lag_of_its_loop() -> None:
+def test_process_memory_descriptors_and_loop_lag_are_exported() -> None:
     metrics = Metrics({})
     metrics.loop_lag.observe(60_000)
     text = metrics.render().decode()

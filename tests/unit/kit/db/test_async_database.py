@@ -66,7 +66,7 @@ async def processes(prepared_url: str) -> AsyncGenerator[Processes]:
     processes.other.close()
 
 
-async def test_same_idempotency_key_in_the_same_instant_replays_the_first_answer(
+async def test_concurrent_requests_with_one_idempotency_key_get_the_first_answer(
     processes: Processes,
 ) -> None:
     made: list[bytes] = []
@@ -82,7 +82,7 @@ async def test_same_idempotency_key_in_the_same_instant_replays_the_first_answer
     assert await processes.write_at_once(make_once) == b"answer 0"
 
 
-async def test_same_email_in_the_same_instant_is_a_conflict(processes: Processes) -> None:
+async def test_concurrent_creation_of_one_email_is_a_conflict(processes: Processes) -> None:
     def add(connection: sa.Connection) -> Person:
         request = PersonRequest(email="ada@example.com", name="Ada")
         return processes.people.add(connection, request, by=SYSTEM)
@@ -91,7 +91,7 @@ async def test_same_email_in_the_same_instant_is_a_conflict(processes: Processes
         await processes.write_at_once(add)
 
 
-async def test_what_contradicts_the_database_again_is_told_as_it_is(processes: Processes) -> None:
+async def test_repeated_constraint_violation_is_raised(processes: Processes) -> None:
     tried: list[int] = []
 
     def contradict(connection: sa.Connection) -> None:

@@ -78,7 +78,7 @@ def replace_folder(folder: Path) -> None:
     "damage",
     [delete_database, delete_everything, replace_database, delete_log, replace_folder],
 )
-async def test_nothing_is_acknowledged_that_is_committed_to_a_file_out_of_its_place(
+async def test_commit_to_a_displaced_file_is_not_acknowledged(
     folder: Path, writer: Writer, damage: Callable[[Path], None]
 ) -> None:
     words = writer.create_queue(insert_words, durable=False)
@@ -97,7 +97,7 @@ async def test_nothing_is_acknowledged_that_is_committed_to_a_file_out_of_its_pl
 
 @pytest.mark.skipif(not sqlite.WAL_SAFE, reason="no write-ahead log here")
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-async def test_file_that_is_deleted_is_noticed_without_any_commit(
+async def test_deleted_file_is_noticed_without_a_commit(
     folder: Path, writer: Writer, suffix: str
 ) -> None:
     await writer.examine_files()
@@ -108,7 +108,7 @@ async def test_file_that_is_deleted_is_noticed_without_any_commit(
     assert f"{NAME}{suffix} was deleted or moved" in writer.health.reason
 
 
-async def test_last_connection_still_reaches_what_was_committed(folder: Path) -> None:
+async def test_last_connection_can_rescue_committed_data(folder: Path) -> None:
     rescued: list[str] = []
     lost: list[bool] = []
 
@@ -129,7 +129,7 @@ async def test_last_connection_still_reaches_what_was_committed(folder: Path) ->
     assert "kept" in rescued
 
 
-async def test_database_behind_a_link_is_watched_where_it_is(folder: Path, tmp_path: Path) -> None:
+async def test_database_behind_a_symlink_is_watched(folder: Path, tmp_path: Path) -> None:
     link = tmp_path / "linked.db"
     link.symlink_to(folder / NAME)
     database = Database(link)

@@ -95,7 +95,7 @@ def test_migrations_go_back_to_an_empty_database(database: Database) -> None:
     assert {name.removesuffix("_pkc") for name in left} == {"alembic_version"}
 
 
-def test_every_migration_is_undone_by_its_own_way_back(database: Database) -> None:
+def test_every_downgrade_undoes_its_upgrade(database: Database) -> None:
     versions = sorted(path.name[:4] for path in (migration.SCRIPTS / "versions").glob("0*.py"))
     migrate(database, versions[0])
     for version in versions[1:]:
@@ -106,7 +106,7 @@ def test_every_migration_is_undone_by_its_own_way_back(database: Database) -> No
         migrate(database, version)
 
 
-def test_a_prepared_database_is_left_alone(database: Database) -> None:
+def test_prepared_database_is_left_alone(database: Database) -> None:
     migration.prepare(database, METADATA)
     before = describe(database)
     migration.prepare(database, METADATA)
@@ -114,14 +114,14 @@ def test_a_prepared_database_is_left_alone(database: Database) -> None:
 
 
 @pytest.mark.parametrize("version", ["9999", "another"])
-def test_a_database_of_a_newer_headgate_is_refused(database: Database, version: str) -> None:
+def test_database_of_a_newer_headgate_is_refused(database: Database, version: str) -> None:
     migration.prepare(database, METADATA)
     set_version(database, version)
     with pytest.raises(migration.UnusableSchemaError, match=version):
         migration.prepare(database, METADATA)
 
 
-def test_a_database_of_another_program_is_refused(database: Database) -> None:
+def test_database_of_another_program_is_refused(database: Database) -> None:
     with database.transaction() as connection:
         connection.exec_driver_sql("CREATE TABLE songs (title TEXT)")
     before = describe(database)
@@ -130,7 +130,7 @@ def test_a_database_of_another_program_is_refused(database: Database) -> None:
     assert describe(database) == before
 
 
-def test_an_old_database_is_brought_to_the_head_by_a_process_of_its_own(
+def test_old_database_is_upgraded_by_a_separate_process(
     database: Database,
 ) -> None:
     migration.prepare(database, METADATA)
@@ -163,7 +163,7 @@ def test_two_processes_that_find_an_old_database_upgrade_it_once(postgres_url: s
         each.close()
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused(postgres: Postgres) -> None:
+def test_database_without_utf8_is_refused(postgres: Postgres) -> None:
     url = postgres.create_database(options="ENCODING 'LATIN1' LOCALE 'C'")
     database = Database(url)
     with pytest.raises(
@@ -195,7 +195,7 @@ def test_keys_of_the_first_schema_get_the_policy_of_the_setting(database: Databa
     assert (key.id, key.on_disconnect) == ("k", None)
 
 
-def test_a_failed_upgrade_refuses_the_start_and_changes_nothing(database: Database) -> None:
+def test_failed_upgrade_refuses_the_start_and_changes_nothing(database: Database) -> None:
     migration.prepare(database, METADATA)
     before = describe(database)
     with pytest.raises(
@@ -206,7 +206,7 @@ def test_a_failed_upgrade_refuses_the_start_and_changes_nothing(database: Databa
 
 
 @pytest.mark.parametrize("module", ["alembic", "psycopg"])
-def test_a_serving_process_loads_neither_the_migration_tool_nor_a_driver_it_does_not_use(
+def test_serving_process_loads_no_migration_tool_and_no_unused_driver(
     module: str, tmp_path: Path
 ) -> None:
     code = (

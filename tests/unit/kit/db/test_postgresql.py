@@ -91,7 +91,7 @@ def read_words(database: Database) -> list[str]:
         return list(connection.execute(sa.select(WORDS.c.word).order_by(WORDS.c.word)).scalars())
 
 
-async def test_a_connection_that_was_lost_while_it_was_idle_is_made_anew(
+async def test_connection_lost_while_idle_is_reopened(
     writer: Writer, database: Database, postgres: Postgres
 ) -> None:
     batch_queue = word_lane(writer)
@@ -105,7 +105,7 @@ async def test_a_connection_that_was_lost_while_it_was_idle_is_made_anew(
 
 @pytest.mark.parametrize("delivers", [True, False])
 @pytest.mark.parametrize("word", [b"COMMIT", b"INSERT"])
-async def test_a_batch_whose_connection_is_cut_is_committed_exactly_once(
+async def test_batch_whose_connection_is_cut_is_committed_exactly_once(
     wired_writer: Writer, database: Database, wire: Wire, word: bytes, delivers: bool
 ) -> None:
     """Not only what is the same when it is done twice: the writer's own row knows."""
@@ -116,7 +116,7 @@ async def test_a_batch_whose_connection_is_cut_is_committed_exactly_once(
     assert wired_writer.health.is_healthy
 
 
-async def test_a_commit_that_was_heard_is_not_repeated(
+async def test_acknowledged_commit_is_not_repeated(
     wired_writer: Writer, database: Database, wire: Wire
 ) -> None:
     runs: list[str] = []
@@ -133,7 +133,7 @@ async def test_a_commit_that_was_heard_is_not_repeated(
     assert read_words(database) == ["word 1", "word 3"]
 
 
-async def test_a_server_that_is_away_refuses_and_is_taken_up_when_it_is_back(
+async def test_unreachable_server_raises_and_is_used_again_when_back(
     wired_writer: Writer, wired: Database, database: Database, wire: Wire
 ) -> None:
     batch_queue = word_lane(wired_writer)
@@ -151,7 +151,7 @@ async def test_a_server_that_is_away_refuses_and_is_taken_up_when_it_is_back(
     assert read_words(database) == ["a", "c"]
 
 
-async def test_transactions_that_wait_for_each_other_are_both_done(
+async def test_deadlocked_transactions_are_both_committed(
     writer: Writer, database: Database
 ) -> None:
     with database.transaction() as connection:
@@ -180,7 +180,7 @@ async def test_transactions_that_wait_for_each_other_are_both_done(
     assert read_words(database) == ["a3", "b3"]
 
 
-async def test_items_of_one_turn_are_committed_one_after_the_other_over_processes(
+async def test_items_of_one_lock_name_commit_in_turn_over_processes(
     database: Database, postgres_url: str
 ) -> None:
     other = Database(postgres_url)
@@ -220,7 +220,7 @@ async def test_items_of_one_turn_are_committed_one_after_the_other_over_processe
     other.close()
 
 
-async def test_a_writer_knows_whether_it_is_the_only_one(
+async def test_writer_knows_whether_it_is_the_only_one(
     writer: Writer, postgres_url: str, database: Database
 ) -> None:
     def ask(connection: sa.Connection) -> bool:
@@ -236,9 +236,7 @@ async def test_a_writer_knows_whether_it_is_the_only_one(
     assert await writer.call(ask)
 
 
-async def test_a_lock_of_another_is_waited_for_no_longer_than_the_setting(
-    postgres_url: str, database: Database
-) -> None:
+async def test_lock_wait_ends_at_the_setting(postgres_url: str, database: Database) -> None:
     hasty = Database(postgres_url, busy_timeout_seconds=0.2)
     writer = Writer(hasty)
     writer.start()
@@ -251,7 +249,7 @@ async def test_a_lock_of_another_is_waited_for_no_longer_than_the_setting(
     hasty.close()
 
 
-def test_what_cannot_be_known_is_no_reason_to_do_it_again(database: Database) -> None:
+def test_unknown_outcome_is_not_retried(database: Database) -> None:
     writer_connection = database.open_writer_connection()
     assert isinstance(writer_connection, PostgresWriterConnection)
     unknown = UnknownOutcomeError("cut")
@@ -262,7 +260,7 @@ def test_what_cannot_be_known_is_no_reason_to_do_it_again(database: Database) ->
     writer_connection.close()
 
 
-def test_a_nul_of_a_client_is_stored_as_the_sign_for_what_cannot_be_shown(
+def test_nul_is_stored_as_replacement_character(
     database: Database,
 ) -> None:
     with database.transaction() as connection:
@@ -270,7 +268,7 @@ def test_a_nul_of_a_client_is_stored_as_the_sign_for_what_cannot_be_shown(
     assert read_words(database) == ["a\ufffdb"]
 
 
-def test_a_reading_block_sees_one_state_and_changes_nothing(database: Database) -> None:
+def test_reading_block_sees_one_state_and_changes_nothing(database: Database) -> None:
     with database.reading() as connection:
         assert connection.execute(sa.select(WORDS)).all() == []
         with database.transaction() as other:
@@ -281,7 +279,7 @@ def test_a_reading_block_sees_one_state_and_changes_nothing(database: Database) 
     assert read_words(database) == ["a"]
 
 
-def test_two_that_note_the_first_change_of_a_topic_note_two(
+def test_concurrent_first_revisions_of_a_topic_are_both_counted(
     database: Database,
 ) -> None:
     begun = threading.Event()
@@ -308,7 +306,7 @@ def count_waiting(database: Database) -> int:
         return connection.exec_driver_sql(query).scalar_one()
 
 
-def test_a_statement_is_compiled_once_for_each_kind_of_database(database: Database) -> None:
+def test_statement_is_compiled_once_for_each_kind_of_database(database: Database) -> None:
     statement = HotStatement(sa.select(WORDS).where(WORDS.c.word == sa.bindparam("word")), "word")
     bulk = BulkInsert(WORDS, ignore_known=True)
     with database.transaction() as connection:
@@ -335,20 +333,20 @@ def test_a_statement_is_compiled_once_for_each_kind_of_database(database: Databa
         ("postgresql://u:hunter2@h/d?colour=red", "an option that PostgreSQL's driver"),
     ],
 )
-def test_a_url_that_cannot_be_is_refused_without_its_password(url: str, reason: str) -> None:
+def test_invalid_url_is_refused_without_its_password(url: str, reason: str) -> None:
     with pytest.raises(InvalidDatabaseUrlError, match=reason) as refused:
         Database(url)
     assert "ter2" not in str(refused.value)
 
 
-def test_a_database_is_named_without_user_password_and_options() -> None:
+def test_database_is_named_without_user_password_and_options() -> None:
     database = Database("postgres://u:hunter2@db.example:5433/gate?sslmode=require")
     assert database.name == "postgresql://db.example:5433/gate"
     assert "hunter2" not in repr(load({"HEADGATE_DATABASE_URL": str(database.place)}))
     database.close()
 
 
-def test_a_server_that_nobody_runs_is_unavailable_and_its_password_is_not_told() -> None:
+def test_missing_server_is_unavailable_and_its_password_not_shown() -> None:
     database = Database("postgresql://u:hunter2@127.0.0.1:1/gate", busy_timeout_seconds=1.0)
     with pytest.raises(StorageUnavailableError) as refused, database.reading():
         pass
@@ -356,7 +354,7 @@ def test_a_server_that_nobody_runs_is_unavailable_and_its_password_is_not_told()
     database.close()
 
 
-def test_the_driver_that_is_missing_is_named_with_its_extra(
+def test_driver_that_is_missing_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, POSTGRESQL)

@@ -58,12 +58,12 @@ def read_words(database: Database) -> list[str]:
         )
 
 
-async def test_a_result_comes_after_its_commit(database: Database, writer: Writer) -> None:
+async def test_result_comes_after_its_commit(database: Database, writer: Writer) -> None:
     assert await word_lane(writer).put("a") == "a"
     assert read_words(database) == ["a"]
 
 
-async def test_what_waits_together_is_handled_together(writer: Writer) -> None:
+async def test_waiting_items_are_handled_in_one_batch(writer: Writer) -> None:
     batches: list[int] = []
 
     def count(connection: sa.Connection, items: Sequence[int]) -> Sequence[int]:
@@ -92,7 +92,7 @@ async def test_one_bad_item_does_not_fail_the_others(database: Database, writer:
     assert read_words(database) == ["a", "b", "c"]
 
 
-async def test_an_error_that_a_handler_returns_is_raised_to_its_caller_alone(
+async def test_error_that_a_handler_returns_is_raised_to_its_caller_alone(
     database: Database, writer: Writer
 ) -> None:
     def refuse_short(connection: sa.Connection, words: Sequence[str]) -> Sequence[str | Exception]:
@@ -107,7 +107,7 @@ async def test_an_error_that_a_handler_returns_is_raised_to_its_caller_alone(
     assert read_words(database) == ["long"]
 
 
-async def test_a_handler_that_owes_results_keeps_nothing(
+async def test_handler_with_too_few_results_commits_nothing(
     database: Database, writer: Writer
 ) -> None:
     def forget(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
@@ -119,7 +119,7 @@ async def test_a_handler_that_owes_results_keeps_nothing(
     assert read_words(database) == []
 
 
-async def test_a_full_storage_keeps_nothing_and_says_so(database: Database, writer: Writer) -> None:
+async def test_full_disk_commits_nothing_and_raises(database: Database, writer: Writer) -> None:
     batch_queue = word_lane(writer)
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4"))
     results = await asyncio.gather(
@@ -135,7 +135,7 @@ async def test_a_full_storage_keeps_nothing_and_says_so(database: Database, writ
     assert await batch_queue.put("a") == "a"
 
 
-async def test_a_database_locked_by_another_is_unavailable_until_it_lets_go(
+async def test_database_locked_by_another_is_unavailable_until_it_lets_go(
     database: Database, writer: Writer
 ) -> None:
     batch_queue = word_lane(writer)
@@ -154,7 +154,7 @@ async def test_stop_commits_what_is_queued(database: Database) -> None:
     assert len(read_words(database)) == 100
 
 
-async def test_after_stop_nothing_is_taken(database: Database) -> None:
+async def test_put_after_stop_raises(database: Database) -> None:
     writer = Writer(database)
     writer.start()
     batch_queue = word_lane(writer)
@@ -164,7 +164,7 @@ async def test_after_stop_nothing_is_taken(database: Database) -> None:
         batch_queue.put("a")
 
 
-async def test_a_writer_that_is_too_far_behind_takes_no_more(database: Database) -> None:
+async def test_overloaded_writer_refuses_items(database: Database) -> None:
     writer = Writer(database, waiting_max=3)
     writer.start()
     batch_queue = word_lane(writer)
@@ -176,9 +176,7 @@ async def test_a_writer_that_is_too_far_behind_takes_no_more(database: Database)
     await writer.stop()
 
 
-async def test_a_caller_that_went_away_does_not_disturb_the_others(
-    database: Database, writer: Writer
-) -> None:
+async def test_cancelled_caller_does_not_affect_others(database: Database, writer: Writer) -> None:
     batch_queue = word_lane(writer)
     gone, waiting = batch_queue.put("a"), batch_queue.put("b")
     gone.cancel()
@@ -186,7 +184,7 @@ async def test_a_caller_that_went_away_does_not_disturb_the_others(
     assert read_words(database) == ["a", "b"]
 
 
-def test_a_loop_that_closed_early_leaves_the_work_committed(database: Database) -> None:
+def test_loop_that_closed_early_leaves_the_work_committed(database: Database) -> None:
     release = threading.Event()
     writer = Writer(database)
 
@@ -208,7 +206,7 @@ def test_a_loop_that_closed_early_leaves_the_work_committed(database: Database) 
     assert read_words(database) == ["a"]
 
 
-async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> None:
+async def test_durable_item_flushes_the_whole_batch(writer: Writer) -> None:
     modes: list[int] = []
 
     def note_mode(connection: sa.Connection, items: Sequence[int]) -> Sequence[int]:
@@ -222,7 +220,7 @@ async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> Non
     assert modes == [1, 2, 2, 1]
 
 
-async def test_after_a_flush_that_failed_nothing_is_committed_any_more(database: Database) -> None:
+async def test_failed_flush_ends_all_commits(database: Database) -> None:
     writer, lost = Writer(database), asyncio.Event()
     writer.start(lost.set)
 
@@ -243,7 +241,7 @@ async def test_after_a_flush_that_failed_nothing_is_committed_any_more(database:
     assert read_words(database) == []
 
 
-async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
+async def test_waiting_items_fail_with_the_item_before_them(
     database: Database, writer: Writer
 ) -> None:
     batch_queue = word_lane(writer)
@@ -257,7 +255,7 @@ async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
     assert writer.health.is_healthy
 
 
-async def test_writer_whose_thread_dies_says_so(database: Database) -> None:
+async def test_dead_writer_thread_is_reported(database: Database) -> None:
     writer, lost = Writer(database), asyncio.Event()
     writer.start(lost.set)
     arm("after_commit=raise", test_mode=True)
@@ -270,7 +268,7 @@ async def test_writer_whose_thread_dies_says_so(database: Database) -> None:
     assert writer.health.lost
 
 
-async def test_write_ahead_log_is_brought_into_the_database(database: Database) -> None:
+async def test_write_ahead_log_is_checkpointed(database: Database) -> None:
     writer = Writer(database)
     writer.start()
     batch_queue = word_lane(writer)
@@ -282,7 +280,7 @@ async def test_write_ahead_log_is_brought_into_the_database(database: Database) 
     assert database.wal_bytes == 0
 
 
-async def test_reader_that_does_not_end_keeps_the_log_and_its_end_lets_it_go(
+async def test_open_reader_delays_the_checkpoint_until_its_end(
     database: Database, writer: Writer
 ) -> None:
     batch_queue = word_lane(writer)

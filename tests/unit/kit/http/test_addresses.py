@@ -118,12 +118,12 @@ def test_address_is_public(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["fe80::1%eth0", "127.1", "0177.0.0.1", "", "localhost", "1"])
-def test_text_that_is_not_the_one_spelling_of_an_address_is_none(text: str) -> None:
+def test_unusual_spelling_of_an_address_is_rejected(text: str) -> None:
     assert parse_address(text) is None
 
 
 @pytest.mark.parametrize("text", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3"])
-def test_address_in_a_network_is_in_it_in_every_form(text: str) -> None:
+def test_address_is_within_a_network_in_every_form(text: str) -> None:
     address = parse_address(text)
     assert address is not None
     assert is_within(address, [find_network("10.1.0.0/16")])

@@ -237,7 +237,7 @@ async def test_cancelled_upload_closes_its_source(serve: Any, client: HttpClient
     await closed.wait()
 
 
-async def test_kept_connection_that_died_says_so(serve: Any, client: HttpClient) -> None:
+async def test_dead_kept_connection_is_reported_as_reused(serve: Any, client: HttpClient) -> None:
     async def script(peer: Any) -> None:
         await peer.take()
         await peer.give(OK)
@@ -279,7 +279,7 @@ async def test_request_that_cannot_be_written_safely_opens_nothing(
     assert client.stats().open == 0
 
 
-async def test_closed_client_breaks_off_what_is_under_way(serve: Any, open_client: Any) -> None:
+async def test_closing_the_client_aborts_exchanges(serve: Any, open_client: Any) -> None:
     asked = asyncio.Event()
 
     async def script(peer: Any) -> None:
@@ -298,7 +298,7 @@ async def test_closed_client_breaks_off_what_is_under_way(serve: Any, open_clien
             await client.send(upstream.request())
 
 
-async def test_aborted_reader_is_told_and_reads_no_part(serve: Any, client: HttpClient) -> None:
+async def test_aborted_reader_gets_an_error_and_no_part(serve: Any, client: HttpClient) -> None:
     upstream = await serve(silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"))
     kept: Client = client
     response = await kept.send(upstream.request())

@@ -68,7 +68,7 @@ async def test_writes_of_one_turn_are_one_send_in_their_order() -> None:
     assert socket.sends == [b"abc", b"d"]
 
 
-async def test_what_waits_counts_as_not_sent() -> None:
+async def test_buffered_bytes_count_as_unsent() -> None:
     socket, transport = open_transport()
     transport.write(b"abc")
     assert (transport.waiting_bytes, transport.get_write_buffer_size()) == (3, 3)
@@ -78,7 +78,7 @@ async def test_what_waits_counts_as_not_sent() -> None:
     assert socket.sends == [b"abc"]
 
 
-async def test_much_is_sent_before_the_turn_ends_so_that_the_socket_can_say_too_much() -> None:
+async def test_large_buffer_is_sent_before_the_turn_ends() -> None:
     socket, transport = open_transport()
     big = bytes(JOINED_BYTES_MAX)
     transport.write(big)
@@ -90,7 +90,7 @@ async def test_much_is_sent_before_the_turn_ends_so_that_the_socket_can_say_too_
     assert socket.sends == [big, b"ab"]
 
 
-async def test_large_pieces_leave_at_once_behind_what_waits() -> None:
+async def test_large_pieces_are_sent_at_once_after_the_buffer() -> None:
     socket, transport = open_transport()
     transport.write(b"a")
     transport.writelines([b"b", b"c"])
@@ -101,7 +101,7 @@ async def test_large_pieces_leave_at_once_behind_what_waits() -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "eof"])
-async def test_end_sends_first_what_waits(end: str) -> None:
+async def test_end_sends_the_buffer_first(end: str) -> None:
     socket, transport = open_transport()
     transport.write(b"last")
     (transport.close if end == "close" else transport.write_eof)()
@@ -118,7 +118,7 @@ async def test_abort_sends_nothing_more() -> None:
     assert (socket.sends, socket.end) == ([], "abort")
 
 
-async def test_write_from_within_a_send_comes_after_it() -> None:
+async def test_write_during_a_send_follows_it() -> None:
     """A transport that is full tells its protocol in the middle of a write."""
     socket, transport = open_transport()
 
@@ -136,7 +136,7 @@ async def test_write_from_within_a_send_comes_after_it() -> None:
     assert socket.sends == [b"a", b"b"]
 
 
-async def test_connection_that_is_lost_takes_writes_without_a_word() -> None:
+async def test_lost_connection_ignores_writes() -> None:
     """The turn that wrote may end after the loop has told of the loss."""
     socket, transport = open_transport()
     faults: list[object] = []

@@ -393,9 +393,7 @@ async def test_finished_response_is_freed_without_the_collector(
         gc.enable()
 
 
-async def test_a_thousand_calls_in_turn_share_one_connection(
-    serve: Any, client: HttpClient
-) -> None:
+async def test_thousand_calls_in_turn_share_one_connection(serve: Any, client: HttpClient) -> None:
     upstream = await serve(answer(CHUNKED))
     for _ in range(1000):
         await fetch(client, upstream)

@@ -155,13 +155,13 @@ async def test_answer_is_awaited_since_the_request_left() -> None:
     assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
-async def test_nothing_is_overdue_where_nothing_was_asked() -> None:
+async def test_connection_without_a_request_is_never_overdue() -> None:
     rig = Rig()
     assert rig.connection.check(rig.loop.now + 1e9) is False
     assert not rig.connection.closed
 
 
-async def test_complete_answer_gives_the_connection_back_for_another() -> None:
+async def test_complete_answer_releases_the_connection() -> None:
     rig = Rig()
     for number in (1, 2):
         exchange = ask(rig)
@@ -264,7 +264,7 @@ async def test_any_number_of_interim_heads_may_come_first(status: int) -> None:
     assert await exchange.read(2) == b"ok"
 
 
-async def test_what_is_not_http_is_told_with_the_parsers_word() -> None:
+async def test_malformed_response_error_quotes_the_parser() -> None:
     rig = Rig()
     exchange = ask(rig)
     rig.connection.data_received(b"SSH-2.0-OpenSSH_9.7\r\n")
@@ -383,7 +383,7 @@ async def test_connection_that_broke_before_its_first_answer_was_not_dead() -> N
     assert rig.transport.aborts == 0
 
 
-async def test_request_that_waits_when_its_connection_is_lost_is_written_nowhere() -> None:
+async def test_buffered_request_of_a_lost_connection_is_dropped() -> None:
     rig = Rig()
     exchange = ask(rig, b"body")
     rig.connection.connection_lost(ConnectionResetError("reset by peer"))
@@ -423,7 +423,7 @@ async def test_body_of_no_length_ends_with_the_peer_but_not_with_a_reset() -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 408 Late\r\n\r\n"])
-async def test_idle_connection_is_closed_by_any_word_of_the_peer(data: bytes) -> None:
+async def test_unsolicited_bytes_close_an_idle_connection(data: bytes) -> None:
     rig = Rig()
     if data:
         rig.connection.data_received(data)

@@ -36,7 +36,7 @@ def test_address_is_its_own_answer() -> None:
 
 @pytest.mark.anyio
 @ONLY_ASYNCIO
-async def test_question_is_put_by_a_named_thread_that_holds_up_no_exit() -> None:
+async def test_lookup_runs_in_a_named_daemon_thread() -> None:
     threads: list[threading.Thread] = []
 
     def ask(host: str) -> list[str]:
@@ -50,7 +50,7 @@ async def test_question_is_put_by_a_named_thread_that_holds_up_no_exit() -> None
 @pytest.mark.anyio
 @ONLY_ASYNCIO
 @pytest.mark.parametrize("fault", [OSError("no such name"), UnicodeError("label too long")])
-async def test_failed_question_is_told_with_its_reason_and_asked_anew(fault: Exception) -> None:
+async def test_failed_lookup_has_its_reason_and_is_repeated(fault: Exception) -> None:
     asked: list[str] = []
 
     def ask(host: str) -> list[str]:
@@ -107,7 +107,7 @@ async def test_name_is_asked_for_anew_after_a_time_without_threads(
 
 @pytest.mark.anyio
 @ONLY_ASYNCIO
-async def test_who_leaves_early_leaves_the_question_to_the_others() -> None:
+async def test_cancelled_caller_leaves_the_lookup_to_others() -> None:
     held = threading.Event()
     asked: list[str] = []
 
@@ -127,7 +127,7 @@ async def test_who_leaves_early_leaves_the_question_to_the_others() -> None:
     assert asked == ["a.test"]
 
 
-def test_answer_that_comes_after_the_loop_has_closed_disturbs_nobody() -> None:
+def test_answer_after_the_loop_closed_is_ignored() -> None:
     held = threading.Event()
     threads: list[threading.Thread] = []
 

@@ -145,7 +145,7 @@ async def test_total_deadline_is_kept_by_the_client_itself(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_client_that_was_told_nothing_goes_to_no_private_place(
+async def test_client_without_rules_reaches_only_the_public_internet(
     lines: list[tuple[Any, RecordingTransport]],
 ) -> None:
     client = HttpClient()

@@ -48,7 +48,7 @@ def make(sweep: Callable[[float], bool]) -> tuple[Clock, Sweeper]:
     return clock, Sweeper(cast("asyncio.AbstractEventLoop", cast("Any", clock)), 0.25, sweep)
 
 
-def test_hand_rests_until_it_is_woken_and_has_one_timer_however_often() -> None:
+def test_sweeper_has_one_timer_once_woken() -> None:
     clock, watch = make(Sweep())
     assert (watch.awake, clock.timers) == (False, [])
     watch.wake()
@@ -57,7 +57,7 @@ def test_hand_rests_until_it_is_woken_and_has_one_timer_however_often() -> None:
     assert [timer.seconds for timer in clock.timers] == [0.25]
 
 
-def test_hand_ticks_with_the_time_while_there_is_more_and_rests_then() -> None:
+def test_sweeper_repeats_while_there_is_more_and_then_stops() -> None:
     sweep = Sweep(True, False, False)
     clock, watch = make(sweep)
     watch.wake()
@@ -70,7 +70,7 @@ def test_hand_ticks_with_the_time_while_there_is_more_and_rests_then() -> None:
     assert (watch.awake, len(clock.timers)) == (True, 3)
 
 
-def test_stopped_hand_cancels_its_timer_and_can_be_woken_again() -> None:
+def test_stopped_sweeper_cancels_its_timer_and_can_be_woken_again() -> None:
     clock, watch = make(Sweep())
     watch.stop()
     watch.wake()
@@ -83,7 +83,7 @@ def test_stopped_hand_cancels_its_timer_and_can_be_woken_again() -> None:
     assert [timer.cancelled for timer in clock.timers] == [True, False]
 
 
-def test_sweep_that_wakes_the_hand_itself_starts_one_timer() -> None:
+def test_sweep_that_wakes_the_sweeper_starts_one_timer() -> None:
     def sweep(now: float) -> bool:
         watch.wake()
         return True
