@@ -24,7 +24,7 @@ from headgate.main.egress import build_rules
 from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from rigs.faults.cells import PLACES
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.waiting import wait_until
 
@@ -155,4 +155,7 @@ def _prepare(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
 def _knows_credentials(gateway: Gateway) -> bool:
     """Return whether the running server has loaded the credentials, all at once."""
     headers = {"authorization": f"Bearer {gateway.key}", "x-headgate-credential": "own-main"}
-    return line.ask(gateway.port, "GET", "/v1/files/fault:good/content", headers).status == 200
+    return (
+        http_connection.ask(gateway.port, "GET", "/v1/files/fault:good/content", headers).status
+        == 200
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'

@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 import openai
 import pytest
 
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
-from tests.fakes.line import Answered, check_error, encode_head, open_line
+from tests.fakes.http_connection import HttpResponse, check_error, encode_head, open_http_connection
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -39,7 +39,7 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
-def check_refused(harness: Harness, answered: Answered, status: int, code: str) -> None:
+def check_refused(harness: Harness, answered: HttpResponse, status: int, code: str) -> None:
     """Check that it is the gateway's own error, and nothing was sent or recorded."""
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-headgate-request-id"] == answered.headers["x-request-id"]
@@ -68,20 +68,22 @@ def check_refused(harness: Harness, answered: Answered, status: int, code: str) 
 def test_request_without_a_good_key_is_refused(
     harness: Harness, headers: dict[str, str], code: str
 ) -> None:
-    answered = line.ask(harness.gateway.port, "POST", CHAT, {**JSON_TYPE, **headers}, BODY)
+    answered = http_connection.ask(
+        harness.gateway.port, "POST", CHAT, {**JSON_TYPE, **headers}, BODY
+    )
     check_refused(harness, answered, 401, code)
 
 
 def test_key_in_a_header_of_another_name_is_no_key(harness: Harness) -> None:
     headers = {**JSON_TYPE, "x-authorization": f"Bearer {harness.gateway.key}"}
-    answered = line.ask(harness.gateway.port, "POST", CHAT, headers, BODY)
+    answered = http_connection.ask(harness.gateway.port, "POST", CHAT, headers, BODY)
     check_refused(harness, answered, 401, "missing_api_key")
 
 
 def test_key_is_taken_from_the_header_that_other_sdks_send(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**JSON_TYPE, "x-api-key": harness.gateway.key}
-    assert line.ask(harness.gateway.port, "POST", CHAT, headers, BODY).body == COMPLETION
+    assert http_connection.ask(harness.gateway.port, "POST", CHAT, headers, BODY).body == COMPLETION
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "other case", "other end"])
@@ -122,7 +124,7 @@ def expiring_soon() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6))
 
 
-def poll(harness: Harness, token: str, *, until: Callable[[Answered], bool]) -> Answered:
+def poll(harness: Harness, token: str, *, until: Callable[[HttpResponse], bool]) -> HttpResponse:
     """Call with a key until the answer is as wanted, or a deadline has passed."""
     deadline = time.monotonic() + 15.0
     while True:
@@ -212,7 +214,7 @@ def test_form_that_cannot_be_understood_is_refused(
 
 def test_body_with_too_large_content_length_is_refused_before_it_arrives(harness: Harness) -> None:
     headers = {**harness.authorization, **JSON_TYPE, "content-length": str(MEBIBYTE + 1)}
-    with open_line(harness.gateway.port) as waiting:
+    with open_http_connection(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers))
         answered = waiting.read("POST")
         check_refused(harness, answered, 413, "request_too_large")
@@ -224,7 +226,7 @@ def test_body_with_too_large_content_length_is_refused_before_it_arrives(harness
 def test_chunked_body_is_refused_when_it_grows_too_large(harness: Harness, target: str) -> None:
     headers = {**harness.authorization, **JSON_TYPE, "transfer-encoding": "chunked"}
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    with open_line(harness.gateway.port) as waiting:
+    with open_http_connection(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", target, headers))
         with contextlib.suppress(ConnectionError):
             waiting.send(chunk * 80)
@@ -243,7 +245,7 @@ def test_large_upload_with_a_wrong_key_is_refused_for_its_key(harness: Harness) 
 def test_sender_with_expect_gets_100_continue(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE, "expect": "100-continue"}
-    with open_line(harness.gateway.port) as waiting:
+    with open_http_connection(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers, BODY))
         assert waiting.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         waiting.send(BODY)
@@ -261,7 +263,7 @@ def test_sender_with_expect_is_refused_by_its_head(
     harness: Harness, change: dict[str, str], status: int, code: str
 ) -> None:
     headers = {"content-length": "10", **harness.authorization, "expect": "100-continue", **change}
-    with open_line(harness.gateway.port) as waiting:
+    with open_http_connection(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers))
         check_refused(harness, waiting.read("POST"), status, code)
 
@@ -290,7 +292,7 @@ def test_sender_with_expect_is_refused_by_its_head(
 def test_bytes_that_are_not_http_are_refused_and_the_connection_closed(
     harness: Harness, head: bytes
 ) -> None:
-    with open_line(harness.gateway.port) as broken:
+    with open_http_connection(harness.gateway.port) as broken:
         broken.send(head)
         check_refused(harness, broken.read(), 400, "malformed_request")
         assert broken.is_closed()
@@ -307,7 +309,7 @@ def test_too_many_headers_are_refused(harness: Harness) -> None:
 
 
 def test_header_without_an_end_is_cut_off(harness: Harness) -> None:
-    with open_line(harness.gateway.port) as endless:
+    with open_http_connection(harness.gateway.port) as endless:
         endless.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-endless: ")
         with pytest.raises(ConnectionError):
             endless.send(b"a" * (64 * MEBIBYTE))
@@ -432,7 +434,7 @@ def test_address_of_the_providers_administration_is_closed_to_ordinary_keys(
 def test_connection_is_kept_after_a_client_error(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE}
-    with open_line(harness.gateway.port) as kept:
+    with open_http_connection(harness.gateway.port) as kept:
         assert kept.ask("POST", CHAT, {**headers, "authorization": "Bearer x"}, BODY).status == 401
         assert kept.ask("POST", CHAT, headers, b"{").status == 400
         assert kept.ask("DELETE", CHAT, headers).status == 405
@@ -446,7 +448,7 @@ def test_connection_is_kept_after_a_client_error(harness: Harness) -> None:
 def test_pipelined_requests_with_errors_are_answered_in_order(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(received.target.encode()))
     heads = [encode_head("GET", f"/v1/files/{each}", harness.authorization) for each in "abc"]
-    with open_line(harness.gateway.port) as ahead:
+    with open_http_connection(harness.gateway.port) as ahead:
         ahead.send(b"".join(heads) + encode_head("GET", "/health/live", None))
         bodies = [ahead.read().body for _ in range(4)]
     assert bodies == [b"/v1/files/a", b"/v1/files/b", b"/v1/files/c", b'{"status":"live"}']

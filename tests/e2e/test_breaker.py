@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.harness import running_managed_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
-from tests.fakes.line import Answered, ask
+from tests.fakes.http_connection import HttpResponse, ask
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 OTHER_KEY = "sk-other-0123456789abcdefghijklmnop"
@@ -32,12 +32,12 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
         yield running
 
 
-def call(gateway: Gateway, token: str, headers: dict[str, str] | None = None) -> Answered:
+def call(gateway: Gateway, token: str, headers: dict[str, str] | None = None) -> HttpResponse:
     given = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     return ask(gateway.port, "POST", CHAT, {**given, **(headers or {})}, BODY)
 
 
-def wait_for(gateway: Gateway, token: str, status: int, **headers: str) -> Answered:
+def wait_for(gateway: Gateway, token: str, status: int, **headers: str) -> HttpResponse:
     """Wait, since a change by another process takes effect within a second."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     deadline = time.monotonic() + 1.0

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
-from tests.fakes.line import Answered, check_error
+from tests.fakes.http_connection import HttpResponse, check_error
 from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
@@ -39,7 +39,7 @@ def harness(module_harness: Harness) -> Generator[Harness]:
             manage(module_harness, "DELETE", f"/api/credentials/{each['credential_id']}")
 
 
-def manage(harness: Harness, method: str, path: str, body: Any = None) -> Answered:
+def manage(harness: Harness, method: str, path: str, body: Any = None) -> HttpResponse:
     """Call the platform API with the first management key."""
     keys = harness.gateway.keys
     headers = {
@@ -48,7 +48,7 @@ def manage(harness: Harness, method: str, path: str, body: Any = None) -> Answer
         **JSON_TYPE,
     }
     data = None if body is None else json.dumps(body).encode()
-    return line.ask(harness.gateway.port, method, path, headers, data)
+    return http_connection.ask(harness.gateway.port, method, path, headers, data)
 
 
 def list_credentials(harness: Harness) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def test_call_on_a_deleted_credential_goes_on_to_its_end(harness: Harness) -> No
         received.send_end()
 
     harness.answer_with(stream)
-    answers: list[Answered] = []
+    answers: list[HttpResponse] = []
     headers = {"x-headgate-credential": credential_id}
     running = threading.Thread(
         target=lambda: answers.append(harness.post(CHAT, {**ASK, "stream": True}, headers))

@@ -20,7 +20,7 @@ from headgate.settings import InvalidSettingError
 from tests.fakes.canary_listener import CanaryListener, running_canary_listener
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import open_line
+from tests.fakes.http_connection import open_http_connection
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -142,9 +142,9 @@ def test_no_path_and_no_header_takes_the_key_to_another_place(
 def knock(harness: Harness, target: str, headers: dict[str, str]) -> int:
     given = {"host": "gateway.test", **harness.authorization, "connection": "close", **headers}
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
-    with open_line(harness.gateway.port) as line:
-        line.send("\r\n".join([*lines, "", ""]).encode())
-        line.is_closed()
+    with open_http_connection(harness.gateway.port) as connection:
+        connection.send("\r\n".join([*lines, "", ""]).encode())
+        connection.is_closed()
     return 1
 
 
@@ -159,8 +159,8 @@ def test_changed_base_url_does_not_take_the_old_secret_along(
         key = own.authorization
     change_base_url(data / "headgate.db", f"http://127.0.0.1:{canary.port}/v1")
     with running_gateway(data) as again:
-        with open_line(again.port) as line:
-            answered = line.ask("POST", CHAT, key, BODY)
+        with open_http_connection(again.port) as connection:
+            answered = connection.ask("POST", CHAT, key, BODY)
         assert answered.error["code"] == "credential_missing"
         doctor = again.run("doctor", "--json")
         assert doctor.returncode == 1
@@ -186,8 +186,8 @@ def test_stored_base_url_no_longer_allowed_is_not_reached(
         key = {"authorization": f"Bearer {first.key}"}
         first.stop()
     with running_gateway(data, egress_allow="10.9.8.0/24") as second:
-        with open_line(second.port) as line:
-            answered = line.ask("POST", CHAT, key, BODY)
+        with open_http_connection(second.port) as connection:
+            answered = connection.ask("POST", CHAT, key, BODY)
         assert answered.error["code"] == "provider_unreachable"
         assert "127.0.0.1" not in answered.body.decode()
         for command in (("doctor", "--json"), ("credentials", "test", "environment", "--json")):
@@ -247,9 +247,9 @@ def test_provider_is_verified_by_the_operators_authorities(tmp_path: Path) -> No
         for given, code in cases:
             data = tmp_path / f"data-{code}"
             with running_gateway(data, provider_url=url, retries_max=0, **given) as gateway:
-                with open_line(gateway.port) as line:
+                with open_http_connection(gateway.port) as connection:
                     key = {"authorization": f"Bearer {gateway.key}"}
-                    answered = line.ask("POST", CHAT, key, BODY)
+                    answered = connection.ask("POST", CHAT, key, BODY)
                 assert answered.json.get("error", {"code": None})["code"] == code
 
 

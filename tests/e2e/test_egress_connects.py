@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.canary_listener import running_canary_listener
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
-from tests.fakes.line import open_line
+from tests.fakes.http_connection import open_http_connection
 from tests.fakes.upstream import FakeUpstream, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -93,19 +93,19 @@ def use(gateway: Gateway, upstream: FakeUpstream) -> None:
     """Make calls of every kind: reused and new connections, retries, redirects, two credentials."""
     key = {"authorization": f"Bearer {gateway.key}"}
     away = {"location": "http://127.0.0.2:9/", "connection": "close"}
-    with open_line(gateway.port) as line:
+    with open_http_connection(gateway.port) as connection:
         for status in (200, 302, 307, 500, 429, 200):
             upstream.script = lambda received, s=status: received.answer(
                 b"{}", status=s, headers=away
             )
-            line.ask("POST", CHAT, key, BODY)
-            line.ask("GET", "/v1/models", key)
-            line.ask("GET", "/metrics")
+            connection.ask("POST", CHAT, key, BODY)
+            connection.ask("GET", "/v1/models", key)
+            connection.ask("GET", "/metrics")
         upstream.script = lambda received: received.close()
-        line.ask("POST", CHAT, key, BODY)
+        connection.ask("POST", CHAT, key, BODY)
         beside = {**key, "x-headgate-credential": "beside"}
 
         def reaches() -> bool:
-            return line.ask("POST", CHAT, beside, BODY).status == 200
+            return connection.ask("POST", CHAT, beside, BODY).status == 200
 
         wait_until(reaches, 10)

@@ -13,7 +13,7 @@ import pytest
 
 from headgate.data_directory import disk_space
 from tests.fakes.gateway import Gateway, find_port, serve_gateway, wait_ready
-from tests.fakes.line import Answered, ask
+from tests.fakes.http_connection import HttpResponse, ask
 from tests.fakes.waiting import wait_until
 
 DISK_BYTES = 8 << 20
@@ -65,7 +65,7 @@ def answers(gateway: Gateway) -> bool:
     return False
 
 
-def call(gateway: Gateway, path: str) -> Answered:
+def call(gateway: Gateway, path: str) -> HttpResponse:
     return ask(gateway.port, "POST", path, {"content-type": "application/json"}, b"{}")
 
 

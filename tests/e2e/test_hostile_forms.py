@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 MEBIBYTE = 1 << 20

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 
 CHAT = "/v1/chat/completions"
 MODEL = b'{"model":"gpt-5.4-mini",'

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway
 from tests.fakes.harness import WITHOUT_BREAKERS, Harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 from tests.fakes.receipts import open_receipts
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until

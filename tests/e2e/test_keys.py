@@ -19,7 +19,7 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 from tests.fakes.postgres import Postgres
 
 MASTER_KEY = base64.b64encode(os.urandom(32)).decode()

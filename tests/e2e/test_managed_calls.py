@@ -21,7 +21,7 @@ from headgate.kit.outbox import OUTBOX
 from headgate.relay.ports import Receipt
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
-from tests.fakes.line import Answered, check_error
+from tests.fakes.http_connection import HttpResponse, check_error
 from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -206,7 +206,7 @@ def test_hold_covers_every_text_of_a_batch_of_embeddings(harness: Harness, walle
 
 
 def check_unasked(
-    harness: Harness, wallet: Wallet, answered: Answered, status: int, code: str
+    harness: Harness, wallet: Wallet, answered: HttpResponse, status: int, code: str
 ) -> None:
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-should-retry"] == "false"

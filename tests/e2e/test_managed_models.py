@@ -21,7 +21,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
-from tests.fakes.line import check_error
+from tests.fakes.http_connection import check_error
 from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 

@@ -15,7 +15,7 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.keys.model import KeyRequest
 from tests.fakes.gateway import Gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import ask, check_error
+from tests.fakes.http_connection import ask, check_error
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
-from tests.fakes.line import check_error, encode_head, open_line
+from tests.fakes.http_connection import check_error, encode_head, open_http_connection
 from tests.fakes.upstream import ReceivedRequest
 
 CHAT = "/v1/chat/completions"
@@ -177,7 +177,7 @@ def test_answer_without_a_body_leaves_the_connection_whole(harness: Harness, sta
     harness.answer_with(
         lambda received: received.send_head(status, {"etag": '"a"'} | no_length(status))
     )
-    with open_line(harness.gateway.port) as kept:
+    with open_http_connection(harness.gateway.port) as kept:
         for _ in range(3):
             kept.send(encode_head("DELETE", "/v1/files/file-1", harness.authorization))
             answered = kept.read("DELETE")
@@ -193,7 +193,7 @@ def no_length(status: int) -> dict[str, str]:
 def test_head_request_has_the_length_of_the_body_it_does_not_get(harness: Harness) -> None:
     headers = {"content-type": "application/octet-stream", "content-length": "123456"}
     harness.answer_with(lambda received: received.send_head(200, headers))
-    with open_line(harness.gateway.port) as kept:
+    with open_http_connection(harness.gateway.port) as kept:
         for _ in range(2):
             answered = kept.ask("HEAD", "/v1/files/file-1/content", harness.authorization)
             assert answered.headers["content-length"] == "123456"
@@ -235,7 +235,7 @@ def test_upload_is_slowed_down_to_what_the_provider_takes(harness: Harness) -> N
     before = process.memory_info().rss
     headers = {**harness.authorization, "content-length": str(4 * LARGE_BYTES)}
     try:
-        with open_line(harness.gateway.port, timeout_seconds=0.5) as sender:
+        with open_http_connection(harness.gateway.port, timeout_seconds=0.5) as sender:
             sender.send(encode_head("POST", "/v1/files", headers))
             with pytest.raises(TimeoutError):
                 sender.send(bytes(4 * LARGE_BYTES))
@@ -248,7 +248,7 @@ def test_upload_is_slowed_down_to_what_the_provider_takes(harness: Harness) -> N
 def test_chunked_upload_streams_through(harness: Harness) -> None:
     harness.answer_with(lambda received: received.answer(received.body))
     headers = {**harness.authorization, "transfer-encoding": "chunked"}
-    with open_line(harness.gateway.port) as sender:
+    with open_http_connection(harness.gateway.port) as sender:
         sender.send(encode_head("POST", "/v1/uploads/upload_1/parts", headers))
         for piece in (b"one ", b"two ", b"three"):
             sender.send(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
@@ -306,9 +306,9 @@ def test_download_that_breaks_off_is_seen_to_be_short(harness: Harness) -> None:
         received.reset()
 
     harness.answer_with(break_off)
-    with open_line(harness.gateway.port) as line:
-        line.send(encode_head("GET", "/v1/files/file-1/content", harness.authorization))
-        head, _, body = read_all(line.socket).partition(b"\r\n\r\n")
+    with open_http_connection(harness.gateway.port) as connection:
+        connection.send(encode_head("GET", "/v1/files/file-1/content", harness.authorization))
+        head, _, body = read_all(connection.socket).partition(b"\r\n\r\n")
     assert b"content-length: 1000" in head
     assert len(body) < 1000
     assert harness.receipts.take_one().outcome != "completed"

@@ -21,7 +21,7 @@ from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
-from tests.fakes.line import Answered, ask
+from tests.fakes.http_connection import HttpResponse, ask
 from tests.fakes.postgres import Postgres, Wire
 from tests.fakes.upstream import FakeUpstream, running_upstream
 from tests.fakes.waiting import wait_until
@@ -93,7 +93,7 @@ def database(shared_url: str) -> Generator[Database]:
     database.close()
 
 
-def call(gateway: Gateway, token: str) -> Answered:
+def call(gateway: Gateway, token: str) -> HttpResponse:
     given = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     return ask(gateway.port, "POST", CHAT, given, BODY)
 

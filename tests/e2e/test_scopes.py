@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import Answered, check_error
+from tests.fakes.http_connection import HttpResponse, check_error
 
 CHAT = "/v1/chat/completions"
 
@@ -143,7 +143,7 @@ def test_limit_holds_for_calls_that_come_at_once(harness: Harness) -> None:
     started = time.monotonic()
     headers = make_key(harness, "--requests-per-minute", str(limit))
 
-    def ask(_number: int) -> Answered:
+    def ask(_number: int) -> HttpResponse:
         return harness.ask("GET", "/v1/models", headers)
 
     with ThreadPoolExecutor(20) as pool:

@@ -23,7 +23,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError
 from headgate.main import server
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, find_port, running_gateway
-from tests.fakes.line import ask
+from tests.fakes.http_connection import ask
 from tests.fakes.upstream import FakeUpstream
 
 OTHER_KEY = "sk-other-0123456789abcdefghijklmnop"

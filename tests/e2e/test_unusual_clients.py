@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.line import Answered, check_error, open_line
+from tests.fakes.http_connection import HttpResponse, check_error, open_http_connection
 from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
@@ -45,13 +45,13 @@ def echo(received: ReceivedRequest) -> None:
 
 def ask(
     harness: Harness, *fields: tuple[str, str], target: str = CHAT, method: str = "POST"
-) -> Answered:
+) -> HttpResponse:
     """Send one request with exactly these header lines; `GOOD` becomes a key."""
     lines = [f"{name}: {value.replace(GOOD, harness.gateway.key)}" for name, value in fields]
     if method == "POST":
         lines += ["Content-Type: application/json", f"Content-Length: {len(BODY)}"]
     head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""])
-    with open_line(harness.gateway.port) as opened:
+    with open_http_connection(harness.gateway.port) as opened:
         opened.send(head.encode() + (BODY if method == "POST" else b""))
         return opened.read()
 
@@ -142,7 +142,7 @@ def test_superfluous_slash_error_explains_the_base_url(harness: Harness, target:
 )
 def test_names_of_containers_and_clusters_are_served(harness: Harness, host: str) -> None:
     for target in ("/v1/models", "/health/live"):
-        answered = line.ask(
+        answered = http_connection.ask(
             harness.gateway.port, "GET", target, {**harness.authorization, "host": host}
         )
         assert answered.status == 200
@@ -227,7 +227,7 @@ def test_api_refuses_a_too_large_body_before_100_continue(harness: Harness) -> N
     )
     announced = head + "Content-Length: 600000\r\nExpect: 100-continue\r\n\r\n"
     for raw in (announced, head + "Transfer-Encoding: chunked\r\n\r\n" + "1000\r\n" + "x" * 4096):
-        with open_line(harness.gateway.port) as opened:
+        with open_http_connection(harness.gateway.port) as opened:
             opened.send(raw.encode())
             if "chunked" in raw:
                 opened.send((b"\r\n1000\r\n" + b"x" * 4096) * 140)
@@ -250,7 +250,7 @@ def test_half_closed_client_gets_its_answer(harness: Harness, target: str, versi
         f"X-Organization-Id: {harness.gateway.keys['organization_id']}",
         *([f"Content-Length: {len(body)}"] if body else []),
     ]
-    with open_line(harness.gateway.port) as opened:
+    with open_http_connection(harness.gateway.port) as opened:
         opened.send("\r\n".join([*lines, "", ""]).encode() + body)
         opened.socket.shutdown(socket.SHUT_WR)
         assert opened.read(method).status == 200

@@ -47,7 +47,7 @@ CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
 
 @dataclass
 class Answer:
-    """What came back. `json` is None where there is no body."""
+    """Hold a response. `json` is None where there is no body."""
 
     status: int
     headers: httpx2.Headers
@@ -59,14 +59,14 @@ class Answer:
 
     @property
     def fields_at_fault(self) -> list[list[str | int]]:
-        """The paths that a 422 names."""
+        """Return the paths that a 422 names."""
         assert self.status == 422, self.text
         return [each["loc"] for each in self.json["detail"]]
 
 
 @dataclass
 class Tenant:
-    """An organization with one project, a management key and an inference key."""
+    """Hold an organization with one project, a management key and an inference key."""
 
     organization_id: str
     project_id: str
@@ -77,7 +77,7 @@ class Tenant:
 
 @dataclass
 class Api:
-    """Calls are those of `own`'s management key, unless they say otherwise."""
+    """Call the API, with `own`'s management key unless another is given."""
 
     application: Application
     portal: anyio.from_thread.BlockingPortal
@@ -144,12 +144,12 @@ class Api:
         return self.request("DELETE", path, **given)
 
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """What the database says, past the API."""
+        """Read from the database directly."""
         with self.application.database.reading() as connection:
             return work(connection)
 
     def audited(self) -> list[tuple[str, str]]:
-        """Action and object of every audit event so far, the oldest first."""
+        """Return action and object of every audit event, the oldest first."""
         from_database = "SELECT action, object_id FROM audit ORDER BY number"
         return self.read(
             lambda connection: [tuple(row) for row in connection.exec_driver_sql(from_database)]
@@ -157,7 +157,7 @@ class Api:
 
 
 def make_tenant(application: Application, connection: sa.Connection, name: str) -> Tenant:
-    """A new organization with all that a tenant has."""
+    """Create an organization with a project and keys."""
     accounts = application.accounts
     organization = accounts.create_organization(connection, name, by=SYSTEM)
     project = accounts.create_project(
@@ -178,7 +178,7 @@ def make_tenant(application: Application, connection: sa.Connection, name: str) 
 
 @dataclass(frozen=True)
 class Props:
-    """What a test puts in the place of the real thing."""
+    """Hold what a test substitutes."""
 
     clock: Clock | None = None
     hasher: PasswordHasher | None = None
@@ -188,7 +188,7 @@ NO_PROPS = Props()
 
 
 class OperatorKeyIndex(KeyIndex):
-    """The keys, and one of the operator that no command can make yet."""
+    """Find keys, and one of the operator that no command can make yet."""
 
     operator = Grant(
         "key_operator",
@@ -216,26 +216,26 @@ def stock_platform(application: Application, connection: sa.Connection) -> None:
 
 
 def clear_platform(api: Api) -> None:
-    """Take the platform's credential away, so that only own ones are left to be resolved."""
+    """Remove the platform's credential, so that only own ones can be resolved."""
     application = api.application
     with application.database.transaction() as connection:
         record = application.credentials.find(connection, "platform")
         application.credentials.remove(connection, record, by=SYSTEM)
 
 
-class _NoNames:
-    """A network without a name service: only addresses can be reached."""
+class NoNameService:
+    """Resolve no name: only addresses can be reached."""
 
     async def find(self, host: str) -> Sequence[str]:
         raise ConnectError(f"Cannot resolve {host}: there is no name service")
 
 
 async def open_client(application: Application) -> HttpClient:
-    """The egress client of the stage: it connects to this machine, and nowhere else."""
-    return HttpClient(resolver=Guard(application.egress_rules, _NoNames()))
+    """Open an egress client that connects to this machine only."""
+    return HttpClient(resolver=Guard(application.egress_rules, NoNameService()))
 
 
-class _Good:
+class AlwaysValid:
     def check(self) -> str | None:
         return None
 
@@ -277,7 +277,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
         stack.callback(portal.call, client.close)
         ledger = data_plane.build_ledger(loaded, application, writer)
         app = asgi.build_app(
-            health=_Good(),
+            health=AlwaysValid(),
             render_metrics=bytes,
             make_id=application.ids.make,
             platform=platform.build(

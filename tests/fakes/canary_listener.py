@@ -1,4 +1,4 @@
-"""Listeners on every address of this machine: whoever connects to one is heard."""
+"""Listen on every address of this machine, and record who connects."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class ScriptedHandler(EchoHandler):
 
 
 class FakeLoop:
-    """An event loop whose time stands still until a test moves it."""
+    """Stand in for an event loop; its time moves only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -106,7 +106,7 @@ class FakeLoop:
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport that keeps what is written. `paused` says that nothing is read for now.
+    """Keep what is written. `paused` says that nothing is read for now.
 
     `unsent_bytes` is the reported size of its buffer, `half_closed` says whether the edge shut its
     side, `lost` whether the protocol was told of the end.
@@ -165,13 +165,13 @@ class FakeTransport(asyncio.Transport):
 
 
 async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
-    """The ASGI application for all requests that are no model calls."""
+    """Stand in for the ASGI application of all requests that are no model calls."""
     await send({"type": "http.response.start", "status": 404, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
 
 class EdgeConnection:
-    """One connection to an edge with a manual clock. Created in a running loop."""
+    """Open a connection to an edge with a manual clock; needs a running loop."""
 
     def __init__(
         self,

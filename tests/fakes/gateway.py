@@ -45,7 +45,7 @@ def find_port() -> int:
 
 @dataclass
 class Gateway:
-    """A running server; `keys` is what its first start wrote. Commands have its environment."""
+    """Hold a running server; `keys` is what its first start wrote. Commands get its settings."""
 
     process: subprocess.Popen[bytes]
     port: int

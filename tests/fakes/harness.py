@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
-from tests.fakes.line import Answered
+from tests.fakes.http_connection import HttpResponse
 from tests.fakes.receipts import Receipts, open_receipts
 from tests.fakes.upstream import FakeUpstream, Script, running_upstream
 
@@ -42,12 +42,12 @@ class Harness:
         target: str,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Answered:
+    ) -> HttpResponse:
         """Send one request with the first key."""
         given = {**self.authorization, **(headers or {})}
-        return line.ask(self.gateway.port, method, target, given, body)
+        return http_connection.ask(self.gateway.port, method, target, given, body)
 
-    def post(self, target: str, body: Any, headers: dict[str, str] | None = None) -> Answered:
+    def post(self, target: str, body: Any, headers: dict[str, str] | None = None) -> HttpResponse:
         """Send JSON, given as a value or as bytes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.ask("POST", target, {**JSON_TYPE, **(headers or {})}, data)

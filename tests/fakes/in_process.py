@@ -216,7 +216,7 @@ def load(application: Application) -> None:
         application.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
 
-class _Notebook:
+class ReceiptRecorder:
     def __init__(self) -> None:
         self.receipts: list[Receipt] = []
 
@@ -262,7 +262,7 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         stack.push_async_callback(client.close)
         storage = Storage(writer, application.clock, subscribed=lambda _topic: False)
         traffic = data_plane.build_traffic(loaded, application)
-        notebook = _Notebook()
+        notebook = ReceiptRecorder()
         pipelines = data_plane.build_pipelines(
             loaded, application, ledger=storage, client=client, traffic=traffic, observer=notebook
         )

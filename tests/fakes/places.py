@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def read(text: str) -> list[str]:
-    """The words of a block."""
+    """Return the words of a block."""
     return text.split()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.fakes import line
+from tests.fakes import http_connection
 from tests.fakes.gateway import Gateway
-from tests.fakes.line import Answered
+from tests.fakes.http_connection import HttpResponse
 
 KINDS = (
     *("credential of the API", "stored secret", "key of a connection", "renewed key"),
@@ -54,7 +54,7 @@ class ManagementClient:
             **headers,
         }
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        answered = line.ask(self._gateway.port, method, path, given, data)
+        answered = http_connection.ask(self._gateway.port, method, path, given, data)
         self._put("answers of the API", repr(answered.fields).encode() + answered.body)
         return answered
 

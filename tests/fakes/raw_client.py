@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class RawClient:
-    """One connection to a server."""
+    """Speak HTTP on one connection to a server."""
 
     def __init__(self, port: int, key: str = "", *, receive_bytes: int = 0) -> None:
         self.socket = socket.socket()

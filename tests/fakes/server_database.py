@@ -14,7 +14,7 @@ from tests.fakes.waiting import wait_until
 
 @dataclass
 class ServerDatabase:
-    """The database of a data directory."""
+    """Read the database of a data directory."""
 
     data: Path
 
@@ -25,7 +25,7 @@ class ServerDatabase:
             return [dict(row) for row in connection.execute(query, values)]
 
     def receipts(self) -> list[dict[str, Any]]:
-        """Oldest first, their usage decoded (None where there is none)."""
+        """Return the receipts, oldest first; their usage is decoded, None where there is none."""
         rows = self.read("SELECT * FROM receipts ORDER BY request_id")
         for row in rows:
             row["usage"] = json.loads(row["usage"]) if row["usage"] else None
@@ -35,7 +35,7 @@ class ServerDatabase:
         return self.read("SELECT count(*) AS n FROM receipts")[0]["n"]
 
     def wait_for(self, count: int, timeout_seconds: float = 5.0) -> list[dict[str, Any]]:
-        """The receipts, once there are so many; no more may come."""
+        """Return the receipts once there are exactly so many."""
         wait_until(lambda: self.count() >= count, timeout_seconds)
         found = self.receipts()
         assert len(found) == count, [row["outcome"] for row in found]

@@ -13,7 +13,7 @@ from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 
 
 class ManualLoop:
-    """The running loop with a clock that stands still until the test moves it."""
+    """Wrap the running loop with a clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,7 +33,7 @@ class ManualLoop:
 
 
 class OpenedTransport:
-    """A new transport, whose socket records its options."""
+    """Stand in for a new transport, whose socket records its options."""
 
     def __init__(self) -> None:
         self.options: list[tuple[int, int, int]] = []
@@ -99,7 +99,7 @@ class RecordingPool:
 
 
 class Rig:
-    """A connection with its loop, pool and transport."""
+    """Hold a connection with its loop, pool and transport."""
 
     def __init__(self, limits: HeadLimits | None = None) -> None:
         self.loop = ManualLoop()

@@ -23,7 +23,7 @@ NOW = 1_800_000_000.0
 
 
 def check_advice(data: bytes) -> None:
-    """Retry advice is a finite time from now on, or none."""
+    """Check that retry advice is a finite time from now on, or none."""
     lines = [line.partition(b":") for line in data.split(b"\n")]
     headers = [(NAMES[len(name) % len(NAMES)], value) for name, _, value in lines]
     for found in (
@@ -37,7 +37,7 @@ def check_advice(data: bytes) -> None:
 
 
 def check_error_response(data: bytes) -> None:
-    """An error of any shape is categorized and bounded, and never raises."""
+    """Check that an error of any shape is categorized and bounded, and never raises."""
     order, body = split_first_byte(data)
     status = 400 + order % 200
     fault = provider_errors.classify(status, body)
@@ -48,7 +48,7 @@ def check_error_response(data: bytes) -> None:
 
 
 def check_models(data: bytes) -> None:
-    """A list of models is read or refused; each row gains its metadata and loses nothing."""
+    """Check that a list of models is read or refused, and rows gain metadata and lose nothing."""
     try:
         listed = listing.read(data)
     except InvalidProviderResponseError:

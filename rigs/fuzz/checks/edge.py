@@ -13,7 +13,7 @@ LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max
 
 
 def check_edge(data: bytes) -> None:
-    """Nothing escapes as an exception, and no cut makes other requests of the same bytes.
+    """Check that no exception escapes, and no cut makes other requests of the same bytes.
 
     Input that follows a request in progress may be cut off earlier or later. So the requests of one
     cut must be a prefix of the requests of the other.

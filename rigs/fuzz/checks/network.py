@@ -24,7 +24,7 @@ CLAIMS = b"203.0.113.99, junk, 10.9.9.9, "
 
 
 def check_address(data: bytes) -> None:
-    """No accepted address is one that the standard library, or an inner IPv4 address, forbids."""
+    """Check that the standard library calls no accepted address, nor one in it, private."""
     for size in 4, 16:
         if len(data) >= size:
             address = ipaddress.ip_address(data[:size])
@@ -33,7 +33,7 @@ def check_address(data: bytes) -> None:
 
 
 def check_host(data: bytes) -> None:
-    """An accepted host is a name, or an address in the form that all readers understand alike."""
+    """Check that an accepted host is a name, or an address that all readers understand alike."""
     host = data.decode("latin-1")
     with contextlib.suppress(ForbiddenAddressError):
         EgressRule().check(Origin("https", host, 443))
@@ -51,7 +51,7 @@ def check_host(data: bytes) -> None:
 
 
 def check_served_name(data: bytes) -> None:
-    """The name of a Host header is the one that another parser reads."""
+    """Check that the name of a Host header is the one that another parser reads."""
     name = read_name(data)
     if name is None:
         return
@@ -61,7 +61,7 @@ def check_served_name(data: bytes) -> None:
 
 
 def check_forwarded(data: bytes) -> None:
-    """A chain gives an address or an error, and untrusted claims to its left change neither."""
+    """Check that untrusted hops on the left of a chain change neither its address nor its error."""
     lines = [line.partition(b":") for line in data.split(b"\n")]
     headers = [
         (b"x-forwarded-for" if len(name) % 2 else b"forwarded", text) for name, _, text in lines
@@ -82,7 +82,7 @@ def check_forwarded(data: bytes) -> None:
 
 
 def check_decoding(data: bytes) -> None:
-    """A body that decodes at two cuts decodes to the same bytes, within its bounds.
+    """Check that a body that decodes at two cuts decodes to the same bytes, within its bounds.
 
     libzstd refuses a frame that lies about its size when it sees all of it at once, and accepts it
     in pieces. So one cut may refuse what another reads.

@@ -16,7 +16,7 @@ _TOKEN = re.compile(rb"hg_(live|admin)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 
 
 def check_json(data: bytes) -> None:
-    """A body is refused with a message, or read; changing a member changes nothing else."""
+    """Check that a body is refused with a message, or a change of a member changes nothing else."""
     try:
         read = request.decode(data)
         before = cast("dict[str, Any]", json.loads(data))
@@ -42,7 +42,7 @@ def check_json(data: bytes) -> None:
 
 
 def check_form(data: bytes) -> None:
-    """A form is refused with a message, or read; text before or after it changes nothing."""
+    """Check that a form is refused with a message, or text before and after it changes nothing."""
     content_type, _, body = data.partition(b"\n")
     header = content_type.decode("latin-1")
     try:
@@ -56,7 +56,7 @@ def check_form(data: bytes) -> None:
 
 
 def check_token(data: bytes) -> None:
-    """A token is recognized by form and checksum; with one changed character it is not."""
+    """Check that a token is recognized by form and checksum, and not with a changed character."""
     name = keys.read_public_prefix(data)
     assert (name is not None) == (_TOKEN.fullmatch(data) is not None and has_checksum(data))
     secret = token_format.encode_base62(int.from_bytes(data[:32]), token_format.SECRET_LENGTH)

@@ -31,7 +31,7 @@ Outcome = tuple[bytes, bytes, ParsedUsage, bool, bool]
 
 
 def check_events(data: bytes) -> None:
-    """No byte is lost, no cut changes an event, and the events are those of the standard."""
+    """Check that no byte is lost, no cut changes an event, and events are those of the standard."""
     order, stream = split_first_byte(data)
     events, pending = split_events([stream])
     assert b"".join(event.raw for event in events) + pending == stream
@@ -43,9 +43,7 @@ def check_events(data: bytes) -> None:
 
 
 def check_tap(data: bytes) -> None:
-    """The cut of a stream changes nothing; bytes pass unchanged, and the usage is that of the
-    events.
-    """
+    """Check that bytes pass unchanged at any cut, and the usage is that of the events."""
     order, stream = split_first_byte(data)
     meter, drop = METERS[order % DROP_ORDER % len(METERS)], bool(order & DROP_ORDER)
     whole = run_tap(meter, [stream], drop=drop)
@@ -61,7 +59,7 @@ def check_tap(data: bytes) -> None:
 
 
 def check_tail(data: bytes) -> None:
-    """Every byte passes in order, and the last one only when it is released."""
+    """Check that every byte passes in order, and the last one only when it is released."""
     order, stream = split_first_byte(data)
     for chunks in cut_in_many_ways(order, stream):
         tap = TailTap()
@@ -72,7 +70,7 @@ def check_tail(data: bytes) -> None:
 
 
 def check_answer(data: bytes) -> None:
-    """No body and no event makes a meter raise; what it reads can be priced."""
+    """Check that no body and no event makes a meter raise, and that its usage can be priced."""
     order, body = split_first_byte(data)
     meter = METERS[order % len(METERS)]
     parsed = ParsedUsage()
@@ -89,7 +87,7 @@ def check_answer(data: bytes) -> None:
 
 
 def check_usage(parsed: ParsedUsage) -> None:
-    """Counts are not negative, and the parts with prices of their own stay below their totals."""
+    """Check that counts are not negative, and separately priced parts stay below their totals."""
     usage = parsed.usage
     if usage is None:
         return
@@ -138,7 +136,7 @@ def read_event_by_event(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]
 
 
 def read_by_the_standard(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """Return names and data by the letter of the HTML standard, line by line."""
+    """Return names and data as the HTML standard reads them, line by line."""
     found: list[tuple[bytes, bytes]] = []
     name, data = b"", list[bytes]()
     *lines, _ = _LINE_END.split(stream)

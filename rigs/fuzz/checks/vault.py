@@ -21,7 +21,7 @@ _PATH = re.compile(rb"(/[!$&'()*+,;=:@A-Za-z0-9._~%-]+)*")
 
 
 def check_base_url(data: bytes) -> None:
-    """Another client's parser reads an accepted URL as the same origin."""
+    """Check that another client's parser reads an accepted URL as the same origin."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         origin, path = parse_base_url(text)
@@ -41,7 +41,7 @@ def check_base_url(data: bytes) -> None:
 
 
 def check_box(data: bytes) -> None:
-    """Only sealed data opens; any defect of a box raises `BrokenSealError`."""
+    """Check that only sealed data opens, and any defect of a box raises `BrokenSealError`."""
     with contextlib.suppress(BrokenSealError):
         crypto.open_envelope(_KEY, data, bound_to=_BOUND)
         assert data == _ENVELOPE
@@ -54,7 +54,7 @@ def check_box(data: bytes) -> None:
 
 
 def check_master_key(data: bytes) -> None:
-    """A text is 32 bytes that cannot be guessed, or is refused."""
+    """Check that a master key is 32 bytes that cannot be guessed, or is refused."""
     with contextlib.suppress(InvalidMasterKeyError):
         material = parse_master_key(data.decode("latin-1"), "here")
         assert len(material) == 32

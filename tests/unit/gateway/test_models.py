@@ -116,7 +116,7 @@ class FakeUpstream:
         return UpstreamResponse(self.status, list(self.headers), FakeResponse(), body=self.body)
 
 
-class Shop:
+class ModelsHarness:
     """`ModelsBackend` between a provider and callers, as the pipeline would drive it."""
 
     def __init__(
@@ -186,12 +186,12 @@ class Shop:
 
 
 @pytest.fixture
-def shop() -> Shop:
-    return Shop()
+def harness() -> ModelsHarness:
+    return ModelsHarness()
 
 
-async def test_model_keeps_its_bytes_and_gains_one_field(shop: Shop) -> None:
-    body = await shop.ask()
+async def test_model_keeps_its_bytes_and_gains_one_field(harness: ModelsHarness) -> None:
+    body = await harness.ask()
     assert body.startswith(
         b'{"object":"list","data":[{"id":"gpt-5.4-mini","created":1.50,"headgate":{'
     )
@@ -200,14 +200,14 @@ async def test_model_keeps_its_bytes_and_gains_one_field(shop: Shop) -> None:
 
 
 async def test_metadata_matches_the_golden_file() -> None:
-    shop = Shop(catalog=SmallCatalog())
-    shop.latencies["cred_1", MINI] = Latency(412, 2005, 37)
-    metadata = (await shop.list())[MINI]
+    harness = ModelsHarness(catalog=SmallCatalog())
+    harness.latencies["cred_1", MINI] = Latency(412, 2005, 37)
+    metadata = (await harness.list())[MINI]
     assert json.dumps(metadata, indent=2) + "\n" == (GOLDEN / "card.json").read_text()
 
 
-async def test_metadata_of_an_unknown_model_has_null_values(shop: Shop) -> None:
-    assert (await shop.list())["ft:own"] == {
+async def test_metadata_of_an_unknown_model_has_null_values(harness: ModelsHarness) -> None:
+    assert (await harness.list())["ft:own"] == {
         "display_name": "ft:own",
         "provider": "openai",
         "managed": False,
@@ -223,12 +223,12 @@ async def test_metadata_of_an_unknown_model_has_null_values(shop: Shop) -> None:
 @pytest.mark.parametrize("model", [MINI, "gpt-5.4", "o3", "text-embedding-3-large", "gpt-4o"])
 @pytest.mark.parametrize("input_tokens", [1_000_000, 10])
 async def test_price_in_the_metadata_is_what_a_call_costs(
-    shop: Shop, model: str, tier: str, input_tokens: int
+    harness: ModelsHarness, model: str, tier: str, input_tokens: int
 ) -> None:
     """The rates of the metadata give the cost that billing charges."""
-    shop.upstream.body = b'{"data":[{"id":"%b"}]}' % model.encode()
-    price = (await shop.list())[model]["price"]
-    row = CATALOG.price(model, shop.clock.now())
+    harness.upstream.body = b'{"data":[{"id":"%b"}]}' % model.encode()
+    price = (await harness.list())[model]["price"]
+    row = CATALOG.price(model, harness.clock.now())
     assert row is not None
     assert price["id"] == row.id
     plain = {"service_tier": "default", **price}
@@ -259,28 +259,30 @@ def test_rate_is_the_shortest_decimal_string(nano: int, text: str) -> None:
     assert format_rate(nano) == text
 
 
-async def test_second_list_makes_no_upstream_call(shop: Shop) -> None:
-    first = await shop.ask()
-    assert (shop.source, b"openai-version: 1\r\n" in shop.head) == ("miss", True)
-    assert await shop.ask() == first
-    assert shop.source == "hit"
-    assert b"x-headgate-retries: 0\r\n" in shop.head
-    assert b"content-type: application/json\r\n" in shop.head
-    assert len(shop.upstream.asked) == 1
-    shop.clock.seconds += KEPT_SECONDS
-    await shop.ask()
-    assert (shop.source, len(shop.upstream.asked)) == ("miss", 2)
+async def test_second_list_makes_no_upstream_call(harness: ModelsHarness) -> None:
+    first = await harness.ask()
+    assert (harness.source, b"openai-version: 1\r\n" in harness.head) == ("miss", True)
+    assert await harness.ask() == first
+    assert harness.source == "hit"
+    assert b"x-headgate-retries: 0\r\n" in harness.head
+    assert b"content-type: application/json\r\n" in harness.head
+    assert len(harness.upstream.asked) == 1
+    harness.clock.seconds += KEPT_SECONDS
+    await harness.ask()
+    assert (harness.source, len(harness.upstream.asked)) == ("miss", 2)
 
 
-async def test_headers_that_describe_the_providers_body_are_left_out(shop: Shop) -> None:
-    await shop.ask()
-    assert b"etag" not in shop.head
-    await shop.ask(headers=[(b"x-headgate-raw", b"true")])
-    assert b"etag" not in shop.head
+async def test_headers_that_describe_the_providers_body_are_left_out(
+    harness: ModelsHarness,
+) -> None:
+    await harness.ask()
+    assert b"etag" not in harness.head
+    await harness.ask(headers=[(b"x-headgate-raw", b"true")])
+    assert b"etag" not in harness.head
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
         {"query": b"?refresh=true"},
         {"query": b"?refresh=1"},
@@ -289,157 +291,161 @@ async def test_headers_that_describe_the_providers_body_are_left_out(shop: Shop)
     ],
 )
 async def test_refresh_calls_the_provider_and_renews_the_cache(
-    shop: Shop, wish: dict[str, Any]
+    harness: ModelsHarness, options: dict[str, Any]
 ) -> None:
-    await shop.ask()
-    shop.upstream.body = b'{"data":[{"id":"new"}]}'
-    assert list(await shop.list(**wish)) == ["new"]
-    assert shop.upstream.asked[-1].call.query == b""
-    assert (list(await shop.list()), shop.source) == (["new"], "hit")
+    await harness.ask()
+    harness.upstream.body = b'{"data":[{"id":"new"}]}'
+    assert list(await harness.list(**options)) == ["new"]
+    assert harness.upstream.asked[-1].call.query == b""
+    assert (list(await harness.list()), harness.source) == (["new"], "hit")
 
 
 @pytest.mark.parametrize("query", [b"?", b"?refresh=false", b"?refresh"])
-async def test_query_without_a_refresh_uses_the_cache(shop: Shop, query: bytes) -> None:
-    await shop.ask()
-    await shop.ask(query=query)
-    assert shop.source == "hit"
+async def test_query_without_a_refresh_uses_the_cache(harness: ModelsHarness, query: bytes) -> None:
+    await harness.ask()
+    await harness.ask(query=query)
+    assert harness.source == "hit"
 
 
-async def test_query_of_the_provider_is_forwarded_and_its_list_not_cached(shop: Shop) -> None:
-    await shop.ask(query=b"?after=x&limit=2")
-    await shop.ask(query=b"?after=x&refresh=true&b=%20")
-    assert [state.call.query for state in shop.upstream.asked] == [
+async def test_query_of_the_provider_is_forwarded_and_its_list_not_cached(
+    harness: ModelsHarness,
+) -> None:
+    await harness.ask(query=b"?after=x&limit=2")
+    await harness.ask(query=b"?after=x&refresh=true&b=%20")
+    assert [state.call.query for state in harness.upstream.asked] == [
         b"?after=x&limit=2",
         b"?after=x&b=+",
     ]
-    await shop.ask()
-    assert shop.source == "miss"
+    await harness.ask()
+    assert harness.source == "miss"
 
 
-async def test_changed_credential_has_no_cached_list(shop: Shop) -> None:
-    await shop.ask()
-    await shop.ask(credential=replace(CREDENTIAL, base_path=b"/other"))
-    assert shop.source == "miss"
-    await shop.ask(credential=replace(CREDENTIAL, id="cred_2"))
-    assert shop.source == "miss"
+async def test_changed_credential_has_no_cached_list(harness: ModelsHarness) -> None:
+    await harness.ask()
+    await harness.ask(credential=replace(CREDENTIAL, base_path=b"/other"))
+    assert harness.source == "miss"
+    await harness.ask(credential=replace(CREDENTIAL, id="cred_2"))
+    assert harness.source == "miss"
 
 
 async def test_nothing_is_cached_with_zero_cache_seconds() -> None:
-    shop = Shop(cache_seconds=0)
+    harness = ModelsHarness(cache_seconds=0)
     for _ in range(2):
-        await shop.ask()
-        assert shop.source == "miss"
+        await harness.ask()
+        assert harness.source == "miss"
 
 
-async def test_number_of_cached_lists_is_bounded(shop: Shop) -> None:
+async def test_number_of_cached_lists_is_bounded(harness: ModelsHarness) -> None:
     for number in range(LISTS_MAX + 1):
-        await shop.ask(credential=replace(CREDENTIAL, id=f"cred_{number}"))
-    await shop.ask(credential=replace(CREDENTIAL, id="cred_1"))
-    assert shop.source == "hit"
-    await shop.ask(credential=replace(CREDENTIAL, id="cred_0"))
-    assert shop.source == "miss"
+        await harness.ask(credential=replace(CREDENTIAL, id=f"cred_{number}"))
+    await harness.ask(credential=replace(CREDENTIAL, id="cred_1"))
+    assert harness.source == "hit"
+    await harness.ask(credential=replace(CREDENTIAL, id="cred_0"))
+    assert harness.source == "miss"
 
 
-async def test_long_list_is_returned_and_not_cached(shop: Shop) -> None:
-    shop.upstream.body = b'{"data":[{"id":"a","x":"%b"}]}' % (b"x" * LIST_BYTES_MAX)
-    assert list(await shop.list()) == ["a"]
-    await shop.ask()
-    assert shop.source == "miss"
+async def test_long_list_is_returned_and_not_cached(harness: ModelsHarness) -> None:
+    harness.upstream.body = b'{"data":[{"id":"a","x":"%b"}]}' % (b"x" * LIST_BYTES_MAX)
+    assert list(await harness.list()) == ["a"]
+    await harness.ask()
+    assert harness.source == "miss"
 
 
-async def test_list_of_very_many_models_has_no_metadata(shop: Shop) -> None:
+async def test_list_of_very_many_models_has_no_metadata(harness: ModelsHarness) -> None:
     rows = b",".join(b'{"id":"m%d"}' % number for number in range(ROWS_MAX + 1))
-    shop.upstream.body = b'{"data":[%b]}' % rows
-    assert await shop.ask() == shop.upstream.body
+    harness.upstream.body = b'{"data":[%b]}' % rows
+    assert await harness.ask() == harness.upstream.body
 
 
-async def test_metadata_of_a_cached_list_is_rendered_again(shop: Shop) -> None:
-    await shop.ask()
-    shop.latencies["cred_1", MINI] = Latency(1000, 1000, 1)
-    assert (await shop.list())[MINI]["latency"]["band"] is None
-    shop.clock.seconds += RENDERED_SECONDS
-    assert (await shop.list())[MINI]["latency"]["band"] == "standard"
-    assert shop.source == "hit"
+async def test_metadata_of_a_cached_list_is_rendered_again(harness: ModelsHarness) -> None:
+    await harness.ask()
+    harness.latencies["cred_1", MINI] = Latency(1000, 1000, 1)
+    assert (await harness.list())[MINI]["latency"]["band"] is None
+    harness.clock.seconds += RENDERED_SECONDS
+    assert (await harness.list())[MINI]["latency"]["band"] == "standard"
+    assert harness.source == "hit"
 
 
-async def test_key_sees_only_its_models_of_a_cached_list(shop: Shop) -> None:
+async def test_key_sees_only_its_models_of_a_cached_list(harness: ModelsHarness) -> None:
     limited = replace(GRANT, models=("ft:*",))
-    assert list(await shop.list(grant=limited)) == ["ft:own"]
-    assert list(await shop.list(grant=limited)) == ["ft:own"]
-    assert shop.source == "hit"
-    assert list(await shop.list()) == [MINI, "ft:own"]
+    assert list(await harness.list(grant=limited)) == ["ft:own"]
+    assert list(await harness.list(grant=limited)) == ["ft:own"]
+    assert harness.source == "hit"
+    assert list(await harness.list()) == [MINI, "ft:own"]
 
 
 async def test_hidden_models_are_not_listed() -> None:
-    shop = Shop(hidden={"org_1": frozenset({MINI})})
-    assert list(await shop.list()) == ["ft:own"]
+    harness = ModelsHarness(hidden={"org_1": frozenset({MINI})})
+    assert list(await harness.list()) == ["ft:own"]
     with pytest.raises(ModelNotListedError, match=MINI) as refused:
-        await shop.ask(f"/models/{MINI}")
+        await harness.ask(f"/models/{MINI}")
     assert refused.value.param == "model"
     other = replace(GRANT, organization_id="org_2")
-    assert list(await shop.list(grant=other)) == [MINI, "ft:own"]
+    assert list(await harness.list(grant=other)) == [MINI, "ft:own"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"x"}]}', b"<html>"])
-async def test_unreadable_list_passes_for_an_unlimited_key(shop: Shop, body: bytes) -> None:
-    shop.upstream.body = body
-    assert await shop.ask() == body
-    await shop.ask()
-    assert shop.source == "miss"
+async def test_unreadable_list_passes_for_an_unlimited_key(
+    harness: ModelsHarness, body: bytes
+) -> None:
+    harness.upstream.body = body
+    assert await harness.ask() == body
+    await harness.ask()
+    assert harness.source == "miss"
     with pytest.raises(InvalidProviderResponseError):
-        await shop.ask(grant=replace(GRANT, models=("gpt-*",)))
-    hiding = Shop(hidden={"org_1": frozenset({"x"})})
+        await harness.ask(grant=replace(GRANT, models=("gpt-*",)))
+    hiding = ModelsHarness(hidden={"org_1": frozenset({"x"})})
     hiding.upstream.body = body
     with pytest.raises(InvalidProviderResponseError):
         await hiding.ask()
 
 
-async def test_raw_list_equals_the_providers_byte_for_byte(shop: Shop) -> None:
-    wish: dict[str, Any] = {"headers": [(b"x-headgate-raw", b"true")]}
-    assert await shop.ask(**wish) == LIST
-    assert await shop.ask(**wish) == LIST
-    assert len(shop.upstream.asked) == 2
-    body = await shop.ask(grant=replace(GRANT, models=("ft:*",)), **wish)
+async def test_raw_list_equals_the_providers_byte_for_byte(harness: ModelsHarness) -> None:
+    options: dict[str, Any] = {"headers": [(b"x-headgate-raw", b"true")]}
+    assert await harness.ask(**options) == LIST
+    assert await harness.ask(**options) == LIST
+    assert len(harness.upstream.asked) == 2
+    body = await harness.ask(grant=replace(GRANT, models=("ft:*",)), **options)
     assert body == b'{"object":"list","data":[{"id":"ft:own" , "novel":[1 ,2]}],"novel":1.50}'
-    shop.upstream.body = b'{"id":"x"}'
-    assert await shop.ask("/models/x", **wish) == b'{"id":"x"}'
+    harness.upstream.body = b'{"id":"x"}'
+    assert await harness.ask("/models/x", **options) == b'{"id":"x"}'
 
 
-async def test_single_model_has_the_providers_fields_and_metadata(shop: Shop) -> None:
-    shop.upstream.body = b'{"id":"gpt-5.4-mini", "owned_by":"x" }\n'
-    body = await shop.ask(f"/models/{MINI}")
+async def test_single_model_has_the_providers_fields_and_metadata(harness: ModelsHarness) -> None:
+    harness.upstream.body = b'{"id":"gpt-5.4-mini", "owned_by":"x" }\n'
+    body = await harness.ask(f"/models/{MINI}")
     assert body.startswith(b'{"id":"gpt-5.4-mini", "owned_by":"x","headgate":{"display_name":')
     assert json.loads(body)[FIELD]["price"]["input"] == "0.75"
-    shop.upstream.body = b"not json"
-    assert await shop.ask(f"/models/{MINI}") == b"not json"
+    harness.upstream.body = b"not json"
+    assert await harness.ask(f"/models/{MINI}") == b"not json"
 
 
-async def test_single_model_comes_from_the_cached_list(shop: Shop) -> None:
-    rows = json.loads(await shop.ask())["data"]
-    assert json.loads(await shop.ask("/models/ft%3Aown")) == rows[1]
-    assert shop.source == "hit"
-    shop.upstream.body = b'{"id":"a/b"}'
-    assert json.loads(await shop.ask("/models/a/b"))["id"] == "a/b"
-    assert (shop.source, len(shop.upstream.asked)) == ("miss", 2)
+async def test_single_model_comes_from_the_cached_list(harness: ModelsHarness) -> None:
+    rows = json.loads(await harness.ask())["data"]
+    assert json.loads(await harness.ask("/models/ft%3Aown")) == rows[1]
+    assert harness.source == "hit"
+    harness.upstream.body = b'{"id":"a/b"}'
+    assert json.loads(await harness.ask("/models/a/b"))["id"] == "a/b"
+    assert (harness.source, len(harness.upstream.asked)) == ("miss", 2)
 
 
-async def test_deleted_model_leaves_the_cached_list(shop: Shop) -> None:
-    await shop.ask()
-    shop.upstream.body = b'{"deleted":true}'
-    assert await shop.ask("/models/ft:own", method="DELETE") == b'{"deleted":true}'
-    shop.upstream.body = b'{"data":[]}'
-    assert (await shop.list(), shop.source) == ({}, "miss")
+async def test_deleted_model_leaves_the_cached_list(harness: ModelsHarness) -> None:
+    await harness.ask()
+    harness.upstream.body = b'{"deleted":true}'
+    assert await harness.ask("/models/ft:own", method="DELETE") == b'{"deleted":true}'
+    harness.upstream.body = b'{"data":[]}'
+    assert (await harness.list(), harness.source) == ({}, "miss")
 
 
-async def test_provider_error_is_passed_on(shop: Shop) -> None:
-    shop.upstream.status, shop.upstream.body = 401, b'{"error":{"message":"No"}}'
-    assert await shop.ask() == shop.upstream.body
-    assert b"x-headgate-error-source: provider\r\n" in shop.head
+async def test_provider_error_is_passed_on(harness: ModelsHarness) -> None:
+    harness.upstream.status, harness.upstream.body = 401, b'{"error":{"message":"No"}}'
+    assert await harness.ask() == harness.upstream.body
+    assert b"x-headgate-error-source: provider\r\n" in harness.head
 
 
-async def test_metadata_of_another_headgate_is_replaced(shop: Shop) -> None:
-    shop.upstream.body = b'{"data":[{"id":"a","headgate":{"managed":true},"z":1.50}]}'
-    body = await shop.ask()
+async def test_metadata_of_another_headgate_is_replaced(harness: ModelsHarness) -> None:
+    harness.upstream.body = b'{"data":[{"id":"a","headgate":{"managed":true},"z":1.50}]}'
+    body = await harness.ask()
     assert body.count(b'"headgate"') == 1
     assert b'"managed":false' in body
     assert b'"z":1.50' in body
@@ -461,19 +467,19 @@ MANAGED_ROUTES = FakeManagedModelRoutes(
 
 
 async def test_managed_models_are_listed_without_an_upstream_call() -> None:
-    shop = Shop(MANAGED_ROUTES)
-    shop.latencies["cred_n", "house"] = Latency(7, 9, 2)
-    metadata = await shop.list(credential=MANAGED)
-    assert (shop.upstream.asked, shop.source) == ([], "bypass")
+    harness = ModelsHarness(MANAGED_ROUTES)
+    harness.latencies["cred_n", "house"] = Latency(7, 9, 2)
+    metadata = await harness.list(credential=MANAGED)
+    assert (harness.upstream.asked, harness.source) == ([], "bypass")
     assert list(metadata) == [MINI, "house"]
     house, mini = metadata["house"], metadata[MINI]
     assert (house["managed"], house["display_name"], house["provider"]) == (True, "house", "openai")
-    row = CATALOG.price(NANO, shop.clock.now())
+    row = CATALOG.price(NANO, harness.clock.now())
     assert row is not None
     assert house["price"]["id"] == row.id
     assert house["latency"] == {"band": "low", "p50_ms": 7, "p95_ms": 9, "samples": 2}
     assert mini["price"]["input"] == "0.75"
-    one = json.loads(await shop.ask("/models/house", credential=MANAGED))
+    one = json.loads(await harness.ask("/models/house", credential=MANAGED))
     assert one == {
         "id": "house",
         "object": "model",
@@ -484,31 +490,31 @@ async def test_managed_models_are_listed_without_an_upstream_call() -> None:
 
 
 async def test_managed_models_are_limited_to_scope_and_named_credential() -> None:
-    shop = Shop(MANAGED_ROUTES)
+    harness = ModelsHarness(MANAGED_ROUTES)
     limited = replace(GRANT, models=("house",))
-    assert list(await shop.list(credential=MANAGED, grant=limited)) == ["house"]
-    assert list(await shop.list(credential=MANAGED, credential_name="m")) == [MINI]
-    assert list(await shop.list(credential=SECOND, credential_name="n")) == ["house"]
+    assert list(await harness.list(credential=MANAGED, grant=limited)) == ["house"]
+    assert list(await harness.list(credential=MANAGED, credential_name="m")) == [MINI]
+    assert list(await harness.list(credential=SECOND, credential_name="n")) == ["house"]
 
 
 async def test_unknown_managed_model_does_not_exist() -> None:
-    shop = Shop(MANAGED_ROUTES)
+    harness = ModelsHarness(MANAGED_ROUTES)
     with pytest.raises(HeadgateError) as refused:
-        await shop.ask("/models/none", credential=MANAGED)
+        await harness.ask("/models/none", credential=MANAGED)
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
     with pytest.raises(ModelNotListedError):
-        await shop.ask(f"/models/{MINI}", credential=SECOND, credential_name="n")
+        await harness.ask(f"/models/{MINI}", credential=SECOND, credential_name="n")
 
 
 async def test_own_credential_shows_its_own_models_beside_managed_ones() -> None:
-    shop = Shop(MANAGED_ROUTES)
-    assert list(await shop.list()) == [MINI, "ft:own"]
+    harness = ModelsHarness(MANAGED_ROUTES)
+    assert list(await harness.list()) == [MINI, "ft:own"]
 
 
 async def test_managed_credential_shows_its_providers_models_while_none_is_managed() -> None:
-    shop = Shop(FakeManagedModelRoutes())
-    metadata = await shop.list(credential=MANAGED)
-    assert (shop.source, metadata["ft:own"]["managed"]) == ("miss", True)
+    harness = ModelsHarness(FakeManagedModelRoutes())
+    metadata = await harness.list(credential=MANAGED)
+    assert (harness.source, metadata["ft:own"]["managed"]) == ("miss", True)
 
 
 def test_list_options_are_not_forwarded() -> None:
@@ -525,43 +531,50 @@ BOTH = Catalog.load(GOLDEN.parent / "catalog")
 
 
 @pytest.fixture
-def both() -> Shop:
+def harness_with_two_integrations() -> ModelsHarness:
     """An organization with credentials of OpenAI and of an operator's own integration."""
-    return Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME))
+    return ModelsHarness(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME))
 
 
 async def test_models_of_another_integration_are_listed_beside_the_providers_own(
-    both: Shop,
+    harness_with_two_integrations: ModelsHarness,
 ) -> None:
-    metadata = await both.list()
+    metadata = await harness_with_two_integrations.list()
     assert list(metadata) == [MINI, "ft:own", "acme-large"]
     assert metadata["acme-large"]["provider"] == "acme"
     assert metadata["acme-large"]["price"]["id"] == "acme/acme-large@2026-06-01"
-    shown = json.loads(await both.ask("/models/acme-large"))
+    shown = json.loads(await harness_with_two_integrations.ask("/models/acme-large"))
     assert (shown["id"], shown["owned_by"]) == ("acme-large", "acme")
-    assert len(both.upstream.asked) == 1
-    raw = json.loads(await both.ask(headers=[(b"x-headgate-raw", b"1")]))
+    assert len(harness_with_two_integrations.upstream.asked) == 1
+    raw = json.loads(await harness_with_two_integrations.ask(headers=[(b"x-headgate-raw", b"1")]))
     assert [row["id"] for row in raw["data"]] == [MINI, "ft:own"]
-    assert "acme-large" not in await both.list(credential_name="OpenAI")
+    assert "acme-large" not in await harness_with_two_integrations.list(credential_name="OpenAI")
 
 
-async def test_organization_without_openai_sees_the_models_that_it_can_name(both: Shop) -> None:
-    assert list(await both.list(credential=ACME)) == ["acme-large"]
-    assert (both.source, both.upstream.asked) == ("bypass", [])
+async def test_organization_without_openai_sees_the_models_that_it_can_name(
+    harness_with_two_integrations: ModelsHarness,
+) -> None:
+    assert list(await harness_with_two_integrations.list(credential=ACME)) == ["acme-large"]
+    assert (harness_with_two_integrations.source, harness_with_two_integrations.upstream.asked) == (
+        "bypass",
+        [],
+    )
     grant = replace(GRANT, models=("gpt-5*",))
-    assert await both.list(credential=ACME, grant=grant) == {}
-    named = await both.list(credential=ACME, credential_name="Acme")
+    assert await harness_with_two_integrations.list(credential=ACME, grant=grant) == {}
+    named = await harness_with_two_integrations.list(credential=ACME, credential_name="Acme")
     assert list(named) == [MINI, "ft:own"], "the provider's own"
-    assert both.source == "miss"
+    assert harness_with_two_integrations.source == "miss"
 
 
 @pytest.mark.parametrize("spelled", ["acme-large", "acme/acme-large", f"openai/{MINI}"])
 async def test_hidden_model_is_hidden_however_it_is_spelled(spelled: str) -> None:
     hidden = {"org_1": frozenset({"acme-large", MINI})}
-    shop = Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME), hidden=hidden)
+    harness = ModelsHarness(
+        catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME), hidden=hidden
+    )
     with pytest.raises(ModelNotListedError, match=spelled):
-        await shop.ask(f"/models/{spelled}")
-    assert list(await shop.list()) == ["ft:own"]
+        await harness.ask(f"/models/{spelled}")
+    assert list(await harness.list()) == ["ft:own"]
 
 
 @pytest.mark.parametrize(
@@ -574,37 +587,46 @@ async def test_hidden_model_is_hidden_however_it_is_spelled(spelled: str) -> Non
     ],
 )
 async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
-    both: Shop, patterns: tuple[str, ...], seen: list[str]
+    harness_with_two_integrations: ModelsHarness, patterns: tuple[str, ...], seen: list[str]
 ) -> None:
-    assert list(await both.list(grant=replace(GRANT, models=patterns))) == seen
+    assert (
+        list(await harness_with_two_integrations.list(grant=replace(GRANT, models=patterns)))
+        == seen
+    )
     grant = replace(GRANT, models=patterns)
     for model in (MINI, "acme-large", "acme/acme-large"):
         if (model.removeprefix("acme/") in seen) is False:
             with pytest.raises(ModelNotListedError):
-                both.models.check_visible(f"/models/{model}".encode(), grant)
+                harness_with_two_integrations.models.check_visible(
+                    f"/models/{model}".encode(), grant
+                )
         else:
-            both.models.check_visible(f"/models/{model}".encode(), grant)
+            harness_with_two_integrations.models.check_visible(f"/models/{model}".encode(), grant)
 
 
-async def test_key_limited_to_resources_sees_only_these(both: Shop) -> None:
+async def test_key_limited_to_resources_sees_only_these(
+    harness_with_two_integrations: ModelsHarness,
+) -> None:
     grant = replace(GRANT, resources=("acme-large", "house"))
-    assert list(await both.list(grant=grant)) == ["acme-large"]
-    raw = json.loads(await both.ask(headers=[(b"x-headgate-raw", b"1")], grant=grant))
+    assert list(await harness_with_two_integrations.list(grant=grant)) == ["acme-large"]
+    raw = json.loads(
+        await harness_with_two_integrations.ask(headers=[(b"x-headgate-raw", b"1")], grant=grant)
+    )
     assert raw["data"] == []
-    both.models.check_visible(b"/models/acme-large", grant)
+    harness_with_two_integrations.models.check_visible(b"/models/acme-large", grant)
     for hidden in (MINI.encode(), b"acme/acme-large"):
         with pytest.raises(ModelNotListedError):
-            both.models.check_visible(b"/models/" + hidden, grant)
+            harness_with_two_integrations.models.check_visible(b"/models/" + hidden, grant)
 
 
-async def test_answers_have_the_rate_limits_of_the_key(shop: Shop) -> None:
+async def test_answers_have_the_rate_limits_of_the_key(harness: ModelsHarness) -> None:
     rate_limits = (RateLimit("requests", 60, 59, 1.0),)
-    await shop.ask(rate_limits=rate_limits)
-    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
+    await harness.ask(rate_limits=rate_limits)
+    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in harness.head
     # The plain names belong to the provider where it was asked.
-    assert b"\r\nx-ratelimit-" not in shop.head
-    await shop.ask(rate_limits=rate_limits)
-    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
-    assert b"\r\nx-ratelimit-remaining-requests: 59\r\n" in shop.head
-    await shop.ask()
-    assert b"ratelimit" not in shop.head
+    assert b"\r\nx-ratelimit-" not in harness.head
+    await harness.ask(rate_limits=rate_limits)
+    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in harness.head
+    assert b"\r\nx-ratelimit-remaining-requests: 59\r\n" in harness.head
+    await harness.ask()
+    assert b"ratelimit" not in harness.head

@@ -33,10 +33,10 @@ def pack_brotli(data: bytes, **settings: int) -> bytes:
     return cast("Any", brotli).compress(data, **settings)
 
 
-def assert_broken(coding: str, data: bytes, told: str) -> None:
+def assert_broken(coding: str, data: bytes, message: str) -> None:
     with pytest.raises(decoding.CorruptEncodingError) as broken:
         decode(coding, data)
-    assert str(broken.value) == told
+    assert str(broken.value) == message
 
 
 def test_output_may_be_as_large_as_allowed_and_not_a_byte_larger() -> None:
@@ -83,10 +83,10 @@ def test_nothing_at_all_is_no_body_of_a_coding(coding: str) -> None:
 
 def test_decoding_error_says_what_is_wrong() -> None:
     assert_broken("gzip", b"not gzip at all", "The data is not valid gzip.")
-    told = "There are bytes after the end of the deflate data."
-    assert_broken("deflate", zlib.compress(b"x") + b"more", told)
-    told = "The brotli data asks for a window of more than 4 MiB."
-    assert_broken("br", pack_brotli(b"word " * 1000, lgwin=24), told)
+    message = "There are bytes after the end of the deflate data."
+    assert_broken("deflate", zlib.compress(b"x") + b"more", message)
+    message = "The brotli data asks for a window of more than 4 MiB."
+    assert_broken("br", pack_brotli(b"word " * 1000, lgwin=24), message)
 
 
 @pytest.mark.parametrize(

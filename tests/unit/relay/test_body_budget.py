@@ -22,7 +22,7 @@ EXPECTING = "expect: 100-continue"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"%b"}]}' % (b"x" * MEBIBYTE)
 
 
-class Watch:
+class ManualTime:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -71,7 +71,7 @@ def test_refused_bodies_are_not_counted_and_released_ones_are_freed() -> None:
 
 
 def test_refused_key_gets_room_before_a_key_over_its_share() -> None:
-    watch = Watch()
+    watch = ManualTime()
     budget = BodyBudget(1000, watch)
     for _ in range(3):
         budget.take("greedy", 250)
@@ -84,7 +84,7 @@ def test_refused_key_gets_room_before_a_key_over_its_share() -> None:
 
 
 def test_key_that_was_rejected_long_ago_limits_no_other() -> None:
-    watch = Watch()
+    watch = ManualTime()
     budget = BodyBudget(1000, watch)
     for _ in range(3):
         budget.take("greedy", 250)

@@ -32,7 +32,7 @@ def fill(concurrency: ConcurrencyLimiter, key: str, wanted: int = 1_000_000) -> 
     return wanted
 
 
-def be_late(concurrency: ConcurrencyLimiter, samples: int) -> None:
+def report_lag(concurrency: ConcurrencyLimiter, samples: int) -> None:
     for _ in range(samples):
         concurrency.adjust(LATE, 1.0)
 
@@ -86,7 +86,7 @@ def test_loop_late_by_its_own_work_limits_the_busiest_key() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood", 400)
     fill(concurrency, "small", 2)
-    be_late(concurrency, 4)
+    report_lag(concurrency, 4)
     assert concurrency.calls_per_key_max < 400
     with pytest.raises(ConcurrencyLimitError):
         concurrency.acquire("flood")
@@ -96,7 +96,7 @@ def test_loop_late_by_its_own_work_limits_the_busiest_key() -> None:
 def test_level_recovers_once_the_loop_is_in_time() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood", 400)
-    be_late(concurrency, 100)
+    report_lag(concurrency, 100)
     assert concurrency.calls_per_key_max == CALLS_PER_KEY_MIN
     for _ in range(60):
         concurrency.adjust(0.0, 0.5)
@@ -118,7 +118,7 @@ def test_single_late_sample_refuses_nobody() -> None:
     concurrency = make_limiter()
     fill(concurrency, "key", 500)
     for _ in range(10):
-        be_late(concurrency, 1)
+        report_lag(concurrency, 1)
         concurrency.adjust(0.0, 1.0)
     assert concurrency.calls_per_key_max == 1000
 

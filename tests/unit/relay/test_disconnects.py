@@ -19,7 +19,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Attending:
+class DisconnectHarness:
     """Run a task that waits for an answer that never comes, for a client that listens."""
 
     def __init__(self, drains: Drains, policy: DisconnectPolicy | None = None) -> None:
@@ -42,7 +42,7 @@ class Attending:
 
 
 async def test_disconnect_ends_the_task_after_the_drain() -> None:
-    attended = Attending(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
+    attended = DisconnectHarness(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
     await attended.begun.wait()
     started = asyncio.get_running_loop().time()
     attended.caller.leave()
@@ -54,7 +54,7 @@ async def test_disconnect_ends_the_task_after_the_drain() -> None:
 
 async def test_drains_over_the_limit_are_cancelled_at_once() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
-    first, second = Attending(drains), Attending(drains)
+    first, second = DisconnectHarness(drains), DisconnectHarness(drains)
     await first.begun.wait()
     await second.begun.wait()
     first.caller.leave()
@@ -79,7 +79,7 @@ async def test_policy_of_the_key_comes_before_that_of_the_gateway(
     default: DisconnectPolicy, own: DisconnectPolicy | None, drained: bool
 ) -> None:
     drains = Drains(policy=default, drain_seconds=3600, drains_max=4)
-    attended = Attending(drains, own)
+    attended = DisconnectHarness(drains, own)
     await attended.begun.wait()
     attended.caller.leave()
     assert drains.active == drained
@@ -91,7 +91,7 @@ async def test_policy_of_the_key_comes_before_that_of_the_gateway(
 
 async def test_caller_that_disconnected_before_is_noticed() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
-    attended = Attending(drains)
+    attended = DisconnectHarness(drains)
     attended.caller.gone = True
     assert await attended.is_cancelled()
 

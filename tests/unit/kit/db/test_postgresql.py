@@ -78,7 +78,7 @@ async def wired_writer(wired: Database) -> AsyncGenerator[Writer]:
     await writer.stop()
 
 
-def word_lane(writer: Writer) -> BatchQueue[str, str]:
+def word_queue(writer: Writer) -> BatchQueue[str, str]:
     def insert(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
         INSERT.run_all(connection, [(word,) for word in words])
         return words
@@ -94,7 +94,7 @@ def read_words(database: Database) -> list[str]:
 async def test_connection_lost_while_idle_is_reopened(
     writer: Writer, database: Database, postgres: Postgres
 ) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     await batch_queue.put("a")
     assert read_words(database) == ["a"]
     postgres.cut_connections(str(database.place))
@@ -109,7 +109,7 @@ async def test_batch_whose_connection_is_cut_is_committed_exactly_once(
     wired_writer: Writer, database: Database, wire: Wire, word: bytes, delivers: bool
 ) -> None:
     """Not only what is the same when it is done twice: the writer's own row knows."""
-    batch_queue = word_lane(wired_writer)
+    batch_queue = word_queue(wired_writer)
     wire.cut_at(word, delivers=delivers)
     assert await asyncio.gather(batch_queue.put("a"), batch_queue.put("b")) == ["a", "b"]
     assert read_words(database) == ["a", "b"]
@@ -136,7 +136,7 @@ async def test_acknowledged_commit_is_not_repeated(
 async def test_unreachable_server_raises_and_is_used_again_when_back(
     wired_writer: Writer, wired: Database, database: Database, wire: Wire
 ) -> None:
-    batch_queue = word_lane(wired_writer)
+    batch_queue = word_queue(wired_writer)
     await batch_queue.put("a")
     wire.fail()
     with pytest.raises(StorageUnavailableError):
@@ -243,8 +243,8 @@ async def test_lock_wait_ends_at_the_setting(postgres_url: str, database: Databa
     with database.transaction() as connection:
         connection.exec_driver_sql("LOCK TABLE words IN EXCLUSIVE MODE")
         with pytest.raises(StorageUnavailableError):
-            await word_lane(writer).put("a")
-    assert await word_lane(writer).put("b") == "b"
+            await word_queue(writer).put("a")
+    assert await word_queue(writer).put("b") == "b"
     await writer.stop()
     hasty.close()
 

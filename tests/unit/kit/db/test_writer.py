@@ -47,7 +47,7 @@ def insert_words(connection: sa.Connection, words: Sequence[str]) -> Sequence[st
     return words
 
 
-def word_lane(writer: Writer, *, durable: bool = False) -> BatchQueue[str, str]:
+def word_queue(writer: Writer, *, durable: bool = False) -> BatchQueue[str, str]:
     return writer.create_queue(insert_words, durable=durable)
 
 
@@ -59,7 +59,7 @@ def read_words(database: Database) -> list[str]:
 
 
 async def test_result_comes_after_its_commit(database: Database, writer: Writer) -> None:
-    assert await word_lane(writer).put("a") == "a"
+    assert await word_queue(writer).put("a") == "a"
     assert read_words(database) == ["a"]
 
 
@@ -78,7 +78,7 @@ async def test_waiting_items_are_handled_in_one_batch(writer: Writer) -> None:
 
 
 async def test_one_bad_item_does_not_fail_the_others(database: Database, writer: Writer) -> None:
-    batch_queue, durable = word_lane(writer), word_lane(writer, durable=True)
+    batch_queue, durable = word_queue(writer), word_queue(writer, durable=True)
     results = await asyncio.gather(
         batch_queue.put("a"),
         batch_queue.put("a"),
@@ -120,7 +120,7 @@ async def test_handler_with_too_few_results_commits_nothing(
 
 
 async def test_full_disk_commits_nothing_and_raises(database: Database, writer: Writer) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4"))
     results = await asyncio.gather(
         batch_queue.put("a"), batch_queue.put(BIG), return_exceptions=True
@@ -138,7 +138,7 @@ async def test_full_disk_commits_nothing_and_raises(database: Database, writer: 
 async def test_database_locked_by_another_is_unavailable_until_it_lets_go(
     database: Database, writer: Writer
 ) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     with database.transaction(), pytest.raises(StorageUnavailableError):
         await batch_queue.put("a")
     assert await batch_queue.put("a") == "a"
@@ -147,7 +147,7 @@ async def test_database_locked_by_another_is_unavailable_until_it_lets_go(
 async def test_stop_commits_what_is_queued(database: Database) -> None:
     writer = Writer(database, batch_max=7)
     writer.start()
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     futures = [batch_queue.put(f"{number:03}") for number in range(100)]
     await writer.stop()
     assert all(future.done() for future in futures)
@@ -157,7 +157,7 @@ async def test_stop_commits_what_is_queued(database: Database) -> None:
 async def test_put_after_stop_raises(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     await writer.stop()
     await writer.stop()
     with pytest.raises(StorageUnavailableError):
@@ -167,7 +167,7 @@ async def test_put_after_stop_raises(database: Database) -> None:
 async def test_overloaded_writer_refuses_items(database: Database) -> None:
     writer = Writer(database, waiting_max=3)
     writer.start()
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     futures = [batch_queue.put(word) for word in "abc"]
     with pytest.raises(StorageUnavailableError):
         batch_queue.put("d")
@@ -177,7 +177,7 @@ async def test_overloaded_writer_refuses_items(database: Database) -> None:
 
 
 async def test_cancelled_caller_does_not_affect_others(database: Database, writer: Writer) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     gone, waiting = batch_queue.put("a"), batch_queue.put("b")
     gone.cancel()
     assert await waiting == "b"
@@ -233,7 +233,7 @@ async def test_failed_flush_ends_all_commits(database: Database) -> None:
         await writer.call(fail)
     await lost.wait()
     with pytest.raises(StorageUnavailableError):
-        await word_lane(writer).put("a")
+        await word_queue(writer).put("a")
     assert writer.health.lost
     with pytest.raises(StorageUnavailableError):
         writer.health.check()
@@ -244,7 +244,7 @@ async def test_failed_flush_ends_all_commits(database: Database) -> None:
 async def test_waiting_items_fail_with_the_item_before_them(
     database: Database, writer: Writer
 ) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     with database.transaction():
         futures = [batch_queue.put("first")]
         await asyncio.sleep(0)
@@ -260,7 +260,7 @@ async def test_dead_writer_thread_is_reported(database: Database) -> None:
     writer.start(lost.set)
     arm("after_commit=raise", test_mode=True)
     try:
-        word_lane(writer).put("a")
+        word_queue(writer).put("a")
         await lost.wait()
     finally:
         arm()
@@ -271,7 +271,7 @@ async def test_dead_writer_thread_is_reported(database: Database) -> None:
 async def test_write_ahead_log_is_checkpointed(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     for number in range(800):
         await batch_queue.put(f"{number:04}" + BIG[:2_000])
     await writer.stop()
@@ -283,7 +283,7 @@ async def test_write_ahead_log_is_checkpointed(database: Database) -> None:
 async def test_open_reader_delays_the_checkpoint_until_its_end(
     database: Database, writer: Writer
 ) -> None:
-    batch_queue = word_lane(writer)
+    batch_queue = word_queue(writer)
     await batch_queue.put("a")
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM words").scalar() == 1

@@ -176,7 +176,7 @@ def test_letter_x_is_a_letter_as_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         (request(method=b"GE T"), "The method is not a word."),
         (request(target=b"v1"), "The target is not a path without spaces and line breaks."),
@@ -188,7 +188,7 @@ def test_letter_x_is_a_letter_as_any_other() -> None:
         (request(headers=[(b"a", b"\n")]), "The header a holds a line break or a NUL."),
     ],
 )
-def test_refused_head_says_what_is_wrong(bad: Request, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as refused:
+def test_refused_head_says_what_is_wrong(bad: Request, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
         HeadWriter(ORIGIN).write(bad)
-    assert str(refused.value) == told
+    assert str(refused.value) == message

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 
 @dataclass
-class Answered:
+class HttpResponse:
     """Hold an answer as it arrived; the names of `fields` are in lower case."""
 
     status: int
@@ -40,7 +40,7 @@ class _Reader(io.BufferedReader):
         pass
 
 
-class Line:
+class HttpConnection:
     """Hold one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -60,17 +60,17 @@ class Line:
         target: str,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Answered:
+    ) -> HttpResponse:
         """Send a whole request, and return its answer."""
         self.send(encode_head(method, target, headers, body) + (body or b""))
         return self.read(method)
 
-    def read(self, method: str = "GET") -> Answered:
+    def read(self, method: str = "GET") -> HttpResponse:
         """Read the next answer."""
         answer = http.client.HTTPResponse(cast("Any", self), method=method)
         answer.begin()
         fields = [(name.lower(), value) for name, value in answer.getheaders()]
-        return Answered(answer.status, fields, answer.read())
+        return HttpResponse(answer.status, fields, answer.read())
 
     def is_closed(self) -> bool:
         """Return whether the server closes the connection without a further byte."""
@@ -80,7 +80,7 @@ class Line:
             return True
 
 
-def check_error(answered: Answered, status: int, code: str | None, *, source: str) -> None:
+def check_error(answered: HttpResponse, status: int, code: str | None, *, source: str) -> None:
     """Check the shape of an error as the official SDKs read it, and its source."""
     assert answered.status == status
     assert answered.headers["content-type"] == "application/json"
@@ -104,9 +104,9 @@ def encode_head(
 
 
 @contextmanager
-def open_line(port: int, *, timeout_seconds: float = 10.0) -> Generator[Line]:
+def open_http_connection(port: int, *, timeout_seconds: float = 10.0) -> Generator[HttpConnection]:
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds) as connection:
-        yield Line(connection)
+        yield HttpConnection(connection)
 
 
 def ask(
@@ -115,7 +115,7 @@ def ask(
     target: str,
     headers: dict[str, str] | None = None,
     body: bytes | None = None,
-) -> Answered:
+) -> HttpResponse:
     """Send one request on a connection of its own."""
-    with open_line(port) as line:
-        return line.ask(method, target, headers, body)
+    with open_http_connection(port) as opened:
+        return opened.ask(method, target, headers, body)
