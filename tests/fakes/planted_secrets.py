@@ -44,7 +44,7 @@ class ManagementClient:
         self._gateway = gateway
         self._put = put
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answered:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
         """Send `body`, a value or raw bytes."""
         keys = self._gateway.keys
         given = {
