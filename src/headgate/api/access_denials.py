@@ -89,7 +89,6 @@ class AccessDenialLog:
             self._write(describe_actor(denied, event), event)
 
     def record_model_call(self, error: HeadgateError, token: bytes, address: str) -> None:
-        """Record a model call whose API key was rejected."""
         self.record(DeniedRequest("/v1", error.code, address, token))
 
     def end_window(self) -> None:

@@ -15,8 +15,6 @@ from headgate.api.not_found import NotFoundHandler
 
 
 class ReadinessCheck(Protocol):
-    """Tell whether calls can be served."""
-
     def check(self) -> str | None:
         """Return None if calls can be served, or the reason in a few words."""
         ...

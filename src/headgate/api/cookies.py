@@ -26,7 +26,6 @@ class Cookies:
         return self._write(SESSION, token, seconds)
 
     def clear_session(self) -> str:
-        """Return the `set-cookie` header that removes the session."""
         return self._write(SESSION, "", 0)
 
     def read_flow(self, request: Request) -> str:
@@ -34,11 +33,9 @@ class Cookies:
         return request.cookies.get(self._prefix + FLOW, "")
 
     def write_flow(self, token: str, *, seconds: float) -> str:
-        """Return the `set-cookie` header of such a sign-in."""
         return self._write(FLOW, token, seconds)
 
     def clear_flow(self) -> str:
-        """Return the `set-cookie` header that removes it."""
         return self._write(FLOW, "", 0)
 
     def _write(self, name: str, value: str, seconds: float) -> str:

@@ -39,7 +39,6 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return f"Principal({self.kind.value}, {self.id})"
 
     def holds(self, permission: str) -> bool:
-        """Return whether a management key has this permission in its organization."""
         if self.grant is None or not self.grant.management or not permission:
             return False
         return allows(self.grant.permissions, permission)

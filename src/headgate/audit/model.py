@@ -30,8 +30,6 @@ class ActorKind(enum.Enum):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Represent who acts: id, name at that time, and origin."""
-
     kind: ActorKind
     id: str
     name: str = ""

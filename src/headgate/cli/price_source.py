@@ -142,7 +142,6 @@ def list_expected(
 def compare(
     manifest: IntegrationManifest, prices: PriceList, current: CurrentPrices
 ) -> list[Difference]:
-    """Return the differences by model. Rows that an operator set are ignored."""
     differences: list[Difference] = []
     for model, listed in sorted(list_expected(manifest, prices), key=lambda each: each[0]):
         own = {entry.place: entry for (name, *_), entry in current.items() if name == model}

@@ -100,5 +100,4 @@ class Edge:
 
 
 def render_date() -> bytes:
-    """Return the current `date` header line."""
     return b"date: %b\r\n" % email.utils.formatdate(usegmt=True).encode()

@@ -159,7 +159,6 @@ def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Header
 
 @functools.lru_cache(maxsize=1024)
 def render_model(model: str | None) -> bytes:
-    """Return the header line that names the model that served."""
     return b"x-headgate-model: %b\r\n" % encode_name(model or "")
 
 

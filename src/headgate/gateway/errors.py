@@ -43,7 +43,6 @@ SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
 def describe(error: HeadgateError) -> dict[str, str | None]:
-    """Return the `error` object of OpenAI's wire format."""
     return {
         "message": error.message,
         "type": TYPES.get(error.kind, "invalid_request_error"),

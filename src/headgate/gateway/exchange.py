@@ -349,8 +349,6 @@ class InboundExchange:
 
 
 class CorsExchange(InboundExchange):
-    """Add the CORS headers to every response, errors among them."""
-
     __slots__ = ()
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:

@@ -127,7 +127,6 @@ def render_without_upgrade(method: bytes, target: bytes, version: str, headers: 
 
 
 def check_trailer(name: bytes) -> HeadgateError | None:
-    """Refuse a trailer field that belongs into the head."""
     if name.lower().replace(b"_", b"-") in FRAMING_HEADERS:
         return MalformedRequestError(f"{name.decode('latin-1')} cannot be a trailer.")
     return None
@@ -149,10 +148,8 @@ def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | Headg
 
 
 def list_tokens(value: bytes) -> list[bytes]:
-    """Return the elements of a list header, in lower case."""
     return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 def count_bytes(headers: Headers) -> int:
-    """Count the bytes that header fields take as lines."""
     return sum(len(name) + len(value) + 4 for name, value in headers)

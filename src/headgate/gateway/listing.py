@@ -39,8 +39,6 @@ class ListedModel(msgspec.Struct, frozen=True):
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """Hold a provider's list: its rows, and the other fields."""
-
     fields: dict[str, msgspec.Raw]
     rows: list[ListedModel]
 

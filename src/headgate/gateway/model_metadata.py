@@ -67,8 +67,6 @@ class MetadataCatalog(Protocol):
 
 
 class MeasuredLatency(Protocol):
-    """Summarize how long callers wait for a model."""
-
     @property
     def band(self) -> str: ...
     @property

@@ -38,5 +38,4 @@ class SteadyClock:
         return self._latest
 
     def raise_to(self, seconds: float) -> None:
-        """Note a time that another process has seen."""
         self._latest = max(self._latest, seconds)

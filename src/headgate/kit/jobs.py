@@ -45,7 +45,6 @@ async def _repeat(job: Job) -> None:
 
 @contextlib.asynccontextmanager
 async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run tasks for as long as the block."""
     tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         yield

@@ -123,7 +123,6 @@ class StreamRedactor:
         self.needle = self._needle
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the bytes that may go on now."""
         data = self._held + chunk
         kept = 0
         for form in self._forms:

@@ -190,7 +190,6 @@ class Application:
         return self.sealer.is_outdated
 
     def close(self) -> None:
-        """Close the database, and end the threads that hash passwords."""
         self.hasher.close()
         self.database.close()
 

@@ -49,16 +49,12 @@ MEMORY_SHARE = 4
 
 
 class Pipelines(msgspec.Struct, frozen=True):
-    """Hold the call pipelines of one process, which share admission and settlement."""
-
     calls: CallPipeline
     models: ModelsPipeline
     admission: Admission
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Hold the limits that all running calls of one process share."""
-
     concurrency: ConcurrencyLimiter
     breakers: Breakers
     drains: Drains

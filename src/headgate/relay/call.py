@@ -94,8 +94,6 @@ class Caller(Protocol):
 
 
 class FlowControl(Protocol):
-    """Regulate the speed of an answer by its reader."""
-
     def pause(self) -> None:
         """Stop writing: the reader's buffer is above its high-water mark."""
         ...

@@ -57,7 +57,6 @@ class KeyRevokedError(HeadgateError):
 
     @classmethod
     def during_call(cls) -> KeyRevokedError:
-        """Return the error that cancels the task of a running call."""
         return cls(
             "The API key was revoked, disabled or expired while the call ran.", should_retry=False
         )

@@ -55,9 +55,7 @@ class ResponseEncoder(Protocol):
         """Return the header lines for the client; `receipt` is None until the call is settled."""
         ...
 
-    def encode_trailers(self, receipt: Receipt) -> bytes:
-        """Return the header lines that follow the body of a stream."""
-        ...
+    def encode_trailers(self, receipt: Receipt) -> bytes: ...
 
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes: ...
 
@@ -83,9 +81,7 @@ class ClientResponse(Protocol):
         early."""
         ...
 
-    async def complete(self, receipt: Receipt) -> None:
-        """Send the last bytes of a settled call."""
-        ...
+    async def complete(self, receipt: Receipt) -> None: ...
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End the answer with the wire's error frame; `receipt` is that of a settled call."""
@@ -99,8 +95,6 @@ class ClientResponse(Protocol):
 
 
 class ResponseFactory:
-    """Create the response to the client that fits a provider's answer."""
-
     def __init__(self, clock: Clock, *, body_bytes_max: int, event_bytes_max: int) -> None:
         self._clock = clock
         self._body_bytes_max = body_bytes_max

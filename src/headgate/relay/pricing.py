@@ -23,8 +23,6 @@ from headgate.relay.usage_bounds import (
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """Hold what a call costs, and how that is known."""
-
     pricing: str
     usage: Usage | None = None
     cost_nano: int = 0

@@ -124,7 +124,6 @@ class UpstreamResponse(msgspec.Struct):
 
     @property
     def claims_json(self) -> bool:
-        """Return whether the head announces one JSON value."""
         kind = self.media_type
         return kind == b"application/json" or kind.endswith(b"+json")
 

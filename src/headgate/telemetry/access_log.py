@@ -32,7 +32,6 @@ class AccessLog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, then end the thread."""
         self._batches.put(None)
         self._thread.join(timeout=1.0)
 

@@ -64,8 +64,6 @@ class Histogram:
 
 
 class CallSeries:
-    """Sum up the calls that share their labels."""
-
     __slots__ = ("cached", "calls", "cost_nano", "input", "output", "reasoning", "retries")
 
     def __init__(self) -> None:

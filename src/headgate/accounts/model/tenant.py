@@ -48,8 +48,6 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class InactiveAccounts(msgspec.Struct, frozen=True):
-    """Hold the ids of archived projects and of suspended organizations."""
-
     projects: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
 

@@ -47,7 +47,6 @@ class LoginRateLimiter:
             self._store(key, count + 1.0, now)
 
     def refund(self, address: str, account: str) -> None:
-        """Take a successful attempt back."""
         now = self._now()
         for key in (f"from {_find_network(address)}", f"for {account}"):
             self._store(key, max(0.0, self._count_recent(key, now) - 1.0), now)

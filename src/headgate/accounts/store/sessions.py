@@ -32,7 +32,6 @@ def insert_session(connection: sa.Connection, session: Session, *, digest: bytes
 
 
 def select_session(connection: sa.Connection, digest: bytes) -> Session | None:
-    """Return the session of a token's hash, expired or not."""
     statement = sa.select(*SESSION_COLUMNS).where(SESSIONS.c.digest == digest)
     row = connection.execute(statement).one_or_none()
     return None if row is None else _session(row)

@@ -113,7 +113,6 @@ class TestEndpoint(_Block, frozen=True):
 
     @property
     def path(self) -> str:
-        """Return the part of the URL below the base URL."""
         return self.url.removeprefix(BASE_URL)
 
     @property

@@ -83,7 +83,6 @@ class Catalog:
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Catalog:
-        """Load the shipped catalog and the manifests of the operator's folder."""
         return cls([*read_manifests(), *(read_manifests(folder) if folder else [])])
 
     def reload(self, connection: sa.Connection) -> None:

@@ -44,8 +44,6 @@ EARLIEST = parse_moment("2000-01-01")
 
 
 class PriceState(enum.Enum):
-    """Tell whether a row is in force at a time."""
-
     IN_FORCE = "in_force"
     FUTURE = "future"
     OVER = "over"

@@ -57,7 +57,6 @@ class CapacityTracker:
             self._found[credential_id, model] = Capacity(requests, tokens, self._clock.now())
 
     def flush(self, connection: sa.Connection) -> None:
-        """Store what is new, and delete what is too old."""
         found, self._found = self._found, {}
         if found:
             store.write_capacity(

@@ -118,7 +118,6 @@ class CredentialValidator:
     def _follow(
         self, connection: sa.Connection, request: CredentialRequest, name: str, *, param: str
     ) -> str:
-        """Return the value of the stored secret that a credential refers to."""
         integration = self._find_integration(request.integration)
         base_url = (request.base_url or integration.base_url).rstrip("/")
         if request.organization_id is None:

@@ -199,7 +199,6 @@ class KeyIndex:
 
 
 def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:
-    """Store the time of use of the keys that `take_used` returned."""
     store.mark_used(connection, used, at=at)
 
 

@@ -263,7 +263,6 @@ class UpstreamConnection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """Stop the parser if the expected response is complete."""
         if self._complete:
             raise HttpParserError("Surplus response.")
 

@@ -95,9 +95,7 @@ class Response(Protocol):
         """Stop reading from the peer: the sink's own reader is slow."""
         ...
 
-    def resume(self) -> None:
-        """Go on reading from the peer."""
-        ...
+    def resume(self) -> None: ...
 
     def abort(self) -> None:
         """Close the connection now; the sink hears nothing more. Idempotent."""

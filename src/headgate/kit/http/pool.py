@@ -96,7 +96,6 @@ class OriginPool:
             self.idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """Free the place of a socket that was closed."""
         if connection in self.idle:
             self.idle.remove(connection)
         self._pool.forget(self, connection)

@@ -113,7 +113,6 @@ class Sealer:
         return key
 
     def refresh_master_key(self, connection: sa.Connection) -> None:
-        """Load the new master key if another process replaced it."""
         active = key_store.select_active_master_keys(connection)
         if self.master_key.id in active or not active:
             self.is_outdated = False

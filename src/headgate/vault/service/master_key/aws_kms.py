@@ -24,8 +24,6 @@ HINT = (
 
 
 class AwsKms:
-    """Wrap under a symmetric key of AWS KMS (`KeyManagementService`)."""
-
     provider = PROVIDER
 
     def __init__(

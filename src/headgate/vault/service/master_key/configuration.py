@@ -38,8 +38,6 @@ class InvalidKeyServiceConfigError(ValueError):
 
 
 class KeyServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe a key service by the settings of the same names."""
-
     master_key_provider: str
     master_key_name: str | None
     master_key_address: str | None

@@ -99,8 +99,6 @@ class AccountToken:
 
 
 class MachineToken:
-    """Fetch tokens from the metadata server of a machine in Google Cloud."""
-
     def __init__(self, *, seconds: float, send: Send) -> None:
         hint = "Outside of Google's cloud, set GOOGLE_APPLICATION_CREDENTIALS."
         self._endpoint = KeyServiceEndpoint(
