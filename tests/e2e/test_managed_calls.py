@@ -434,7 +434,7 @@ def test_wallet_is_funded_once_for_each_reference(harness: Harness, wallet: Wall
     assert first.returncode == 0, first.stderr
     assert "Granted;" in first.stdout
     again = run("wallet", "fund", "2.50", "--reference", "invoice-1")
-    assert "Granted before" in again.stdout
+    assert "Already granted" in again.stdout
     other = run("wallet", "fund", "3", "--reference", "invoice-1")
     assert other.returncode == 1
     assert "choose a new one" in other.stderr

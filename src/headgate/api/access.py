@@ -13,11 +13,11 @@ MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
 
 class Audience(enum.Enum):
     ANYONE = "anyone"
-    """Also without a login."""
+    """Anyone, also without a login."""
     PERSON = "person"
-    """Anybody who is signed in, whatever the organization."""
+    """Every signed-in person, whatever their organizations."""
     ORGANIZATION = "organization"
-    """Those who manage the organization that `X-Organization-ID` names, and its management keys."""
+    """Managers of the organization that `X-Organization-ID` names, and its management keys."""
     PLATFORM = "platform"
     """The operator of this installation."""
 

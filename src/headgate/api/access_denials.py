@@ -1,7 +1,6 @@
 """Records denied requests: a line in the log, and for people and management keys an entry in the
-audit
-log. Both are limited per minute, so that a flood of invalid keys does not fill the disk; how many
-were left out is recorded at the end of the minute.
+audit log. Both are limited per minute, so that a flood of invalid keys does not fill the disk. The
+number of omitted ones is recorded at the end of the minute.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class DeniedRequest(msgspec.Struct, frozen=True):
     user_agent: str = ""
     sign_in: SignInAttempt | None = None
     is_person: bool = False
-    """Whether a person tried to sign in, or sent a token that is no API key."""
+    """Whether a person tried to sign in, or sent a token that is not an API key."""
 
 
 class AccessDenialLog:
@@ -126,14 +125,14 @@ class AccessDenialLog:
 
 
 def describe_actor(denied: DeniedRequest, event: AuditEvent) -> Actor:
-    """Return the actor of an audit entry about somebody who is not authenticated."""
+    """Return the actor of an audit entry about a request that is not authenticated."""
     kind = ActorKind.KEY if event.action == "key.refused" else ActorKind.PERSON
     name = denied.sign_in.email if denied.sign_in is not None else ""
     return Actor(kind, event.object_id, name, denied.address, denied.user_agent)
 
 
 def find_denied_request(request: Request, error: HeadgateError) -> DeniedRequest | None:
-    """Return what an error tells of a denied request; None for any other error."""
+    """Return the denied request that an error stands for; None for any other error."""
     is_sign_in = isinstance(error, SignInFailedError | TooManySignInsError | WrongPasswordError)
     if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
         return None

@@ -2,7 +2,7 @@
 
 Most errors are `{"detail": "<text>", "code": "<code>"}`. Errors of fields have status 422 and the
 body `{"detail": [{"loc", "msg", "type"}]}`. Missing objects and objects of other organizations
-get the same bytes, so that nobody can find out which ids exist.
+get the same bytes, so that a response does not reveal which ids exist.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class MissingOrganizationHeaderError(HeadgateError):
 
 
 class ForbiddenError(HeadgateError):
-    """The caller is known, and has no permission for this operation.
+    """The caller is authenticated, but has no permission for this operation.
 
     Use a key or a person with the permission that the message names.
     """
@@ -116,7 +116,7 @@ class BodyTooLargeError(HeadgateError):
 
 
 class UnsupportedMediaTypeError(HeadgateError):
-    """The body has another media type than JSON.
+    """The media type of the body is not JSON.
 
     Send `Content-Type: application/json`.
     """
@@ -201,5 +201,5 @@ def build_headers(error: HeadgateError) -> dict[str, str]:
 
 def _build_field_body(loc: list[str | int], message: str, code: str) -> dict[str, Any]:
     """Mask secrets in the path, too: a client may have sent one in the place of a field's name."""
-    named = [mask_text(step) if isinstance(step, str) else step for step in loc]
-    return {"detail": [{"loc": named, "msg": mask_text(message), "type": code}]}
+    path = [mask_text(step) if isinstance(step, str) else step for step in loc]
+    return {"detail": [{"loc": path, "msg": mask_text(message), "type": code}]}

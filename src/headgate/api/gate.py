@@ -25,7 +25,9 @@ ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
 SUSPENDED = "This organization is suspended; ask the operator of this installation."
-FOREIGN = "You do not manage this organization: it is not yours, or your role does not allow it."
+NOT_A_MANAGER = (
+    "You do not manage this organization: it is not yours, or your role does not allow it."
+)
 
 
 class AuthorizedPrincipal(msgspec.Struct, frozen=True):
@@ -34,7 +36,7 @@ class AuthorizedPrincipal(msgspec.Struct, frozen=True):
 
 
 Identify = Callable[[Request, str], Awaitable[Principal | None]]
-"""Returns the person of a request and of its bearer token (empty: none), or None. Raises
+"""Return the person of a request and of its bearer token (empty: none), or None. Raise
 `NotAuthenticatedError` for a login that has ended."""
 
 
@@ -55,7 +57,7 @@ class Gate:
     async def admit(self, request: Request, access: Access) -> AuthorizedPrincipal:
         """Return who sends the request, if its policy allows them.
 
-        Raises `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
+        Raise `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
         `ForbiddenError` or a subclass; for keys `AddressOutOfScopeError` and `RateLimitedError`.
         """
         if access.audience is Audience.ANYONE:
@@ -64,7 +66,7 @@ class Gate:
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
             if principal.kind is not PrincipalKind.PERSON:
-                raise ForbiddenError("This is for people who are signed in; a key cannot do it.")
+                raise ForbiddenError("Only a signed-in person can do this; an API key cannot.")
             return AuthorizedPrincipal(principal, None)
         if access.audience is Audience.PLATFORM:
             check_operator(principal, access)
@@ -117,7 +119,7 @@ def check_origin(request: Request, public_url: str | None) -> None:
     if origin.lower() == public_url or (host and host == request.headers.get("host", "").lower()):
         return
     raise ForbiddenOriginError(
-        "This came from a page of another site. If that page is served by this installation, "
+        "A page of another site sent this request. If that page is served by this installation, "
         "set HEADGATE_PUBLIC_URL to its address."
     )
 
@@ -129,13 +131,13 @@ def check_operator(principal: Principal, access: Access) -> None:
     grant = principal.grant
     if grant is None or not grant.permissions or not principal.holds(access.permission):
         raise ForbiddenError(
-            "This is for the operator of this installation: a person who is one, "
-            f"or a management key that names the permission {access.permission}."
+            "Only the operator of this installation can do this: a person who is an operator, "
+            f"or a management key with the permission {access.permission}."
         )
 
 
 def check_manager(principal: Principal, access: Access, request: Request) -> str:
-    """Return the organization of the header, if the principal manages it. Raises
+    """Return the organization of the header, if the principal manages it. Raise
     `ForbiddenError` and `MissingOrganizationHeaderError`."""
     grant = principal.grant
     if grant is not None and not grant.management:
@@ -148,14 +150,14 @@ def check_manager(principal: Principal, access: Access, request: Request) -> str
         raise MissingOrganizationHeaderError("Name the organization: X-Organization-ID: org_...")
     if grant is None:
         if principal.roles.get(organization_id) not in access.roles:
-            raise ForbiddenError(FOREIGN)
+            raise ForbiddenError(NOT_A_MANAGER)
         if organization_id in principal.suspended:
             raise ForbiddenError(SUSPENDED)
         return organization_id
     if grant.organization_id != organization_id:
-        raise ForbiddenError(FOREIGN)
+        raise ForbiddenError(NOT_A_MANAGER)
     if not access.permission:
-        raise ForbiddenError("This is for people who are signed in; a key cannot do it.")
+        raise ForbiddenError("Only a signed-in person can do this; an API key cannot.")
     if not principal.holds(access.permission):
         raise ForbiddenError(f"This key does not hold the permission {access.permission}.")
     return organization_id

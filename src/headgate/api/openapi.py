@@ -80,12 +80,12 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
             text = texts["types"].get(name, component["description"])
             component["description"] = unwrap(text)
         _describe_fields(name, component.get("properties", {}), texts)
-    known = dict(zip(map(str, types), schemas, strict=True))
+    references = dict(zip(map(str, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = _PARAMETER.sub(r"{\1}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _describe(
-            operation, known, components, texts["fields"]
+            operation, references, components, texts["fields"]
         )
     return {
         "openapi": "3.1.0",
@@ -146,7 +146,7 @@ def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
 
 def _describe(
     operation: Operation,
-    known: Mapping[str, Any],
+    references: Mapping[str, Any],
     components: Mapping[str, Any],
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -154,8 +154,8 @@ def _describe(
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": _describe_parameters(operation, known, components, texts),
-        "responses": _describe_responses(operation, known),
+        "parameters": _describe_parameters(operation, references, components, texts),
+        "responses": _describe_responses(operation, references),
     }
     if operation.description:
         described["description"] = unwrap(operation.description)
@@ -166,7 +166,7 @@ def _describe(
     else:
         described["security"] = []
     if operation.body is not Empty:
-        media: dict[str, Any] = {"schema": known[str(operation.body)]}
+        media: dict[str, Any] = {"schema": references[str(operation.body)]}
         if operation.example is not None:
             media["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {"application/json": media}}
@@ -175,7 +175,7 @@ def _describe(
 
 def _describe_parameters(
     operation: Operation,
-    known: Mapping[str, Any],
+    references: Mapping[str, Any],
     components: Mapping[str, Any],
     texts: Mapping[str, str],
 ) -> list[dict[str, Any]]:
@@ -190,7 +190,7 @@ def _describe_parameters(
         for name in _PARAMETER.findall(operation.path)
     ]
     if operation.query is not Empty:
-        name = known[str(operation.query)]["$ref"].rpartition("/")[2]
+        name = references[str(operation.query)]["$ref"].rpartition("/")[2]
         schema = components[name]
         required = schema.get("required", ())
         for field, value in schema["properties"].items():
@@ -212,10 +212,10 @@ def _describe_parameters(
     return parameters
 
 
-def _describe_responses(operation: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _describe_answer(operation)}
     if operation.answer is not None:
-        media: dict[str, Any] = {"schema": known[str(operation.answer)]}
+        media: dict[str, Any] = {"schema": references[str(operation.answer)]}
         if operation.example is not None and operation.body is Empty:
             media["example"] = operation.example
         answer["content"] = {"application/json": media}

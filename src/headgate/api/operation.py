@@ -108,7 +108,7 @@ class RequestContext(Generic[Query, Body]):
 
     @property
     def organization_id(self) -> str:
-        """The authorized organization. Only operations of an organization have one."""
+        """Return the authorized organization. Only operations of an organization have one."""
         assert self._organization_id is not None, "the operation is of no organization"
         return self._organization_id
 
@@ -142,8 +142,8 @@ class RequestContext(Generic[Query, Body]):
 
     def check_version(self, stored: VersionedT) -> VersionedT:
         """Return the object. Raise `OutdatedVersionError` if `If-Match` names another version."""
-        version_named = parse_if_match(self.request)
-        if version_named is not None and version_named != stored.version:
+        requested = parse_if_match(self.request)
+        if requested is not None and requested != stored.version:
             raise OutdatedVersionError(
                 f"The object was changed and is at version {stored.version} now. Read it again."
             )
@@ -151,20 +151,20 @@ class RequestContext(Generic[Query, Body]):
 
 
 def parse_if_match(request: Request) -> int | None:
-    """Return the version that `If-Match` names, None for any. Raises `InvalidFieldError`."""
-    version_named = request.headers.get("if-match", ANY_VERSION).strip()
-    if version_named == ANY_VERSION:
+    """Return the version that `If-Match` names, None for any. Raise `InvalidFieldError`."""
+    header = request.headers.get("if-match", ANY_VERSION).strip()
+    if header == ANY_VERSION:
         return None
-    named = VERSION.fullmatch(version_named)
-    if named is None:
+    match = VERSION.fullmatch(header)
+    if match is None:
         raise InvalidFieldError(
-            'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
+            'A version is a number in quotes, as in the header ETag: "3".', ("header", "If-Match")
         )
-    return int(named[2])
+    return int(match[2])
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe one operation: all that its route, its document and its tests need."""
+    """Describe one operation, for its route, its documentation and its tests."""
 
     method: str
     path: str
@@ -184,17 +184,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """The `operationId` in the document."""
         return self.handler.__name__  # type: ignore[attr-defined]
 
     @property
     def takes_organization(self) -> bool:
-        """Whether the header `X-Organization-ID` is required."""
+        """Return whether the header `X-Organization-ID` is required."""
         return self.access.audience is Audience.ORGANIZATION
 
     @property
     def changes(self) -> bool:
-        """Whether it does more than read."""
+        """Return whether it does more than read."""
         return self.method not in ("GET", "HEAD")
 
 

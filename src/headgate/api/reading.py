@@ -34,7 +34,7 @@ _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
 def parse_query(request: Request, struct: type[StructT]) -> StructT:
-    """Return the parameters of the query. Raises `InvalidFieldError`."""
+    """Return the parameters of the query. Raise `InvalidFieldError`."""
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
@@ -49,7 +49,7 @@ def parse_query(request: Request, struct: type[StructT]) -> StructT:
 
 
 def parse_body(request: Request, body: bytes, struct: type[StructT]) -> StructT:
-    """Return the JSON body. Raises `MalformedJsonError`, `UnsupportedMediaTypeError` and
+    """Return the JSON body. Raise `MalformedJsonError`, `UnsupportedMediaTypeError` and
     `InvalidFieldError`."""
     if struct is Empty and not body:
         return struct()
@@ -80,7 +80,7 @@ def list_time_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _normalize_times(struct_value: StructT, place: str) -> StructT:
-    """Set UTC for times without an offset. Raises `InvalidFieldError` for years outside 1 to
+    """Set UTC for times without an offset. Raise `InvalidFieldError` for years outside 1 to
     9999."""
     for name in list_time_fields(type(struct_value)):
         at = getattr(struct_value, name)
@@ -134,7 +134,7 @@ def _is_time(hint: object) -> bool:
 
 
 async def receive_body(request: Request) -> bytes:
-    """Return the bytes of the body. Raises `BodyTooLargeError`."""
+    """Return the bytes of the body. Raise `BodyTooLargeError`."""
     announced = int(request.headers.get("content-length") or 0)
     if announced > BODY_BYTES_MAX:
         # Before the first read: a client that waits to be asked for its body is not asked.

@@ -1,6 +1,6 @@
 """Serves the API reference at /docs: Swagger UI, which shows the document at /openapi.json.
 
-The files are read at each request, so that they cost a server that nobody asks for them nothing.
+The files are read at each request and take no memory between requests.
 `tools/viewer.py` takes those of Swagger UI from npm.
 """
 
@@ -22,7 +22,7 @@ MEDIA_TYPES = {
     "swagger-ui.css": "text/css",
 }
 HEADERS = {
-    # Browsers ask each time and get 304 by the ETag: no old script meets a new page.
+    # Browsers revalidate each time (304 by the ETag): an old script never runs in a new page.
     "cache-control": "no-cache",
     # Icons of Swagger UI are data: URLs in its style sheet.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

@@ -37,14 +37,14 @@ async def verify_password(
 ) -> VerifiedPassword:
     """Return the person of an e-mail and a password.
 
-    Whatever is wrong, the same work is done and the same `SignInFailedError` raised. Raise
+    Whatever is wrong, do the same work and raise the same `SignInFailedError`. Raise
     `TooManySignInsError` and `SignInOverloadedError` as well.
     """
     services, authentication = context.services, context.services.authentication
     try:
         email = check_email(email)
     except InvalidEmailError:
-        email = ""  # It belongs to nobody. The same work is done all the same.
+        email = ""  # No person has it, so that an invalid address takes as long as an unknown one.
     context.request.state.sign_in = SignInAttempt(email, "")
     # Before any work, so that a flood of attempts costs little.
     authentication.login_rate_limiter.take(context.actor.address, email)

@@ -26,7 +26,7 @@ class ActorKind(enum.Enum):
     COMMAND = "command"
     """The command line, on the machine itself."""
     SYSTEM = "system"
-    """Headgate by itself: at its start, or by the clock."""
+    """Headgate itself, at its start or in a background job."""
 
 
 class Actor(msgspec.Struct, frozen=True):

@@ -37,18 +37,18 @@ app = typer.Typer(
 Reference = Annotated[str, typer.Argument(help="Id or name.")]
 FirstByteSeconds = Annotated[
     float | None,
-    typer.Option(help="Seconds until an answer begins. Default: of the model, or the settings."),
+    typer.Option(help="Seconds until an answer begins. Default: the model's, else the settings'."),
 ]
 IdleSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Seconds between two parts of an answer. Default: of the model, or the settings."
+        help="Seconds between two parts of an answer. Default: the model's, else the settings'."
     ),
 ]
 TotalSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Seconds for a call with its retries. Default: of the model, or the settings."
+        help="Seconds for a call with its retries. Default: the model's, else the settings'."
     ),
 ]
 
@@ -94,7 +94,7 @@ def add(
     """Seal a provider secret. It is read from a prompt, a pipe or a file, and never shown again."""
     secret = read_secret(stdin=api_key_stdin, file=api_key_file)
     with open_data_directory(data) as application, application.database.transaction() as connection:
-        book = application.unlock(connection).credentials
+        service = application.unlock(connection).credentials
         owner = None
         if not managed:
             known = application.accounts.list_organizations(connection)
@@ -102,7 +102,7 @@ def add(
             if not found:
                 raise AccountNotFoundError(f"There is no organization {organization!r}.")
             owner = found[0].id
-        record = book.add(
+        record = service.add(
             connection,
             CredentialRequest(
                 organization_id=owner,
@@ -149,11 +149,11 @@ def list_credentials(data: Data = None, as_json: Json = False) -> None:
 
 
 @app.command("test")
-def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> None:
+def run_test(credential: Reference, data: Data = None, as_json: Json = False) -> None:
     """Test a credential with one small call, which costs a few tokens. Exit with 1 if it fails."""
     with open_data_directory(data) as application:
         opened, call = _open(application, credential)
-        result = asyncio.run(_try(application, opened, call))
+        result = asyncio.run(_test(application, opened, call))
     typer.echo(msgspec.json.encode(result) if as_json else result.message)
     if not result.is_valid:
         raise typer.Exit(1)
@@ -164,9 +164,9 @@ def remove(credential: Reference, data: Data = None) -> None:
     """Delete the secret of a credential for good. Calls that name the credential fail
     afterwards."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
-        book = application.unlock(connection).credentials
-        record = book.find(connection, credential)
-        book.remove(connection, record, by=COMMAND_LINE)
+        service = application.unlock(connection).credentials
+        record = service.find(connection, credential)
+        service.remove(connection, record, by=COMMAND_LINE)
     typer.echo(f"{record.id} ({record.name}) is removed.")
 
 
@@ -198,7 +198,7 @@ def _open(application: Application, reference: str) -> tuple[Credential, Credent
     return opened, application.catalog.integrations[record.integration].test_call
 
 
-async def _try(
+async def _test(
     application: Application, credential: Credential, call: CredentialTestCall
 ) -> CredentialTestResult:
     client = open_client(application.settings, application.egress_rules)

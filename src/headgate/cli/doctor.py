@@ -121,8 +121,10 @@ def _examine_sqlite() -> Finding:
     text = f"{sqlite.VERSION}, journal mode {sqlite.JOURNAL_MODE}"
     if sqlite.WAL_SAFE:
         return Finding("ok", "SQLite", text)
-    wanted = ".".join(map(str, sqlite.WAL_SAFE_VERSION))
-    return Finding("warn", "SQLite", f"{text}; SQLite {wanted} or later allows the faster WAL mode")
+    safe_version = ".".join(map(str, sqlite.WAL_SAFE_VERSION))
+    return Finding(
+        "warn", "SQLite", f"{text}; SQLite {safe_version} or later allows the faster WAL mode"
+    )
 
 
 def _examine_database(application: Application) -> Iterator[Finding]:

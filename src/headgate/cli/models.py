@@ -80,9 +80,9 @@ def attach(
 def detach(model: Model, data: Data = None) -> None:
     """Detach a managed model: calls to it are rejected from now on."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
-        book = application.managed_models
-        managed = book.find(connection, model)
-        book.detach(connection, managed, by=COMMAND_LINE)
+        service = application.managed_models
+        managed = service.find(connection, model)
+        service.detach(connection, managed, by=COMMAND_LINE)
     typer.echo(f"{managed.model_id} is detached.")
 
 
@@ -110,8 +110,8 @@ def deprecate(
     undo: Annotated[bool, typer.Option("--undo", help="Remove the deprecation.")] = False,
 ) -> None:
     """Mark a model as deprecated; with a replacement, its calls are served by that."""
-    wanted = ManagedModelChange(deprecated=not undo, replacement_id=replacement)
-    change(model, data, wanted, as_json=as_json)
+    changes = ManagedModelChange(deprecated=not undo, replacement_id=replacement)
+    change(model, data, changes, as_json=as_json)
 
 
 @app.command()
@@ -126,10 +126,12 @@ def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
     change(model, data, ManagedModelChange(enabled=False), as_json=as_json)
 
 
-def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool) -> None:
+def change(model: str, data: Data, changes: ManagedModelChange, *, as_json: bool) -> None:
     with open_data_directory(data) as application, application.database.transaction() as connection:
-        book = application.managed_models
-        managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)
+        service = application.managed_models
+        managed = service.change(
+            connection, service.find(connection, model), changes, by=COMMAND_LINE
+        )
     print_model(managed, as_json=as_json)
 
 

@@ -44,8 +44,8 @@ def create(
                 param="owner_email",
             )
     if as_json:
-        shown = {"organization": made, "owner_invitation_token": issued.token}
-        typer.echo(msgspec.json.encode(shown))
+        output = {"organization": made, "owner_invitation_token": issued.token}
+        typer.echo(msgspec.json.encode(output))
         return
     typer.echo(issued.token)
     typer.echo(

@@ -11,7 +11,7 @@ from headgate.accounts.service import PasswordHasher
 
 
 def ask_email(email: str | None) -> str:
-    """Return the given address or prompt for one. Raise `InvalidEmailError`."""
+    """Return the given address, or prompt for one. Raise `InvalidEmailError`."""
     return check_email(email if email is not None else typer.prompt("E-mail"))
 
 
@@ -21,13 +21,13 @@ def ask_password_hash(email: str, *, from_stdin: bool) -> str:
     A password is never echoed, and never taken from an argument, which other processes could read.
     """
     if from_stdin:
-        given = sys.stdin.readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
-        given = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         raise WeakPasswordError("There is no terminal to ask for a password. Use --password-stdin.")
-    password = check_password(given, email=email)
-    # It has threads, which would keep the command from ending.
+    password = check_password(password, email=email)
+    # Its threads would keep the command from ending.
     hasher = PasswordHasher()
     try:
         return hasher.hash_blocking(password)

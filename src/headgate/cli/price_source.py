@@ -160,9 +160,13 @@ def _compare_place(
     expected = DollarRates() if listed is None else fill_inherited(listed, stated)
     if entry is not None and listed is not None:
         expected = msgspec.structs.replace(expected, tool_calls=entry.rates.tool_calls)
-    wanted = expected.amounts()
-    names = sorted({*stated, *wanted})
-    rates = {n: (stated.get(n), wanted.get(n)) for n in names if stated.get(n) != wanted.get(n)}
+    expected_rates = expected.amounts()
+    names = sorted({*stated, *expected_rates})
+    rates = {
+        n: (stated.get(n), expected_rates.get(n))
+        for n in names
+        if stated.get(n) != expected_rates.get(n)
+    }
     return Difference(model, *place, rates, expected)
 
 

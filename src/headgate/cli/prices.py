@@ -64,9 +64,9 @@ def list_prices(
     ] = False,
 ) -> None:
     """List the prices in force and those of the future, in dollars."""
-    wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
+    price_filter = PriceFilter(integration=integration, model=model, tier=tier, history=history)
     with open_data_directory(data) as application, application.database.reading() as connection:
-        listed, _ = application.prices.list(connection, wanted, limit=ROWS_MAX)
+        listed, _ = application.prices.list(connection, price_filter, limit=ROWS_MAX)
     if as_json:
         typer.echo(msgspec.json.encode([_show(each) for each in listed]))
         return
@@ -89,11 +89,11 @@ def list_prices(
 def diff(data: Data = None, as_json: Json = False, *, integration: Integration = "openai") -> None:
     """Show the differences to the installed genai-prices; the exit status is 1 if there are any."""
     with open_data_directory(data) as application, application.database.reading() as connection:
-        source, differences, kept = _compare(application, connection, integration)
+        source, differences, operator_rows = _compare(application, connection, integration)
     if as_json:
         typer.echo(msgspec.json.encode(differences))
     else:
-        _print(source, differences, kept=kept)
+        _print(source, differences, operator_rows=operator_rows)
     if differences:
         raise typer.Exit(1)
 
@@ -113,8 +113,8 @@ def apply(
     unchanged."""
     with open_data_directory(data) as application:
         with application.database.reading() as connection:
-            source, differences, kept = _compare(application, connection, integration)
-        _print(source, differences, kept=kept)
+            source, differences, operator_rows = _compare(application, connection, integration)
+        _print(source, differences, operator_rows=operator_rows)
         if not differences:
             return
         if not yes:
@@ -143,8 +143,8 @@ def _compare(
     now = datetime.datetime.fromtimestamp(application.clock.now(), datetime.UTC)
     prices = source.PriceList(manifest.price_source.provider, now)
     current = application.prices.find_in_force(connection, integration)
-    kept = sum(entry.source == OPERATOR for entry in current.values())
-    return prices.source, source.compare(manifest, prices, current), kept
+    operator_rows = sum(entry.source == OPERATOR for entry in current.values())
+    return prices.source, source.compare(manifest, prices, current), operator_rows
 
 
 def _find(application: Application, integration: str) -> IntegrationManifest:
@@ -157,11 +157,11 @@ def _find(application: Application, integration: str) -> IntegrationManifest:
     return manifest
 
 
-def _print(source: str, differences: Sequence[Difference], *, kept: int) -> None:
-    if kept:
-        typer.echo(f"{kept} rows that an operator set are left alone.")
+def _print(source: str, differences: Sequence[Difference], *, operator_rows: int) -> None:
+    if operator_rows:
+        typer.echo(f"{operator_rows} prices that an operator set are left unchanged.")
     if not differences:
-        typer.echo(f"The price book says what {source} says.")
+        typer.echo(f"All compared prices are equal to those of {source}.")
         return
     table = Table("Model", "Tier", "Above", "Rate", "Book", source, "Change")
     for each in differences:

@@ -50,15 +50,15 @@ def prune(
 async def _prune(application: Application, at: float) -> Progress:
     writer = Writer(application.database)
     writer.start()
-    told = 0
+    printed = 0
 
-    def tell(progress: Progress) -> None:
-        nonlocal told
-        if progress.rows - told >= ROWS_BETWEEN_LINES:
-            told = progress.rows
-            typer.echo(f"{told} so far", err=True)
+    def print_progress(progress: Progress) -> None:
+        nonlocal printed
+        if progress.rows - printed >= ROWS_BETWEEN_LINES:
+            printed = progress.rows
+            typer.echo(f"{printed} so far", err=True)
 
     try:
-        return await Pruner(writer).run(at, tell)
+        return await Pruner(writer).run(at, print_progress)
     finally:
         await writer.stop()

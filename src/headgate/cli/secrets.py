@@ -27,8 +27,11 @@ app = typer.Typer(
     help="Store, list and remove secrets, to which credentials refer as {{vault:name}}.",
 )
 
-Name = Annotated[str, typer.Argument(help="What it is called.")]
-Owner = Annotated[str | None, typer.Option("--organization", help="Id or name; else the oldest.")]
+Name = Annotated[str, typer.Argument(help="Name of the secret.")]
+Owner = Annotated[
+    str | None,
+    typer.Option("--organization", help="Id or name of the organization. Default: the oldest."),
+]
 
 
 @app.command("set")
@@ -44,7 +47,7 @@ def store(
     ] = None,
     base_url: Annotated[
         str | None,
-        typer.Option(help="Where it may be sent; else the integration's own address."),
+        typer.Option(help="Only address that it is sent to. Default: the integration's address."),
     ] = None,
     organization: Owner = None,
 ) -> None:
@@ -58,8 +61,8 @@ def store(
             value=value,
             base_url=base_url,
         )
-        book = application.unlock(connection).secrets
-        record = book.put(connection, request, by=COMMAND_LINE)
+        service = application.unlock(connection).secrets
+        record = service.put(connection, request, by=COMMAND_LINE)
     typer.echo(f"{record.name} ({record.hint}) is sealed.")
 
 
@@ -68,8 +71,8 @@ def list_secrets(data: Data = None, as_json: Json = False, organization: Owner =
     """List the secrets of an organization, without their values."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         owner = find_owner(application, connection, organization)
-        book = application.unlock(connection).secrets
-        records, _ = book.list(connection, owner, None, limit=LISTED_MAX, offset=0)
+        service = application.unlock(connection).secrets
+        records, _ = service.list(connection, owner, None, limit=LISTED_MAX, offset=0)
     if as_json:
         typer.echo(msgspec.json.encode(records))
         return
@@ -85,8 +88,8 @@ def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
     """Delete a value for good. Credentials that refer to it fail afterwards."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         owner = find_owner(application, connection, organization)
-        book = application.unlock(connection).secrets
-        book.remove(connection, owner, None, name=name, by=COMMAND_LINE)
+        service = application.unlock(connection).secrets
+        service.remove(connection, owner, None, name=name, by=COMMAND_LINE)
     typer.echo(f"{name} is removed.")
 
 

@@ -52,28 +52,32 @@ app = typer.Typer(
 def status(data: Data = None, as_json: Json = False) -> None:
     """Show master keys, organization keys with the number of rows under each, and rotations."""
     with open_data_directory(data) as application, application.database.reading() as connection:
-        told = _open_rotations(application, connection).describe(connection)
+        vault_status = _open_rotations(application, connection).describe(connection)
     if as_json:
         masters = [
             {"id": each.id, "provider": each.provider, "name": each.key_name, "state": each.state}
-            for each in told.master_keys
+            for each in vault_status.master_keys
         ]
-        shown = {"master_keys": masters, "keys": told.keys, "rotations": told.rotations}
-        typer.echo(msgspec.json.encode(shown))
+        output = {
+            "master_keys": masters,
+            "keys": vault_status.keys,
+            "rotations": vault_status.rotations,
+        }
+        typer.echo(msgspec.json.encode(output))
         return
     masters_table = Table("Master key", "Kept by", "State", "Since", "Seals")
-    for each in told.master_keys:
-        kept = each.provider if each.key_name is None else f"{each.provider} ({each.key_name})"
+    for each in vault_status.master_keys:
+        kept_by = each.provider if each.key_name is None else f"{each.provider} ({each.key_name})"
         since = format_time(each.retired_at or each.created_at)
-        masters_table.add_row(each.id, kept, each.state.value, since, str(each.seals))
+        masters_table.add_row(each.id, kept_by, each.state.value, since, str(each.seals))
     keys_table = Table("Organization key", "Of", "Rows", "Seals", "State")
-    for key in told.keys:
+    for key in vault_status.keys:
         state = "retired" if key.is_retired else "worn: rotate" if key.is_worn else "in use"
         state = state if key.opens else "does not open"
         owner = key.organization_id or PLATFORM_KEY
         keys_table.add_row(key.id, owner, str(key.rows), str(key.seals), state)
     rotations_table = Table("Rotation", "Of", "State", "Done", "Not opened", "Began")
-    for rotation in told.rotations:
+    for rotation in vault_status.rotations:
         rotations_table.add_row(
             f"{rotation.id} ({rotation.kind.value})",
             rotation.scope,
@@ -109,7 +113,7 @@ def rotate_master(
         Path | None, typer.Option(help="File of the new key; created if it does not exist.")
     ] = None,
     to_provider: Annotated[
-        Provider | None, typer.Option(help="Key service of the new key. Default: the present one.")
+        Provider | None, typer.Option(help="Key service of the new key. Default: the current one.")
     ] = None,
     to_name: Annotated[
         str | None, typer.Option(help="Name of the key there. Default: HEADGATE_MASTER_KEY_NAME.")
@@ -138,15 +142,15 @@ def rotate_master(
                 taken = _open_rotations(application, connection).abandon_master(
                     connection, by=COMMAND_LINE
                 )
-            typer.echo(f"The rotation to {taken.scope} is cancelled. The present key stays active.")
+            typer.echo(f"The rotation to {taken.scope} is cancelled. The current key stays active.")
             return
         changes = {
             "master_key_provider": to_provider,
             "master_key_name": to_name,
             "master_key_address": to_address,
         }
-        wanted = {name: value for name, value in changes.items() if value is not None}
-        target, finish, told = _open_target(application, to_file, wanted)
+        key_service_options = {name: value for name, value in changes.items() if value is not None}
+        target, finish, message = _open_target(application, to_file, key_service_options)
         failed: int | None = None
         with _open_rotator(application, target) as rotator:
             failed = None if rotator is None else rotator.rotate_master(target, by=COMMAND_LINE)
@@ -154,8 +158,8 @@ def rotate_master(
     if failed is None:
         typer.echo(f"The master key {target.id} is active already.")
         return
-    typer.echo(f"The master key {target.id} is active now. {told}")
-    _tell_failed(failed, "organization keys")
+    typer.echo(f"The master key {target.id} is active now. {message}")
+    _report_failed(failed, "organization keys")
 
 
 @app.command("rotate-keys")
@@ -185,10 +189,10 @@ def rotate_keys(
             assert rotator is not None, "a rotation of organization keys needs no other key"
             failed = rotator.rotate_keys(scope, by=COMMAND_LINE)
     typer.echo("0 rows are under an old key." if not failed else "The rotation has ended.")
-    _tell_failed(failed, "rows")
+    _report_failed(failed, "rows")
 
 
-def _tell_failed(failed: int, what: str) -> None:
+def _report_failed(failed: int, what: str) -> None:
     if failed:
         typer.echo(
             f"{failed} {what} do not open and were left unchanged. Run: headgate vault check"
@@ -201,41 +205,41 @@ def _open_rotations(application: Application, connection: sa.Connection) -> Rota
 
 
 def _open_target(
-    application: Application, path: Path | None, wanted: dict[str, Any]
+    application: Application, path: Path | None, key_service_options: dict[str, Any]
 ) -> tuple[LocalMasterKey, Finish, str]:
     """Return the new key, the action that follows its activation, and the message to show then."""
     if path is not None:
-        if wanted:
+        if key_service_options:
             raise RotationConflictError(
                 "Give --to-file, or the options of a key service, not both."
             )
-        told = f"Start servers with it from now on: it is in {path}."
-        return read_or_create(path), _do_nothing, told
+        message = f"Start servers with it from now on: it is in {path}."
+        return read_or_create(path), _do_nothing, message
     given = application.settings
-    changed = msgspec.structs.replace(given, **wanted)
+    changed = msgspec.structs.replace(given, **key_service_options)
     source = build_source(changed)
     if isinstance(source, RemoteSource):
         with application.database.reading() as connection:
             key = source.find_pending(connection) or source.create()
-        told = f"Start servers with HEADGATE_MASTER_KEY_PROVIDER={source.provider} from now on."
+        message = f"Start servers with HEADGATE_MASTER_KEY_PROVIDER={source.provider} from now on."
         is_same = changed.master_key_name == given.master_key_name
-        told = told if changed.master_key_provider != given.master_key_provider else ""
+        message = message if changed.master_key_provider != given.master_key_provider else ""
         named = f" HEADGATE_MASTER_KEY_NAME={changed.master_key_name}"
-        return key, _do_nothing, told + ("" if is_same else f"{named} is its name.")
+        return key, _do_nothing, message + ("" if is_same else f"{named} is its name.")
     if not source.is_file:
         raise RotationConflictError(
-            "The present master key is in HEADGATE_MASTER_KEY, which no command can change: give "
+            "The current master key is in HEADGATE_MASTER_KEY, which no command can change: give "
             "a file for the new one with --to-file, or a key service with --to-provider."
         )
     return _stage_in_place(source)
 
 
 def _stage_in_place(source: LocalSource) -> tuple[LocalMasterKey, Finish, str]:
-    told = (
+    message = (
         "It replaces the old key's file, which is kept beside it for older backups; running "
         "servers load it by themselves."
     )
-    return source.stage(), source.commit_staged, told
+    return source.stage(), source.commit_staged, message
 
 
 def _do_nothing() -> None:
@@ -271,7 +275,9 @@ def _open_rotator(
     with bar:
         task = bar.add_task("rows resealed" if target is None else "keys rewrapped")
 
-        def tell(rotation: Rotation) -> None:
+        def show_progress(rotation: Rotation) -> None:
             bar.update(task, completed=rotation.done, total=rotation.total)
 
-        yield Rotator(rotations, reading=application.database.reading, commit=commit, report=tell)
+        yield Rotator(
+            rotations, reading=application.database.reading, commit=commit, report=show_progress
+        )

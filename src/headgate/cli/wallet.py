@@ -54,7 +54,7 @@ def fund(
     *,
     reference: Annotated[
         str,
-        typer.Option(help="Your name for this grant. A grant with a known name is not repeated."),
+        typer.Option(help="A name for this grant. A second grant of the same name is not made."),
     ],
 ) -> None:
     """Grant an organization money."""
@@ -69,16 +69,16 @@ def fund(
             now=application.clock.now(),
         )
         available = format_dollars(billing.read_available(connection, found.id))
-    typer.echo(f"{'Granted' if is_new else 'Granted before'}; {found.name} has ${available}.")
+    typer.echo(f"{'Granted' if is_new else 'Already granted'}; {found.name} has ${available}.")
 
 
 def parse_dollars(text: str) -> int:
-    """Return a positive amount in nano-dollars. Raises InvalidAmountError."""
+    """Return a positive amount in nano-dollars. Raise `InvalidAmountError`."""
     try:
         amount = nano_from_dollars(Decimal(text))
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise InvalidAmountError(
-            f"{text!r} is no amount in dollars, such as 25 or 0.50."
+            f"{text!r} is not an amount in dollars, such as 25 or 0.50."
         ) from error
     if not 0 < amount <= GRANT_DOLLARS_MAX * NANO_PER_DOLLAR:
         raise InvalidAmountError(f"The amount must be more than 0 and at most {GRANT_DOLLARS_MAX}.")

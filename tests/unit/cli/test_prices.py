@@ -83,7 +83,7 @@ def add(data: Path, *, source: str = "an older list", tier: str = "default", **r
 def test_shipped_book_says_what_the_installed_list_says(data: Path) -> None:
     result = run("diff")
     assert result.exit_code == 0, result.output
-    assert "The price book says what genai-prices 0.2" in result.stdout
+    assert "All compared prices are equal to those of genai-prices 0.2" in result.stdout
 
 
 def test_difference_is_told_and_applied_as_a_new_row(data: Path) -> None:
@@ -119,7 +119,7 @@ def test_operators_own_price_is_left_alone(data: Path) -> None:
     add(data, source="operator", input="1", output="1")
     result = run("diff")
     assert result.exit_code == 0
-    assert "1 rows that an operator set are left alone." in result.stdout
+    assert "1 prices that an operator set are left unchanged." in result.stdout
 
 
 def test_prices_can_be_applied_at_a_time_to_come(data: Path) -> None:

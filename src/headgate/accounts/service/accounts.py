@@ -178,23 +178,23 @@ class AccountService:
         self._audit.record(connection, by, event)
         return self.get_organization(connection, organization.id)
 
-    def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
+    def find_organization(self, connection: sa.Connection, reference: str | None) -> Organization:
         """Return the organization of that id or unique name; for None the only one. Raise
         `AccountNotFoundError`, also for a name that several have."""
         found = [
             known
             for known in store.select_organizations(connection)
-            if wanted in (None, known.id, known.name)
+            if reference in (None, known.id, known.name)
         ]
         if len(found) == 1:
             return found[0]
         where = "see `headgate organizations list`"
-        message = f"There is no organization with the id or name {wanted!r}; {where}."
+        message = f"There is no organization with the id or name {reference!r}; {where}."
         if found:
-            named = "" if wanted is None else f" named {wanted!r}"
+            named = "" if reference is None else f" named {reference!r}"
             message = f"There are {len(found)} organizations{named}; name one by its id with "
             message += f"--organization; {where}."
-        elif wanted is None:
+        elif reference is None:
             message = "There is no organization yet; `headgate organizations create` makes one."
         raise AccountNotFoundError(message, param="organization")
 

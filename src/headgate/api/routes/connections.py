@@ -49,7 +49,7 @@ EXAMPLE_KEY = "sk-proj-EXAMPLE-0123456789abcdef"
 class InvalidConnectionConfigError(HeadgateError):
     """The connection's configuration is incomplete, or would send its secret elsewhere.
 
-    Send the missing field; a new `base_url` needs the `api_key` again.
+    Send the missing field. A new `base_url` needs a new `api_key`.
     """
 
     kind = Kind.INVALID
@@ -160,7 +160,7 @@ async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> CredentialRecord:
-    """Return the connection of the path. Raises `CredentialNotFoundError`."""
+    """Return the connection of the path. Raise `CredentialNotFoundError`."""
     return context.services.credentials.get(
         connection, context.organization_id, context.path["credential_id"]
     )
@@ -171,16 +171,16 @@ def change(
     connection: sa.Connection,
     record: CredentialRecord,
 ) -> CredentialRecord:
-    """Apply the body to a credential. Raises `InvalidConnectionConfigError` and the errors of
+    """Apply the body to a credential. Raise `InvalidConnectionConfigError` and the errors of
     credentials."""
-    body, book = context.body, context.services.credentials
+    body, service = context.body, context.services.credentials
     config = ConnectionConfig() if body.config is UNSET else body.config
     secret = config.api_key
     if secret == "":
         raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
     base_url = record.base_url if config.base_url is None else config.base_url.rstrip("/")
     organization = config.organization
-    filters = CredentialChange(
+    changes = CredentialChange(
         name=body.name,
         description=body.description,
         allowed_models=body.allowed_models,
@@ -194,14 +194,14 @@ def change(
     if secret is None or is_mask(secret, record.hint):
         if base_url != record.base_url:
             raise InvalidConnectionConfigError(
-                "The stored secret may be sent to its own address only. To change the base_url, "
-                "give the api_key anew."
+                "A stored secret is sent only to the address that it was stored with. To change "
+                "the base_url, send the api_key as well."
             )
     else:
-        again = ConnectionConfig(base_url=base_url, organization=organization)
-        request = write_request(context.organization_id, record.integration, again, secret)
-        record = book.replace_secret(connection, record, request, by=context.actor)
-    return book.update(connection, record, filters, by=context.actor)
+        new_config = ConnectionConfig(base_url=base_url, organization=organization)
+        request = write_request(context.organization_id, record.integration, new_config, secret)
+        record = service.replace_secret(connection, record, request, by=context.actor)
+    return service.update(connection, record, changes, by=context.actor)
 
 
 def is_mask(text: str, hint: str) -> bool:

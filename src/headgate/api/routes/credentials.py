@@ -57,7 +57,7 @@ PARAMS = {
     "provider_organization": "auth_data.organization",
     "name": "display_name",
 }
-"""What this API calls the things that the vault names otherwise."""
+"""The fields of the body, by the names that the credential service has for them."""
 
 
 @OPERATIONS.post(
@@ -319,7 +319,7 @@ async def list_credential_audit(
 def find(
     context: RequestContext[Any, Any], connection: sa.Connection, *, removed: bool = False
 ) -> CredentialRecord:
-    """Return the credential of the path. Raises `CredentialNotFoundError`."""
+    """Return the credential of the path. Raise `CredentialNotFoundError`."""
     return context.services.credentials.get(
         connection, context.organization_id, context.path["credential_id"], removed=removed
     )
@@ -333,7 +333,7 @@ def find_key_id(context: RequestContext[Any, Any]) -> str:
 async def run_stored_test(
     context: RequestContext[Any, Any], record: CredentialRecord
 ) -> CredentialTestResult:
-    """The trial of a stored credential; one that cannot be used at all is not sent anywhere."""
+    """Test a stored credential. One that cannot be used is reported without a request."""
     services = context.services
     services.credential_tester.admit(context.organization_id)
     try:
@@ -359,7 +359,7 @@ def read_request(
     has_oauth_config: bool,
 ) -> tuple[CredentialRequest, dict[str, str]]:
     """Return the request for the credential service, and the names of its fields in the body.
-    Raises `InvalidCredentialError`."""
+    Raise `InvalidCredentialError`."""
     material = infer_material(
         data.secrets,
         auth_type=auth_type,

@@ -39,12 +39,12 @@ async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> I
         auth_type=query.auth_type,
         search=query.search,
     )
-    found = browse(context.services.catalog.integrations.values(), filters)
+    integrations = browse(context.services.catalog.integrations.values(), filters)
     number, size = query.page, query.page_size
     if not query.paginate:
-        number, size = 1, max(1, len(found))
+        number, size = 1, max(1, len(integrations))
     first = (number - 1) * size
-    page = found[first : first + size]
+    page = integrations[first : first + size]
     find_price = build_price_finder(context)
     responses = [
         to_integration_response(manifest, find_price)
@@ -52,8 +52,8 @@ async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> I
         else to_integration_summary_response(manifest)
         for manifest in page
     ]
-    has_more = first + len(page) < len(found)
-    return IntegrationPage(responses, len(found), number, size, has_more)
+    has_more = first + len(page) < len(integrations)
+    return IntegrationPage(responses, len(integrations), number, size, has_more)
 
 
 @OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List model providers")
@@ -117,17 +117,17 @@ def list_type(
 ) -> IntegrationList:
     """Return every integration of a type with its details."""
     filters = IntegrationFilter(integration_type=integration_type, category=context.query.category)
-    found = browse(context.services.catalog.integrations.values(), filters)
+    integrations = browse(context.services.catalog.integrations.values(), filters)
     find_price = build_price_finder(context)
     return IntegrationList(
-        [to_integration_response(each, find_price) for each in found], len(found)
+        [to_integration_response(each, find_price) for each in integrations], len(integrations)
     )
 
 
 def get_integration_response(
     context: RequestContext[Any, Any], name: str, integration_type: str | None = None
 ) -> IntegrationResponse:
-    """Return one integration with its details. Raises `IntegrationNotFoundError`, also for one
+    """Return one integration with its details. Raise `IntegrationNotFoundError`, also for one
     of another type."""
     manifest = context.services.catalog.integrations.get(name)
     if manifest is None or integration_type not in (None, manifest.integration_type):

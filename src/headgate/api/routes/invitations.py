@@ -46,11 +46,11 @@ from headgate.kit.errors import HeadgateError, Kind
 OPERATIONS = Operations("Invitations", "Links with which people join an organization.")
 READ = organization("people:read")
 WRITE = organization("people:write")
-SOMEBODY_ELSES = "This invitation is for another person than you are signed in as. Sign out first."
+WRONG_ACCOUNT = "This invitation is for another person. Sign out first."
 
 
 class WrongAccountError(HeadgateError):
-    """The person who is signed in is not the one who was invited.
+    """The signed-in person has another e-mail address than the invitation.
 
     Sign out, then open the invitation again.
     """
@@ -149,7 +149,7 @@ async def accept_invitation(
     email = read_email(invitation, body.email)
     before = await find_signed_in(context)
     if before is not None and before.person.email != email:
-        raise WrongAccountError(SOMEBODY_ELSES)
+        raise WrongAccountError(WRONG_ACCOUNT)
     known = await context.read(lambda connection: services.people.find(connection, email))
     if known is None:
         request = await build_request(context, email, is_verified=invitation.is_operator)
@@ -165,22 +165,22 @@ async def accept_invitation(
 async def _accept(
     context: RequestContext[Empty, InvitationAccept],
     invitation: Invitation,
-    who: Person | PersonRequest | VerifiedPassword,
+    invitee: Person | PersonRequest | VerifiedPassword,
     *,
     before: Login | None,
 ) -> CurrentSessionResponse:
     services = context.services
 
     def accept(connection: sa.Connection) -> Login:
-        # Once more: it may have been revoked, or taken up, while the password was looked at.
+        # Check again: it may have been revoked or accepted while the password was verified.
         services.invitations.find(connection, context.body.token)
-        person = who
+        person = invitee
         if isinstance(person, VerifiedPassword):
             person = services.people.check_password_hash_unchanged(
                 connection, person.person, person.stored
             )
-        holder = build_actor(context, invitation.id, "invitation")
-        person = services.invitations.accept(connection, invitation, person, by=holder)
+        invitation_actor = build_actor(context, invitation.id, "invitation")
+        person = services.invitations.accept(connection, invitation, person, by=invitation_actor)
         return open_session(context, connection, person, method="invitation", before=before)
 
     return complete_sign_in(context, await context.write(accept))
@@ -189,7 +189,7 @@ async def _accept(
 async def build_request(
     context: RequestContext[Empty, InvitationAccept], email: str, *, is_verified: bool
 ) -> PersonRequest:
-    """Return the new person of the body. Raises `InvalidFieldError` and `InvalidPasswordError`."""
+    """Return the new person of the body. Raise `InvalidFieldError` and `InvalidPasswordError`."""
     body = context.body
     for name, value in (("name", body.name), ("password", body.password)):
         if value is None:
@@ -206,7 +206,7 @@ async def build_request(
 
 
 async def find_signed_in(context: RequestContext[Any, Any]) -> Login | None:
-    """Return the login of the session cookie, if there is one. Raises `InvalidCsrfTokenError`."""
+    """Return the login of the session cookie, if there is one. Raise `InvalidCsrfTokenError`."""
     if read_tokens(context.request):
         return None
     login = await context.services.authentication.authenticator.find_session(context.request)
@@ -216,7 +216,7 @@ async def find_signed_in(context: RequestContext[Any, Any]) -> Login | None:
 
 
 def read_email(invitation: Invitation, given: str | None) -> str:
-    """Return the e-mail address that accepts the invitation. Raises `InvalidFieldError` and
+    """Return the e-mail address that accepts the invitation. Raise `InvalidFieldError` and
     `InvalidEmailError`."""
     if invitation.email is None:
         if given is None:

@@ -192,7 +192,7 @@ async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyRes
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Key:
-    """Return the key of the path. Raises `ApiKeyNotFoundError` if the principal may not see it."""
+    """Return the key of the path. Raise `ApiKeyNotFoundError` if the principal may not see it."""
     key_id = context.path["key_id"]
     if key_id.isprintable():
         key = context.services.keys.get(connection, context.organization_id, key_id)
@@ -210,7 +210,7 @@ def find_authority(context: RequestContext[Any, Any], connection: sa.Connection)
 
 
 def choose_project(context: RequestContext[Any, Any], connection: sa.Connection) -> str:
-    """Return the project of a key that names none. Raises `InvalidKeyRequestError` if there is
+    """Return the project of a key that names none. Raise `InvalidKeyRequestError` if there is
     none."""
     if context.principal.grant is not None:
         return context.principal.grant.project_id

@@ -69,10 +69,10 @@ async def attach_managed_model(
         display_name=body.display_name or "",
         is_default=body.is_default,
     )
-    book = context.services.managed_models
+    service = context.services.managed_models
     return await context.create(
         lambda connection: to_managed_model_response(
-            book.attach(connection, request, by=context.actor)
+            service.attach(connection, request, by=context.actor)
         )
     )
 
@@ -121,5 +121,5 @@ async def detach_managed_model(context: RequestContext[Empty, Empty]) -> None:
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> ManagedModel:
-    """Return the managed model of the path. Raises `ManagedModelNotFoundError`."""
+    """Return the managed model of the path. Raise `ManagedModelNotFoundError`."""
     return context.services.managed_models.find(connection, context.path["managed_model_id"])

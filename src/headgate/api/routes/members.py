@@ -87,7 +87,7 @@ async def remove_member(context: RequestContext[Empty, Empty]) -> None:
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Member:
-    """Return the member of the path. Raises `PersonNotFoundError`."""
+    """Return the member of the path. Raise `PersonNotFoundError`."""
     return context.services.members.get(
         connection, context.organization_id, context.path["person_id"]
     )

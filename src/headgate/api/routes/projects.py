@@ -102,7 +102,7 @@ async def archive_project(context: RequestContext[Empty, Empty]) -> None:
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Project:
-    """Return the project of the path. Raises `AccountNotFoundError` if the principal may not see
+    """Return the project of the path. Raise `AccountNotFoundError` if the principal may not see
     it."""
     project_id = context.path["project_id"]
     if not context.principal.may_see_project(project_id):

@@ -150,7 +150,7 @@ async def change_password(context: RequestContext[Empty, PasswordChange]) -> Cur
     try:
         verified = await verify_password(context, email, context.body.old_password)
     except SignInFailedError as error:
-        message = "This is not your present password."
+        message = "The current password is wrong."
         raise WrongPasswordError(
             message, ("body", "old_password"), WrongPasswordError.code
         ) from error
@@ -207,7 +207,7 @@ async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
     oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(context.request)
     oidc.check_state(flow, query.state, query.iss)
     if query.error is not None or query.code is None:
-        raise SignInFailedError("The issuer did not sign you in. Begin again.")
+        raise SignInFailedError("The issuer did not sign you in. Start the sign-in again.")
     external = await oidc.exchange_code(flow, query.code)
     before = await authentication.authenticator.find_session(context.request)
 
@@ -222,14 +222,14 @@ async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
 
 
 def find_oidc(oidc: OidcLogin | None) -> OidcLogin:
-    """The configured issuer. Raises `OidcNotConfiguredError`."""
+    """Return the configured issuer. Raise `OidcNotConfiguredError`."""
     if oidc is None:
         raise OidcNotConfiguredError("No issuer is configured: set HEADGATE_OIDC_ISSUER.")
     return oidc
 
 
 def find_login(context: RequestContext[Empty, Any], connection: sa.Connection) -> Login:
-    """The login of who asks. Raises `SignInFailedError` where it ended a moment ago."""
+    """Return the login of the principal. Raise `SignInFailedError` if it ended meanwhile."""
     services, principal = context.services, context.principal
     if principal.session_id is None:
         return Login(

@@ -64,7 +64,7 @@ class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def secrets(self) -> dict[str, str]:
-        """The fields that hold a secret, as far as they were given."""
+        """Return the given fields that hold a secret."""
         given = {name: getattr(self, name) for name in AUTH_TYPE_OF_FIELD}
         return {name: secret for name, secret in given.items() if secret is not None}
 
@@ -232,7 +232,7 @@ class CredentialUsageResponse(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcomes], start: float, end: float) -> CredentialUsageResponse:
-        """The sums over the endpoints."""
+        """Sum the calls of all endpoints. Credential tests are not counted."""
         runs = [each for each in outcomes if each.endpoint != ENDPOINT]
         total, good = sum(each.calls for each in runs), sum(each.completed for each in runs)
         return cls(
@@ -325,7 +325,7 @@ def to_credential_audit_entry_response(entry: AuditEntry) -> CredentialAuditEntr
 
 
 def read_period(query: UsageQuery, now: float) -> tuple[float, float]:
-    """Return start and end in unix seconds. Raises `InvalidFieldError`."""
+    """Return start and end in unix seconds. Raise `InvalidFieldError`."""
     end = now if query.end_date is None else _read_day("end_date", query.end_date, is_end=True)
     start = end - USAGE_DAYS * DAY_SECONDS
     if query.start_date is not None:

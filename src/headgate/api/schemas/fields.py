@@ -23,7 +23,7 @@ Name = Annotated[
         min_length=1,
         max_length=NAME_CHARACTERS_MAX,
         description="One line of printable characters.",
-        # Described here, judged by `accounts.model.check_name`, which says it in words.
+        # For the document only: `accounts.model.check_name` checks it, with a clearer message.
         extra_json_schema={"pattern": NAME_PATTERN},
     ),
 ]

@@ -160,7 +160,7 @@ class KeyPage(msgspec.Struct):
 
 
 def read_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a body as `Key` has them. Raises `InvalidFieldError` if two names of one
+    """Return the fields of a body as `Key` has them. Raise `InvalidFieldError` if two names of one
     field have different values."""
     fields = {name: value for name, value in given.items() if name not in NOT_OF_THE_KEY}
     rate = given.get("rate_limit_per_minute", UNSET)

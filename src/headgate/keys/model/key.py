@@ -123,7 +123,7 @@ class KeyConflictError(HeadgateError):
 
 
 class ScopeExceededError(HeadgateError):
-    """The requested key could do more than the one who asks for it.
+    """The requested key would have more permissions than the caller has.
 
     Leave out the permission that the message names, or ask somebody who holds it.
     """

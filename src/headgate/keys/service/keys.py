@@ -208,12 +208,12 @@ class KeyService:
         return list(store.select_all(connection))
 
     def list_page(
-        self, connection: sa.Connection, wanted: KeyFilter, *, limit: int, offset: int = 0
+        self, connection: sa.Connection, key_filter: KeyFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[Key], int]:
         """Return a page of an organization's keys, newest first, and their total number."""
         now = self._clock.now()
-        list_page = store.select_page(connection, wanted, now=now, limit=limit, offset=offset)
-        return list_page, store.count_keys(connection, wanted, now=now)
+        list_page = store.select_page(connection, key_filter, now=now, limit=limit, offset=offset)
+        return list_page, store.count_keys(connection, key_filter, now=now)
 
     def _find_project(self, connection: sa.Connection, request: KeyRequest) -> Project:
         try:
@@ -314,8 +314,8 @@ def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
 
 def _describe(key: Key) -> dict[str, Any]:
     fields = msgspec.structs.asdict(key)
-    wanted = {"name", "kind", "project_id", *_CHANGEABLE}
-    return {name: value for name, value in fields.items() if name in wanted and value}
+    recorded = {"name", "kind", "project_id", *_CHANGEABLE}
+    return {name: value for name, value in fields.items() if name in recorded and value}
 
 
 def _difference(before: Key, after: Key) -> dict[str, Any]:
