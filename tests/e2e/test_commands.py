@@ -125,7 +125,7 @@ def test_key_is_created_used_listed_and_revoked_while_the_server_runs(empty: Gat
     ("arguments", "told"),
     [
         (("keys", "revoke", "key_unknown"), "There is no key"),
-        (("keys", "create", "--expires", "yesterday"), "is no time"),
+        (("keys", "create", "--expires", "yesterday"), "is not a time"),
         (("credentials", "add", "unknown", "--api-key-stdin"), "There is no integration"),
         (("credentials", "remove", "unknown"), "There is no credential"),
     ],

@@ -458,6 +458,6 @@ def test_doctor_reports_that_the_ledger_adds_up(harness: Harness, wallet: Wallet
     assert examined.returncode == 0, examined.stdout
     findings = {each["subject"]: each for each in json.loads(examined.stdout)}
     assert findings["ledger"]["level"] == "ok"
-    assert "adds up" in findings["ledger"]["text"]
+    assert "balance is consistent" in findings["ledger"]["text"]
     assert "fail" not in {each["level"] for each in findings.values()}
     assert PROVIDER_KEY not in examined.stdout
