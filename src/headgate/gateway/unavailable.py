@@ -1,4 +1,4 @@
-"""Answers model calls with an error while the server cannot serve any."""
+"""Answer model calls with an error while the server cannot serve any."""
 
 from __future__ import annotations
 

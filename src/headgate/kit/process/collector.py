@@ -1,4 +1,4 @@
-"""Tunes the garbage collector for a server whose requests leave no cycles behind."""
+"""Tune the garbage collector for a server whose requests leave no cycles behind."""
 
 from __future__ import annotations
 
