@@ -74,7 +74,8 @@ def test_command_says_what_to_install_where_there_is_no_simulator(
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "headgate: The simulator is not installed; add it: pip install 'headgate[simulator]'."
+        "headgate: The simulator is not installed; add it: pip install 'headgate[simulator]', "
+        "or pip install ./simulator in a checkout."
     ]
     assert not (tmp_path / "data").exists()
 

@@ -47,7 +47,8 @@ def _serve(name: str) -> Callable[[Request], Awaitable[Response]]:
             path, headers=HEADERS, media_type=MEDIA_TYPES[name], stat_result=path.stat()
         )
         etag = response.headers["etag"]
-        if request.headers.get("if-none-match") == etag:
+        # The field may be a list, and a proxy that compresses makes the ETag weak.
+        if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers={**HEADERS, "etag": etag})
         return response
 

@@ -247,7 +247,7 @@ class OpenAiHandler:
             self.refuse(exchange, error)
         # An unexpected error must not leave the client without a response. The log has its details.
         except Exception:
-            log.exception("gateway.unexpected_error", request_id=request_head.request_id)
+            log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.for_request(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:

@@ -147,7 +147,7 @@ class RequestParserProtocol(DeadlineProtocol):
 
     def _fail(self) -> None:
         # The parser called one of the methods below, which failed: a bug, not bad input.
-        log.exception("edge.unexpected_error")
+        log.exception("edge.fault")
         self._close()
 
     def _limit_head(self) -> None:

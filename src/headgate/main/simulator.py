@@ -28,7 +28,10 @@ def load_simulator() -> Any:
     except ModuleNotFoundError as error:
         if error.name != PACKAGE:
             raise
-        message = "The simulator is not installed; add it: pip install 'headgate[simulator]'."
+        message = (
+            "The simulator is not installed; add it: pip install 'headgate[simulator]', "
+            "or pip install ./simulator in a checkout."
+        )
         raise SimulatorNotInstalledError(message) from None
 
 

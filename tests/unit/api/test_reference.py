@@ -71,6 +71,13 @@ def test_file_has_its_content_type_and_is_sent_once(api: Api, name: str) -> None
     assert again.headers["content-security-policy"] == answer.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("field", ["W/{etag}", '"another", {etag}', 'W/"another",W/{etag}'])
+def test_file_is_sent_once_through_a_proxy_that_compresses_it(api: Api, field: str) -> None:
+    etag = read(api, "/docs").headers["etag"]
+    assert read(api, "/docs", if_none_match=field.format(etag=etag)).status == 304
+    assert read(api, "/docs", if_none_match=field.format(etag='"other"')).status == 200
+
+
 @pytest.mark.parametrize("path", ["/docs/", "/docs/LICENSE", "/docs/../app.py", "/docs/index.html"])
 def test_other_addresses_below_docs_are_not_found(api: Api, path: str) -> None:
     assert read(api, path).status == 404
