@@ -22,6 +22,7 @@ TEMPLATE = """
     OpenAI base URL   {address}/v1
     keys              {issued}
     provider          {provider}
+    API reference     {address}/docs
     metrics           {address}/metrics
 
   Try it:

@@ -73,6 +73,7 @@ def test_keys_are_read_by_the_lines_that_are_shown(tmp_path: Path, name: str) ->
     settings = Settings(data=data, host="0.0.0.0", port=4600)
     told = banner.render(settings, StartState(is_owner_missing=True), None)
     assert "curl http://127.0.0.1:4600/v1/chat/completions" in told
+    assert "API reference     http://127.0.0.1:4600/docs" in told
     assert f"init --data {shlex.quote(str(data))}" in told
     lines = [line.strip() for line in told.splitlines()]
     script = [line for line in lines if line.startswith(("KEY=", "INVITATION="))]
