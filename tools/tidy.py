@@ -49,6 +49,13 @@ NAMES_RETIRED = re.compile(
 )
 """House words that were classes and functions once; CONTRIBUTING.md has the rule."""
 SEE_ALONE = re.compile(r"See \S+")
+NOT_VERBS = frozenset(
+    "A All Also An As At By Every For From How In Its No Not Of One Only That The Their There This "
+    "Those To Too What Where Whether Which Who Whom Whose Why With".split()
+)
+"""First words of a docstring that describe a thing; a docstring says what to do with it."""
+DESCRIPTIONS = ("src/headgate/api/schemas/", "src/headgate/api/errors.py")
+"""Their docstrings are the descriptions of types in the OpenAPI document, which are nouns."""
 COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -98,6 +105,16 @@ def check_docstrings(tree: ast.Module) -> Iterator[str]:
             yield f"line {node.lineno}: the docstring of `{node.name}` only says where to look"
 
 
+def check_first_words(tree: ast.Module) -> Iterator[str]:
+    """Refuse docstrings that do not open with a verb; those of errors say what they mean."""
+    for node in ast.walk(tree):
+        if not isinstance(node, DEFINITIONS) or node.name.endswith("Error"):
+            continue
+        first = (ast.get_docstring(node) or "").partition(" ")[0].strip(",.:")
+        if first in NOT_VERBS:
+            yield f"line {node.lineno}: the docstring of `{node.name}` opens with no verb: {first}"
+
+
 def check_names(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, DEFINITIONS) and NAMES_RETIRED.fullmatch(node.name):
@@ -145,6 +162,8 @@ def check(path: Path) -> Iterator[str]:
         yield f"larger than {BLOB_BYTES_MAX} bytes"
     if path.suffix == ".py":
         yield from check_python(path, path.read_text(), shipped=is_shipped(path))
+        if is_shipped(path) and not relative.startswith(DESCRIPTIONS):
+            yield from check_first_words(ast.parse(path.read_text()))
 
 
 def main() -> int:

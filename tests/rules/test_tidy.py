@@ -32,3 +32,9 @@ def test_docstring_that_only_points_elsewhere_is_refused() -> None:
     text = '"""Role."""\ndef one():\n    """See `two`."""\ndef two():\n    """See that it ends."""'
     [found] = tidy.check_docstrings(ast.parse(text))
     assert "`one`" in found
+
+
+def test_docstring_that_opens_with_no_verb_is_refused() -> None:
+    text = 'def one():\n    """The total."""\ndef two():\n    """Return the total."""'
+    [found] = tidy.check_first_words(ast.parse(text))
+    assert "`one`" in found
