@@ -1,6 +1,6 @@
 """`python -m rigs.contract [--examples N]`: all phases as every role, on one server.
 
-Exits with 1 where an answer is a server error, breaks the document, or accepts what it forbids.
+Exit with 1 where an answer is a server error, breaks the document, or accepts what it forbids.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rigs.contract.roles import SHUTTING_OUT, find_roles
+from rigs.contract.roles import LOCKING_OUT, find_roles
 from rigs.contract.run import PHASES, run
 from tests.fakes.gateway import find_port, running_gateway
 
@@ -30,7 +30,7 @@ def main() -> None:
     ):
         for role, headers in find_roles(gateway).items():
             print(f"==> as the {role}", flush=True)
-            ask = functools.partial(
+            run_as_role = functools.partial(
                 run,
                 gateway,
                 headers,
@@ -38,12 +38,15 @@ def main() -> None:
                 phases=received.phases,
                 examples=received.examples,
             )
-            for report in (ask(without=SHUTTING_OUT), ask(only=SHUTTING_OUT)):
+            for report in (
+                run_as_role(without=LOCKING_OUT),
+                run_as_role(only=LOCKING_OUT),
+            ):
                 print(report.text, flush=True)
                 faults += not report.is_clean
-        said = gateway.log.read_text()
-        print(f"==> {said.count('api.fault')} faults in the log of the server", flush=True)
-        faults += "api.fault" in said
+        server_log = gateway.log.read_text()
+        print(f"==> {server_log.count('api.fault')} faults in the log of the server", flush=True)
+        faults += "api.fault" in server_log
     sys.exit(1 if faults else 0)
 
 

@@ -1,4 +1,4 @@
-"""As whom the API is asked."""
+"""The roles that call the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tests.fakes.gateway import Gateway
 
 OWNER = {"email": "owner@example.com", "password": "a long and winding password"}
-SHUTTING_OUT = (
+LOCKING_OUT = (
     "revoke_key",
     "update_key",
     "rotate_key",
@@ -26,7 +26,7 @@ LIMITED = {"name": "limited", "kind": "admin", "permissions": ["*:read", "projec
 
 
 def find_roles(gateway: Gateway) -> dict[str, dict[str, str]]:
-    """The headers of each role."""
+    """Return the headers of each role."""
     organization = {"X-Organization-ID": gateway.keys["organization_id"]}
     operator = {"Authorization": f"Bearer {gateway.keys['admin_key']}", **organization}
     inference = {"Authorization": f"Bearer {gateway.key}", **organization}
@@ -41,7 +41,7 @@ def find_roles(gateway: Gateway) -> dict[str, dict[str, str]]:
 
 
 def sign_in(gateway: Gateway) -> dict[str, str]:
-    """The cookie of the first owner, and the token that goes with it."""
+    """Sign in as the first owner. Return the headers with the cookie and the CSRF token."""
     taken = {"token": gateway.keys["owner_invitation"], "name": "Owner", **OWNER}
     call(gateway, "/api/invitations/accept", taken, {})
     session, headers = call(gateway, "/api/session", OWNER, {})
@@ -52,7 +52,7 @@ def sign_in(gateway: Gateway) -> dict[str, str]:
 def call(
     gateway: Gateway, path: str, body: Any, headers: dict[str, str]
 ) -> tuple[Any, dict[str, str]]:
-    """One request with JSON: what came back, and its headers."""
+    """Send one JSON request. Return the body and the headers of the answer."""
     request = urllib.request.Request(
         gateway.url + path,
         data=json.dumps(body).encode(),

@@ -24,7 +24,7 @@ RUN_SECONDS_MAX = 3600.0
 
 @dataclass(frozen=True)
 class Report:
-    """How it ended, and all that it said."""
+    """Hold whether the run found nothing, and its output."""
 
     is_clean: bool
     text: str
@@ -40,7 +40,8 @@ def run(
     only: Sequence[str] = (),
     without: Sequence[str] = (),
 ) -> Report:
-    """The operations of the document that the server gives, by id, as who these headers are."""
+    """Test the operations of the served document with these headers. `only` and `without` select
+    operation ids."""
     options = [part for name, text in headers.items() for part in ("-H", f"{name}: {text}")]
     options += [part for each in only for part in ("--include-operation-id", each)]
     options += [part for each in without for part in ("--exclude-operation-id", each)]

@@ -69,7 +69,7 @@ def test_project_of_an_unknown_organization_is_refused(
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
-def test_name_that_cannot_be_shown_on_a_line_is_refused(
+def test_name_of_several_lines_is_rejected(
     database: Database, accounts: AccountService, name: str
 ) -> None:
     with database.transaction() as connection, pytest.raises(InvalidNameError):

@@ -130,7 +130,9 @@ def list_wrong_paths(api: Api, operation: Operation) -> list[str]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
-def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation) -> None:
+def test_every_caller_gets_the_status_that_the_policy_demands(
+    tmp_path: Path, operation: Operation
+) -> None:
     with running_api(tmp_path / "data") as api:
         for caller in list_callers(api, operation.access.permission):
             path = fill(operation, lambda parameter: name_own(api, parameter))
@@ -150,7 +152,7 @@ def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation)
     [operation for operation in OPERATIONS if operation.id not in ELSEWHERE],
     ids=lambda operation: operation.id,
 )
-def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation) -> None:
+def test_example_succeeds_and_writes_an_audit_entry(tmp_path: Path, operation: Operation) -> None:
     with running_api(tmp_path / "data") as api:
         caller = find_admitted(api, operation)
         PREPARATIONS.get(operation.id, lambda _api: None)(api)
@@ -188,7 +190,7 @@ def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operatio
     [operation for operation in OPERATIONS if operation.body.__struct_fields__],
     ids=lambda operation: operation.id,
 )
-def test_fields_of_the_server_are_not_the_callers_to_set(api: Api, operation: Operation) -> None:
+def test_fields_that_the_server_sets_are_rejected_in_a_body(api: Api, operation: Operation) -> None:
     caller = find_admitted(api, operation)
     path = fill(operation, lambda name: name_own(api, name))
     known = set(operation.body.__struct_encode_fields__)

@@ -35,7 +35,7 @@ def dump(api: Api) -> str:
     return repr(rows)
 
 
-def test_management_key_that_is_refused_is_in_the_log_and_in_its_organizations_audit(
+def test_rejected_management_key_is_recorded_in_log_and_audit(
     api: Api,
 ) -> None:
     public_id = api.own.key_id.removeprefix("key_")
@@ -63,7 +63,7 @@ def test_management_key_that_is_refused_is_in_the_log_and_in_its_organizations_a
 
 
 @pytest.mark.parametrize("token", ["hg_admin_canary_7d1f", "hg_live_canary_7d1f", "sk-canary-7d1f"])
-def test_what_is_no_key_is_named_nowhere(api: Api, token: str) -> None:
+def test_token_that_is_not_a_key_is_never_recorded(api: Api, token: str) -> None:
     with capture_logs() as lines:
         assert api.get("/api/projects", key=token).status == 401
     (line,) = [each for each in lines if each["event"] == "access.refused"]
@@ -73,7 +73,7 @@ def test_what_is_no_key_is_named_nowhere(api: Api, token: str) -> None:
     assert "7d1f" not in repr(lines) + dump(api)
 
 
-def test_failed_sign_in_is_written_down_with_address_and_reason(api: Api) -> None:
+def test_failed_sign_in_is_recorded_with_address_and_reason(api: Api) -> None:
     add_person(api, ADA)
     tries = [ADA, "nobody@example.com", f"{WRONG} typed here"]
     with capture_logs() as lines:
@@ -91,7 +91,7 @@ def test_failed_sign_in_is_written_down_with_address_and_reason(api: Api) -> Non
     assert WRONG not in repr(lines) + dump(api)
 
 
-def test_wrong_password_of_who_is_signed_in_is_written_down(api: Api) -> None:
+def test_wrong_current_password_is_recorded(api: Api) -> None:
     ada = add_person(api, ADA)
     browser = open_browser(api, ada)
     body = {"old_password": WRONG, "new_password": "another sentence, as long"}
@@ -115,7 +115,7 @@ def test_flood_fills_neither_log_nor_audit_and_is_counted(api: Api) -> None:
     assert len(list_refused(api)) == AUDIT_ENTRIES_OF_ADDRESS_MAX
 
 
-def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
+def test_number_of_omitted_denials_is_recorded_each_minute(api: Api) -> None:
     denials = platform.build_access_denial_log(api.application, api.writer, reload=lambda: None)
 
     async def flood() -> None:
@@ -132,7 +132,7 @@ def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
     assert [each["changes"]["count"] for each in last] == [25]
 
 
-def test_request_that_is_let_in_leaves_nothing(api: Api) -> None:
+def test_allowed_request_is_not_recorded_as_denied(api: Api) -> None:
     with capture_logs() as lines:
         assert api.get("/api/projects").status == 200
         assert api.get("/api/projects", organization="org_unknown").status == 403

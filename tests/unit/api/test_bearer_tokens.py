@@ -73,7 +73,7 @@ def test_token_is_a_person_with_their_roles_and_needs_no_csrf_token(
     assert by_header.status == 200
 
 
-def test_person_is_known_by_subject_once_the_address_has_said_who(
+def test_person_is_found_by_subject_after_the_first_login_by_email(
     api: Api, issuer: FakeIssuer
 ) -> None:
     add_person(api, ADA)

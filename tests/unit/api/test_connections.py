@@ -35,7 +35,7 @@ def take(
     )
 
 
-def test_connection_can_say_that_streams_are_not_asked_for_their_usage(api: Api) -> None:
+def test_connection_can_turn_off_usage_of_streams(api: Api) -> None:
     made = create(api)
     path = f"/api/connections/{made['id']}"
     assert (made["stream_usage"], take(api).asks_usage) == ("ask", True)
@@ -79,7 +79,7 @@ def test_deadline_out_of_bounds_is_refused_by_its_name(
     assert shared_api.post("/api/connections", sent).fields_at_fault == [["body", name]]
 
 
-def test_connection_is_a_credential_with_more(api: Api) -> None:
+def test_connection_is_listed_as_a_credential(api: Api) -> None:
     entry = {"period": "minute", "requests": 5, "dimension": "source-ip"}
     made = create(
         api,
@@ -122,14 +122,14 @@ def test_connection_without_a_key_is_refused(shared_api: Api, config: dict[str, 
         ({"discovered_capacity": {}}, ["discovered_capacity"]),
     ],
 )
-def test_field_at_fault_is_named(shared_api: Api, body: dict[str, Any], loc: list[str]) -> None:
+def test_invalid_field_is_named(shared_api: Api, body: dict[str, Any], loc: list[str]) -> None:
     sent = {"name": "x", "config": {"api_key": KEY}, **body}
     [named] = shared_api.post("/api/connections", sent).fields_at_fault
     assert named[: 1 + len(loc)] == ["body", *loc]
 
 
 @pytest.mark.parametrize("mask", [MASK, "****", "****WXYZ", None])
-def test_mask_that_is_sent_back_keeps_the_key(api: Api, mask: str | None) -> None:
+def test_returned_mask_keeps_the_key(api: Api, mask: str | None) -> None:
     made = create(api)
     config = {"organization": "org-2", **({} if mask is None else {"api_key": mask})}
     changed = api.patch(f"/api/connections/{made['id']}", {"config": config, "name": "renamed"})
@@ -140,7 +140,7 @@ def test_mask_that_is_sent_back_keeps_the_key(api: Api, mask: str | None) -> Non
     assert credential.headers[1] == (b"openai-organization", b"org-2")
 
 
-def test_new_key_takes_the_place_of_the_old(api: Api) -> None:
+def test_new_key_replaces_the_old_one(api: Api) -> None:
     made = create(api)
     path = f"/api/connections/{made['id']}"
     changed = api.patch(path, {"config": {"api_key": OTHER_KEY}})
@@ -155,7 +155,7 @@ def test_new_key_takes_the_place_of_the_old(api: Api) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"api_key": "****"}, {"api_key": MASK}])
-def test_stored_key_is_not_taken_along_to_another_address(api: Api, more: dict[str, str]) -> None:
+def test_stored_key_is_not_sent_to_another_address(api: Api, more: dict[str, str]) -> None:
     made = create(api)
     path = f"/api/connections/{made['id']}"
     config = {"base_url": "https://evil.example/v1", **more}
@@ -167,7 +167,7 @@ def test_stored_key_is_not_taken_along_to_another_address(api: Api, more: dict[s
     assert (take(api).origin.host, take(api).secret) == ("proxy.example", OTHER_KEY.encode())
 
 
-def test_connection_is_taken_for_its_models_only(api: Api) -> None:
+def test_connection_is_used_for_its_models_only(api: Api) -> None:
     free = create(api, name="any")
     narrow = create(api, name="narrow", allowed_models=["gpt-5.4", "text-*"])
     assert take(api).id == narrow["id"]
@@ -188,7 +188,7 @@ def test_connection_is_taken_for_its_models_only(api: Api) -> None:
     assert take(api, model="gpt-5.5").id == narrow["id"]
 
 
-def test_limits_that_the_provider_told_are_shown(api: Api) -> None:
+def test_limits_that_the_provider_announced_are_returned(api: Api) -> None:
     made = create(api)
     capacity_tracker = api.application.capacity_tracker
     capacity_tracker.note(made["id"], "gpt-5.4", LIMITS, 100.0)
@@ -213,7 +213,7 @@ def test_limits_that_the_provider_told_are_shown(api: Api) -> None:
     assert api.get(f"/api/connections/{made['id']}").json["discovered_capacity"] == {}
 
 
-def test_provider_says_what_a_connection_needs(shared_api: Api) -> None:
+def test_provider_describes_the_config_of_a_connection(shared_api: Api) -> None:
     providers = shared_api.get("/api/providers").json["providers"]
     [provider] = [each for each in providers if each["id"] == "openai"]
     assert provider["default_model"] == "gpt-4.1"

@@ -147,7 +147,7 @@ def test_type_is_inferred_from_the_secret(
         ({"auth_data": {"api_key": "x{{vault:nothing}}"}}, ["auth_data", "api_key"]),
     ],
 )
-def test_what_cannot_be_a_credential_is_refused_by_field_and_stored_nowhere(
+def test_invalid_credential_is_rejected_by_field_and_not_stored(
     shared_api: Api, body: dict[str, Any], loc: list[str]
 ) -> None:
     answer = shared_api.post("/api/credentials", {"integration_name": "openai", **body})
@@ -239,7 +239,7 @@ def test_name_and_metadata_change_and_nothing_else(api: Api) -> None:
     assert api.put(path, {"display_name": "Mine"}).json["version"] == 2
 
 
-def test_one_default_is_left_of_many_that_are_made_at_once(api: Api) -> None:
+def test_concurrent_changes_of_the_default_leave_one_default(api: Api) -> None:
     ids = [add(api, make_default=True) for _ in range(4)]
     threads = [
         threading.Thread(target=api.post, args=(f"/api/credentials/{each}/set-default",))
@@ -254,7 +254,7 @@ def test_one_default_is_left_of_many_that_are_made_at_once(api: Api) -> None:
     assert default == taken(api)
 
 
-def test_deleted_credential_is_gone_but_for_its_history(api: Api) -> None:
+def test_deleted_credential_keeps_its_history(api: Api) -> None:
     credential_id = add(api)
     path = f"/api/credentials/{credential_id}"
     assert api.delete(path).status == 204
@@ -405,7 +405,7 @@ def test_every_action_leaves_one_audit_entry_with_who_and_from_where(
     assert (newest["ip_address"], newest["user_agent"]) == ("203.0.113.9", "browser/1")
 
 
-def test_usage_counts_the_calls_of_the_time(api: Api, provider: FakeUpstream) -> None:
+def test_usage_counts_the_calls_of_the_period(api: Api, provider: FakeUpstream) -> None:
     credential_id = add(api, auth_data={"base_url": provider.base_url})
     api.post(f"/api/credentials/{credential_id}/test")
     [tried] = receipts(api)
@@ -445,12 +445,12 @@ def test_usage_counts_the_calls_of_the_time(api: Api, provider: FakeUpstream) ->
         ("start_date=2026-01-01&end_date=2026-06-01", "start_date"),
     ],
 )
-def test_time_at_fault_is_named(shared_api: Api, query: str, field: str) -> None:
+def test_invalid_time_is_named(shared_api: Api, query: str, field: str) -> None:
     answer = shared_api.get(f"/api/credentials/any/usage?{query}")
     assert answer.fields_at_fault == [["query", field]]
 
 
-def test_platforms_own_credentials_are_nobodys_to_see(api: Api) -> None:
+def test_credentials_of_the_platform_are_not_listed(api: Api) -> None:
     with api.application.database.transaction() as connection:
         request = CredentialRequest(organization_id=None, integration="openai", secret=KEY)
         managed = api.application.credentials.add(connection, request, by=SYSTEM)

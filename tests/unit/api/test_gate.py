@@ -7,14 +7,14 @@ from tests.fakes.api import NOBODY, Api
 PROJECTS = "/api/projects"
 
 
-def test_who_is_not_known_is_refused(shared_api: Api) -> None:
+def test_request_without_authentication_is_rejected(shared_api: Api) -> None:
     for key in (NOBODY, "hg_admin_nonsense", "sk-something", shared_api.key[:-1] + "0"):
         answer = shared_api.get(PROJECTS, key=key)
         assert answer.status == 401, key
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_key_travels_in_either_header_and_in_no_other(shared_api: Api) -> None:
+def test_key_is_read_from_three_headers_only(shared_api: Api) -> None:
     key = shared_api.key
     for name in ("x-api-key", "api-key"):
         assert shared_api.get(PROJECTS, key=NOBODY, headers={name: key}).status == 200
@@ -27,14 +27,14 @@ def test_key_travels_in_either_header_and_in_no_other(shared_api: Api) -> None:
     "authorization",
     ["", "Bearer", "Bearer ", "Basic Zm9vOmJhcg==", "Bearer sk-placeholder", "Bearer a.b.c"],
 )
-def test_authorization_that_is_none_of_ours_does_not_hide_a_key(
+def test_foreign_authorization_header_does_not_hide_a_key(
     shared_api: Api, authorization: str
 ) -> None:
     headers = {"authorization": authorization, "x-api-key": shared_api.key}
     assert shared_api.get(PROJECTS, key=NOBODY, headers=headers).status == 200
 
 
-def test_key_that_is_not_good_does_not_hide_one_that_is(shared_api: Api) -> None:
+def test_invalid_key_does_not_hide_a_valid_one(shared_api: Api) -> None:
     for bad in ("sk-placeholder", "hg_admin_nonsense", shared_api.key[:-1] + "0", " "):
         headers = {"x-api-key": bad, "api-key": bad}
         assert shared_api.get(PROJECTS, headers=headers).status == 200
@@ -64,7 +64,7 @@ def test_organization_is_named_by_the_header(shared_api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/api/projects/", "/api/projects/a/b"])
-def test_unknown_addresses_are_404_in_the_apis_shape(shared_api: Api, path: str) -> None:
+def test_unknown_path_is_404_in_the_format_of_the_api(shared_api: Api, path: str) -> None:
     answer = shared_api.get(path)
     assert (answer.status, answer.json) == (404, {"detail": "Not found.", "code": "not_found"})
 

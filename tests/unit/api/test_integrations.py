@@ -159,7 +159,7 @@ def test_browsing_with_details_shows_what_each_address_shows(shared_api: Api) ->
         ("limit=5", "limit"),
     ],
 )
-def test_query_that_cannot_be_is_refused(shared_api: Api, query: str, field: str) -> None:
+def test_invalid_query_is_rejected(shared_api: Api, query: str, field: str) -> None:
     answer = shared_api.get(f"/api/integrations/browse?{query}")
     assert answer.fields_at_fault == [["query", field]]
 
@@ -217,12 +217,12 @@ def test_hidden_models_are_missing_from_the_organizations_list(api: Api) -> None
         ({"llm_model_visibility": {}, "more": 1}, ["body", "more"]),
     ],
 )
-def test_visibility_that_cannot_be_is_refused(shared_api: Api, body: Any, path: list[str]) -> None:
+def test_invalid_visibility_is_rejected(shared_api: Api, body: Any, path: list[str]) -> None:
     assert shared_api.put(VISIBILITY, body).fields_at_fault == [path]
     assert shared_api.get(VISIBILITY).json["version"] == 0
 
 
-def test_default_model_is_chosen_with_a_credential_and_taken_back(api: Api) -> None:
+def test_default_model_is_set_with_a_credential_and_removed(api: Api) -> None:
     assert api.get(COMPOSER).json == {"composer_llm": None, "version": 0}
     choice = {**CHOICE, "credential_id": add_credential(api, "mine")}
     saved = api.put(COMPOSER, {"composer_llm": choice})
@@ -244,22 +244,20 @@ def test_default_model_is_chosen_with_a_credential_and_taken_back(api: Api) -> N
         ({"integration_name": "openai", "provider_id": "openai"}, ["model_id"]),
     ],
 )
-def test_default_model_that_cannot_be_is_refused(
-    shared_api: Api, chosen: Any, path: list[str]
-) -> None:
+def test_invalid_default_model_is_rejected(shared_api: Api, chosen: Any, path: list[str]) -> None:
     answer = shared_api.put(COMPOSER, {"composer_llm": chosen})
     assert answer.fields_at_fault == [["body", "composer_llm", *path]]
     assert shared_api.get(COMPOSER).json["composer_llm"] is None
 
 
-def test_credential_of_somebody_else_is_no_default(api: Api) -> None:
+def test_credential_of_another_organization_cannot_be_the_default(api: Api) -> None:
     theirs = add_credential(api, "theirs", organization_id=api.other.organization_id)
     answer = api.put(COMPOSER, {"composer_llm": {**CHOICE, "credential_id": theirs}})
     assert answer.fields_at_fault == [["body", "composer_llm", "credential_id"]]
     assert theirs not in answer.text
 
 
-def test_operators_price_is_in_force_and_shown_at_once(api: Api) -> None:
+def test_price_of_the_operator_is_in_force_at_once(api: Api) -> None:
     made = set_price(api)
     assert made.status == 201
     assert (made.json["state"], made.json["source"]) == ("in_force", "operator")
@@ -288,7 +286,7 @@ def test_history_of_a_price_is_listed(api: Api) -> None:
     assert shipped["rates"] == {"input": "2.5", "cached_input": "0.25", "output": "15"}
 
 
-def test_price_is_the_operators_to_set(shared_api: Api) -> None:
+def test_only_the_operator_sets_prices(shared_api: Api) -> None:
     body: dict[str, Any] = {"integration": "openai", "model": "gpt-5.4", "rates": {}}
     assert shared_api.post("/api/platform/prices", body).status == 403
     assert shared_api.get("/api/platform/prices").status == 403
@@ -319,7 +317,7 @@ def test_price_is_the_operators_to_set(shared_api: Api) -> None:
         ({"source": "me"}, ["source"]),
     ],
 )
-def test_price_that_cannot_be_is_refused_with_its_path(
+def test_invalid_price_is_rejected_with_its_path(
     shared_api: Api, changes: dict[str, Any], path: list[str]
 ) -> None:
     assert set_price(shared_api, **changes).fields_at_fault == [["body", *path]]

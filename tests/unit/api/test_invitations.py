@@ -41,7 +41,7 @@ def test_link_makes_a_new_person_a_member_once_and_signs_them_in(api: Api, owner
     assert Browser(api).sign_in(GUEST).status == 201
 
 
-def test_new_person_gives_a_name_and_a_password_that_holds(api: Api, owner: Browser) -> None:
+def test_new_person_needs_a_name_and_a_strong_password(api: Api, owner: Browser) -> None:
     token = invite(owner)
     for body, field in (
         ({"password": PASSWORD}, "name"),
@@ -54,7 +54,7 @@ def test_new_person_gives_a_name_and_a_password_that_holds(api: Api, owner: Brow
     assert owner.get(INVITATIONS).json["total"] == 1
 
 
-def test_link_never_gives_an_account_away(api: Api, owner: Browser) -> None:
+def test_invitation_link_does_not_open_an_existing_account(api: Api, owner: Browser) -> None:
     victim = add_person(api, "victim@example.com", password=PASSWORD)
     token = invite(owner, victim.email)
     thief = Browser(api)
@@ -67,7 +67,7 @@ def test_link_never_gives_an_account_away(api: Api, owner: Browser) -> None:
     assert known.json["person"]["id"] == victim.id
 
 
-def test_who_is_signed_in_gains_the_role_under_a_new_session(api: Api, owner: Browser) -> None:
+def test_signed_in_person_gets_the_role_and_a_new_session(api: Api, owner: Browser) -> None:
     ada = add_person(api, "ada@example.com", Role.MEMBER)
     browser, stranger = open_browser(api, ada), open_browser(api, add_person(api, "b@example.com"))
     token = invite(owner, ada.email)
@@ -82,7 +82,7 @@ def test_who_is_signed_in_gains_the_role_under_a_new_session(api: Api, owner: Br
     assert old.get("/api/session").status == 401
 
 
-def test_invitation_takes_nothing_away(api: Api, owner: Browser) -> None:
+def test_invitation_does_not_lower_an_existing_role(api: Api, owner: Browser) -> None:
     add_person(api, "second@example.com", Role.OWNER)
     token = invite(owner, "second@example.com")
     answer = Browser(api).post(ACCEPT, {"token": token, "password": PASSWORD})

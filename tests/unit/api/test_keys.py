@@ -160,7 +160,7 @@ def test_bad_query_is_named(shared_api: Api, query: str) -> None:
     assert loc == ["query", query.partition("=")[0]]
 
 
-def test_change_is_in_force_when_it_is_answered(api: Api) -> None:
+def test_change_takes_effect_before_the_answer(api: Api) -> None:
     made = issue_manager(api)
     key_id = "key_" + made.split("_")[2]
     path = f"{PATH}/{key_id}"
@@ -187,7 +187,7 @@ def test_change_is_in_force_when_it_is_answered(api: Api) -> None:
     ]
 
 
-def test_only_what_is_given_is_changed_and_null_takes_a_limit_away(api: Api) -> None:
+def test_update_changes_given_fields_only_and_null_removes_a_limit(api: Api) -> None:
     made = issue(api, models=["gpt-5*"], requests_per_minute=5, monthly_budget="1.5").json
     path = f"{PATH}/{made['id']}"
     renamed = api.patch(path, {"name": "other"}).json
@@ -201,7 +201,7 @@ def test_only_what_is_given_is_changed_and_null_takes_a_limit_away(api: Api) -> 
 
 
 @pytest.mark.parametrize("field", ["kind", "project_id", "organization_id", "id", "revoked_at"])
-def test_what_makes_a_key_what_it_is_cannot_be_changed(shared_api: Api, field: str) -> None:
+def test_fixed_fields_of_a_key_cannot_be_changed(shared_api: Api, field: str) -> None:
     path = f"{PATH}/{shared_api.own.key_id}"
     assert shared_api.patch(path, {field: None}).fields_at_fault == [["body", field]]
 
@@ -311,9 +311,7 @@ WIDER: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), WIDER)
-def test_key_issues_and_gives_only_what_it_holds(
-    shared_api: Api, field: str, value: object
-) -> None:
+def test_key_grants_only_what_it_holds(shared_api: Api, field: str, value: object) -> None:
     manager = issue_manager(shared_api, **NARROW)
     made = issue(shared_api, manager, **PART)
     assert made.status == 201, made.text
@@ -363,7 +361,7 @@ def test_key_of_some_projects_issues_and_sees_only_within_them(api: Api) -> None
         assert api.delete(f"{PATH}/{hidden}", key=manager).status == 404
 
 
-def test_platform_is_given_by_who_holds_it_only(api: Api) -> None:
+def test_platform_permission_is_granted_only_by_its_holder(api: Api) -> None:
     for permissions in (["*"], ["platform:read"], ["keys:read", "platform:*"]):
         refused = issue(api, kind="admin", permissions=permissions)
         assert (refused.status, refused.json["code"]) == (403, "scope_exceeds_issuer")
@@ -384,7 +382,7 @@ def test_platform_is_given_by_who_holds_it_only(api: Api) -> None:
     assert issue(api, operator, kind="admin", permissions=["platform:read"]).status == 201
 
 
-def test_permission_to_read_keys_is_none_to_write_them(api: Api) -> None:
+def test_permission_to_read_keys_does_not_allow_writing(api: Api) -> None:
     reader = issue_manager(api, permissions=["keys:read"])
     assert api.get(PATH, key=reader).status == 200
     assert issue(api, reader, name="x").status == 403
@@ -414,7 +412,7 @@ def test_management_key_is_bound_to_its_networks(api: Api) -> None:
     assert (refused.status, refused.json["code"]) == (403, "address_out_of_scope")
 
 
-def test_full_organization_is_told_so(tmp_path: Any) -> None:
+def test_key_beyond_the_maximum_is_a_conflict(tmp_path: Any) -> None:
     with running_api(tmp_path / "data", keys_max="3") as api:
         assert issue(api).status == 201
         refused = issue(api)

@@ -22,7 +22,7 @@ def attach(api: Api, model_id: str = MINI, **more: Any) -> Any:
     return answer.json
 
 
-def test_model_is_sold_changed_and_sold_no_more(api: Api) -> None:
+def test_managed_model_is_attached_changed_and_detached(api: Api) -> None:
     made = attach(api, display_name="Mini")
     assert (made["display_name"], made["wire_id"], made["version"]) == ("Mini", None, 1)
     path = f"{PATH}/{made['id']}"
@@ -81,7 +81,7 @@ def test_model_that_is_sold_already_is_a_conflict(shared_api: Api) -> None:
         ({"deprecated": True}, "deprecated"),
     ],
 )
-def test_field_at_fault_is_named(shared_api: Api, change: dict[str, Any], field: str) -> None:
+def test_invalid_field_is_named(shared_api: Api, change: dict[str, Any], field: str) -> None:
     body = {"model_id": MINI, "credential": "platform", **change}
     assert ask(shared_api, "POST", body=body).fields_at_fault == [["body", field]]
 
@@ -97,12 +97,12 @@ def test_field_at_fault_is_named(shared_api: Api, change: dict[str, Any], field:
         ({"enabled": None}, "enabled"),
     ],
 )
-def test_change_at_fault_is_named(shared_api: Api, change: dict[str, Any], field: str) -> None:
+def test_invalid_change_is_named(shared_api: Api, change: dict[str, Any], field: str) -> None:
     answer = ask(shared_api, "PATCH", f"{PATH}/{NANO}", change)
     assert answer.fields_at_fault == [["body", field]]
 
 
-def test_credential_of_an_organization_sells_nothing(api: Api) -> None:
+def test_credential_of_an_organization_cannot_serve_a_managed_model(api: Api) -> None:
     request = CredentialRequest(
         organization_id=api.organization_id,
         integration="openai",

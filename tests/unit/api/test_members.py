@@ -9,7 +9,7 @@ from tests.fakes.people import add_person, open_browser
 MEMBERS = "/api/members"
 
 
-def test_owner_makes_and_unmakes_owners_and_their_sessions_end(api: Api) -> None:
+def test_owner_promotes_and_demotes_owners_and_their_sessions_end(api: Api) -> None:
     owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
     ada = add_person(api, "ada@example.com", Role.ADMIN)
     browser = open_browser(api, ada)
@@ -21,7 +21,7 @@ def test_owner_makes_and_unmakes_owners_and_their_sessions_end(api: Api) -> None
     assert stale.status == 412
 
 
-def test_admin_touches_no_owner_and_raises_nobody_to_one(api: Api) -> None:
+def test_admin_can_neither_change_nor_appoint_an_owner(api: Api) -> None:
     owner = add_person(api, "owner@example.com", Role.OWNER)
     eve = add_person(api, "eve@example.com", Role.ADMIN)
     admin = open_browser(api, eve)
@@ -48,7 +48,7 @@ def test_last_owner_stays(api: Api) -> None:
     assert browser.patch(f"{MEMBERS}/{owner.id}", {"role": "owner"}).status == 403
 
 
-def test_removed_member_is_out_with_the_invitations_they_handed_out(api: Api) -> None:
+def test_removed_member_loses_access_and_their_open_invitations(api: Api) -> None:
     owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
     eve = add_person(api, "eve@example.com", Role.ADMIN)
     browser = open_browser(api, eve)
@@ -64,14 +64,14 @@ def test_removed_member_is_out_with_the_invitations_they_handed_out(api: Api) ->
 
 
 @pytest.mark.parametrize("path", ["/api/projects", "/api/members", "/api/audit"])
-def test_retired_role_confers_nothing(api: Api, path: str) -> None:
+def test_retired_role_grants_nothing(api: Api, path: str) -> None:
     member = open_browser(api, add_person(api, "old@example.com", Role.MEMBER))
     assert member.get(path).status == 403
     [own] = member.get("/api/organizations").json["organizations"]
     assert own["role"] == "member"
 
 
-def test_retired_role_is_given_to_nobody(api: Api) -> None:
+def test_retired_role_cannot_be_assigned(api: Api) -> None:
     owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
     ada = add_person(api, "ada@example.com", Role.ADMIN)
     answer = owner.patch(f"{MEMBERS}/{ada.id}", {"role": "member"})

@@ -106,7 +106,7 @@ def own_session(answer: Answer) -> dict[str, str]:
     return {}
 
 
-def test_known_person_comes_in_by_a_verified_address_and_then_by_subject(api: Api) -> None:
+def test_existing_person_signs_in_by_verified_email_and_then_by_subject(api: Api) -> None:
     ada = add_person(api, ADA, Role.ADMIN)
     answer = Traveller(api).sign_in_at_issuer("ada-1")
     assert (answer.status, answer.headers["location"]) == (302, f"{PUBLIC}/")
@@ -136,14 +136,14 @@ def test_request_to_the_issuer_has_state_nonce_and_a_hashed_verifier(api: Api, i
 
 
 @pytest.mark.parametrize("subject", ["eve-1", "guest-1", "bob-1"])
-def test_strangers_stay_out_and_are_not_added(api: Api, subject: str) -> None:
+def test_unknown_person_is_rejected_and_not_added(api: Api, subject: str) -> None:
     add_person(api, ADA)
     answer = Traveller(api).sign_in_at_issuer(subject)
     assert (answer.status, own_session(answer)) == (401, {})
     assert api.read(api.application.people.count) == 1
 
 
-def test_guest_of_an_invitation_is_added_with_its_role(api: Api) -> None:
+def test_invited_person_is_added_with_the_role_of_the_invitation(api: Api) -> None:
     owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
     assert owner.post("/api/invitations", {"email": "guest@example.com"}).status == 201
     answer = Traveller(api).sign_in_at_issuer("guest-1")
@@ -163,7 +163,7 @@ def test_people_of_a_trusted_domain_are_added_and_others_of_no_allowed_one_refus
         assert Traveller(api).sign_in_at_issuer("ada-1").status == 401
 
 
-def test_answer_fits_only_the_browser_that_was_sent_and_only_once(api: Api) -> None:
+def test_callback_works_only_once_and_in_the_browser_that_started(api: Api) -> None:
     add_person(api, ADA)
     traveller, other = Traveller(api), Traveller(api)
     location = traveller.approve(traveller.start(), "ada-1")
@@ -177,7 +177,7 @@ def test_answer_fits_only_the_browser_that_was_sent_and_only_once(api: Api) -> N
     assert own_session(traveller.come_back(location)) == {}
 
 
-def test_who_does_not_agree_is_not_signed_in(api: Api) -> None:
+def test_declined_sign_in_opens_no_session(api: Api) -> None:
     traveller = Traveller(api)
     state = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(traveller.start()).query))["state"]
     answer = traveller.get(f"{CALLBACK}?error=access_denied&state={state}")
@@ -198,7 +198,7 @@ def test_without_an_issuer_there_is_no_such_address(shared_api: Api) -> None:
         assert shared_api.get(path, key=NOBODY).status == 404
 
 
-def test_issuer_that_is_away_is_told_as_such(tmp_path: Path) -> None:
+def test_unreachable_issuer_is_reported(tmp_path: Path) -> None:
     with running(tmp_path, "http://127.0.0.1:9") as api:
         answer = api.get(START, key=NOBODY)
         assert (answer.status, answer.json["code"]) == (502, "issuer_unreachable")

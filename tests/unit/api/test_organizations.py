@@ -51,7 +51,7 @@ def test_organization_of_the_header_is_renamed(api: Api) -> None:
     assert stale.status == 412
 
 
-def test_suspended_organization_lets_nobody_in_until_it_is_resumed(api: Api) -> None:
+def test_suspended_organization_rejects_everyone_until_it_is_resumed(api: Api) -> None:
     operator = open_browser(api, add_person(api, "op@example.com", is_operator=True))
     owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
     path = f"/api/platform/organizations/{api.organization_id}"
@@ -66,7 +66,7 @@ def test_suspended_organization_lets_nobody_in_until_it_is_resumed(api: Api) -> 
     assert api.read(find_inactive_accounts).organizations == frozenset()
 
 
-def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
+def test_change_that_affects_keys_bumps_the_revision(api: Api) -> None:
     def revision() -> int:
         query = "SELECT value FROM revisions WHERE topic = 'accounts'"
         return api.read(lambda connection: connection.exec_driver_sql(query).scalar() or 0)
@@ -81,7 +81,7 @@ def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
     assert api.read(find_inactive_accounts).projects == {api.own.project_id}
 
 
-def test_organization_that_a_key_makes_hands_back_its_owners_invitation(api: Api) -> None:
+def test_organization_created_by_a_key_returns_an_owner_invitation(api: Api) -> None:
     with api.application.database.transaction() as connection:
         request = KeyRequest(
             name="operator",

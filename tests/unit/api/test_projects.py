@@ -76,7 +76,7 @@ def test_foreign_and_unknown_projects_are_the_same_404(api: Api) -> None:
         (b"", ["body"]),
     ],
 )
-def test_field_at_fault_is_named(shared_api: Api, body: bytes, loc: list[str]) -> None:
+def test_invalid_field_is_named(shared_api: Api, body: bytes, loc: list[str]) -> None:
     assert shared_api.post("/api/projects", content=body).fields_at_fault == [loc]
     assert shared_api.get("/api/projects").json["total"] == 1
 
@@ -93,7 +93,7 @@ def test_field_at_fault_is_named(shared_api: Api, body: bytes, loc: list[str]) -
         ("limit=5&limit=6", ["query", "limit"]),
     ],
 )
-def test_query_at_fault_is_named(shared_api: Api, query: str, loc: list[str]) -> None:
+def test_invalid_query_parameter_is_named(shared_api: Api, query: str, loc: list[str]) -> None:
     assert shared_api.get(f"/api/projects?{query}").fields_at_fault == [loc]
 
 
@@ -116,7 +116,7 @@ def test_body_that_cannot_be_read_is_refused(
     assert set(json.loads(answer.text)) == {"detail", "code"}
 
 
-def test_what_has_no_versions_has_not_the_one_that_is_named(api: Api) -> None:
+def test_if_match_is_rejected_for_an_object_without_versions(api: Api) -> None:
     api.post("/api/secrets", {"key_name": "kept", "value": "a-value-that-is-long-enough"})
     refused = api.delete("/api/secrets/kept", headers={"if-match": '"1"'})
     assert (refused.status, refused.json["code"]) == (412, "version_outdated")

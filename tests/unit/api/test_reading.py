@@ -62,7 +62,7 @@ def test_time_without_an_offset_is_in_utc(text: str) -> None:
 
 
 @pytest.mark.parametrize("at", [1_801_396_800, "2027-01-31", "soon"])
-def test_what_is_no_time_is_refused(at: object) -> None:
+def test_invalid_time_is_rejected(at: object) -> None:
     with pytest.raises(InvalidFieldError) as refused:
         read({"at": at})
     assert refused.value.loc == ("body", "at")

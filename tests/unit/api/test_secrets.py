@@ -78,7 +78,7 @@ def test_secrets_of_projects_and_of_others_are_apart(api: Api) -> None:
         ({"key_name": "k", "value": "v", "project_id": "p"}, "project_id"),
     ],
 )
-def test_what_cannot_be_a_secret_is_refused_by_field(
+def test_invalid_secret_is_rejected_by_field(
     shared_api: Api, body: dict[str, Any], field: str
 ) -> None:
     assert shared_api.post("/api/secrets", body).fields_at_fault == [["body", field]]
@@ -152,7 +152,7 @@ def test_secrets_of_others_are_not_referred_to(api: Api) -> None:
     assert "does not exist" in refused.text
 
 
-def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
+def test_broken_own_credential_spends_no_credits(api: Api) -> None:
     assert take(api).managed
     store(api)
     assert api.post("/api/credentials", REFERENCE).status == 201

@@ -120,7 +120,7 @@ class Watched(PasswordHasher):
         return await super().verify(stored, password)
 
 
-def test_who_is_unknown_costs_the_same_work_and_gets_the_same_bytes(tmp_path: Path) -> None:
+def test_unknown_person_takes_the_same_work_and_gets_the_same_bytes(tmp_path: Path) -> None:
     watched = Watched()
     seen: set[tuple[int, str]] = set()
     with running_api(tmp_path / "data", Props(hasher=watched)) as api:
@@ -144,7 +144,7 @@ def test_who_is_unknown_costs_the_same_work_and_gets_the_same_bytes(tmp_path: Pa
     assert watched.verified == [True, False, False, False, False]
 
 
-def test_session_of_before_the_sign_in_is_not_taken_over(api: Api) -> None:
+def test_sign_in_replaces_the_session_of_the_browser(api: Api) -> None:
     add_person(api, ADA)
     planted = Browser(api, token="planted-by-somebody-else", csrf="x")
     first = planted.sign_in(ADA)
@@ -235,7 +235,7 @@ def test_changed_password_ends_every_other_session_and_renews_this_one(api: Api)
         ({"old_password": PASSWORD, "new_password": "x" * 1025}, "new_password"),
     ],
 )
-def test_wrong_and_weak_passwords_are_told_by_their_field(
+def test_wrong_and_weak_passwords_name_their_field(
     api: Api, body: dict[str, str], field: str
 ) -> None:
     browser = open_browser(api, add_person(api, ADA))
@@ -245,7 +245,7 @@ def test_wrong_and_weak_passwords_are_told_by_their_field(
     assert Browser(api).sign_in(ADA).status == 201
 
 
-def test_who_is_disabled_is_out_at_once_and_back_only_by_a_new_sign_in(api: Api) -> None:
+def test_disabled_person_loses_access_at_once_and_returns_only_by_a_new_sign_in(api: Api) -> None:
     operator = open_browser(api, add_person(api, "op@example.com", is_operator=True))
     ada = add_person(api, ADA, Role.OWNER)
     browser = open_browser(api, ada)
@@ -257,7 +257,7 @@ def test_who_is_disabled_is_out_at_once_and_back_only_by_a_new_sign_in(api: Api)
     assert Browser(api).sign_in(ADA).status == 201
 
 
-def test_many_tries_are_refused_with_the_time_to_wait(timed: Api, clock: DayClock) -> None:
+def test_too_many_attempts_are_rejected_with_the_time_to_wait(timed: Api, clock: DayClock) -> None:
     add_person(timed, ADA)
     for _ in range(10):
         assert Browser(timed).sign_in(ADA, "not the right sentence").status == 401
@@ -268,15 +268,13 @@ def test_many_tries_are_refused_with_the_time_to_wait(timed: Api, clock: DayCloc
     assert Browser(timed).sign_in(ADA).status == 201
 
 
-def test_good_sign_ins_are_not_counted(timed: Api) -> None:
+def test_successful_sign_ins_are_not_counted(timed: Api) -> None:
     add_person(timed, ADA)
     assert {Browser(timed).sign_in(ADA).status for _ in range(12)} == {201}
 
 
 @pytest.mark.parametrize("operation", CHANGES, ids=lambda operation: operation.id)
-def test_change_by_cookie_needs_the_token_that_only_our_page_knows(
-    shared_api: Api, operation: Operation
-) -> None:
+def test_change_by_cookie_needs_the_csrf_token(shared_api: Api, operation: Operation) -> None:
     person = add_person(shared_api, "op@example.com", Role.OWNER, is_operator=True)
     browser, other = open_browser(shared_api, person), open_browser(shared_api, person)
     path = operation.path.replace("{", "").replace("}", "")
@@ -289,7 +287,7 @@ def test_change_by_cookie_needs_the_token_that_only_our_page_knows(
 
 
 @pytest.mark.parametrize("path", [SESSION, "/api/invitations/accept"])
-def test_page_of_another_site_signs_nobody_in(api: Api, path: str) -> None:
+def test_page_of_another_site_cannot_sign_in(api: Api, path: str) -> None:
     add_person(api, ADA)
     body = {"email": ADA, "password": PASSWORD}
     for origin in ("https://evil.example", "null", "http://gate.example.evil.example", ""):
@@ -299,7 +297,7 @@ def test_page_of_another_site_signs_nobody_in(api: Api, path: str) -> None:
     assert api.post(SESSION, body, key=NOBODY, headers=own).status == 201
 
 
-def test_key_is_no_person_and_a_cookie_does_not_help_a_wrong_token(api: Api) -> None:
+def test_key_is_not_a_person_and_a_cookie_does_not_replace_a_wrong_token(api: Api) -> None:
     browser = open_browser(api, add_person(api, ADA))
     assert api.get(SESSION).status == 403
     mixed = {"authorization": "Bearer something-else"}
@@ -308,7 +306,7 @@ def test_key_is_no_person_and_a_cookie_does_not_help_a_wrong_token(api: Api) -> 
     assert api.get(SESSION, key=NOBODY, headers=bearer).status == 401
 
 
-def test_answers_are_no_pages_and_nobody_frames_them(shared_api: Api) -> None:
+def test_responses_cannot_be_framed_or_run_as_pages(shared_api: Api) -> None:
     for path in ("/api/projects", "/api/nothing"):
         headers = shared_api.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"

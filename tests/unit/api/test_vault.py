@@ -29,7 +29,7 @@ def last(api: Api) -> Any:
     return ask(api, "GET").json["rotations"][0]
 
 
-def test_organization_keys_are_replaced_and_told(api: Api) -> None:
+def test_organization_keys_are_rotated_and_reported(api: Api) -> None:
     for number in range(3):
         add_credential(api, str(number), api.organization_id)
     before = ask(api, "GET", "/api/platform/vault").json
@@ -48,7 +48,7 @@ def test_organization_keys_are_replaced_and_told(api: Api) -> None:
     }
 
 
-def test_row_that_does_not_open_is_told_with_its_reason(api: Api) -> None:
+def test_unreadable_row_is_reported_with_its_reason(api: Api) -> None:
     broken = add_credential(api, "broken", api.organization_id)
     with api.application.database.transaction() as connection:
         connection.exec_driver_sql(f"UPDATE credentials SET sealed=x'00' WHERE id='{broken}'")

@@ -189,9 +189,7 @@ def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
         (("credentials", "remove", "x"), "There is no credential 'x'"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(
-    data: Path, words: tuple[str, ...], said: str
-) -> None:
+def test_errors_are_one_sentence(data: Path, words: tuple[str, ...], said: str) -> None:
     result = run(*words)
     assert result.exit_code == 1
     assert result.stderr.startswith("headgate: ")
@@ -239,7 +237,7 @@ def test_stored_secret_is_referred_to_by_its_name_and_never_printed(data: Path) 
     assert "'mine', which does not exist" in refused.output
 
 
-def test_credential_is_tried_by_the_call_of_the_manifest(
+def test_credential_is_tested_by_the_call_of_the_manifest(
     data: Path, provider: type[Provider]
 ) -> None:
     add = (
@@ -308,7 +306,7 @@ def test_doctor_names_a_credential_that_does_not_open(data: Path) -> None:
     assert any(each["subject"] == "credential" and "(OpenAI)" in each["text"] for each in findings)
 
 
-def test_folder_whose_database_is_gone_is_told_with_the_ways_on(data: Path) -> None:
+def test_missing_database_is_reported_with_the_next_steps(data: Path) -> None:
     for path in data.glob("headgate.db*"):
         path.unlink()
     findings = json.loads(run("doctor", "--json").stdout)
@@ -319,7 +317,7 @@ def test_folder_whose_database_is_gone_is_told_with_the_ways_on(data: Path) -> N
     assert "headgate restore BACKUP" in run("keys", "list").output
 
 
-def test_damaged_database_is_told_with_what_helps(data: Path) -> None:
+def test_damaged_database_is_reported_with_the_remedy(data: Path) -> None:
     for path in data.glob("headgate.db-*"):
         path.unlink()
     (data / "headgate.db").write_bytes(b"no database" * 1000)

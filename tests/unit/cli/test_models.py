@@ -95,7 +95,7 @@ def test_models_are_switched_and_replaced() -> None:
     assert (undone["deprecated"], undone["replacement_id"]) == (False, None)
 
 
-def test_what_was_done_is_in_the_audit_log() -> None:
+def test_changes_are_in_the_audit_log() -> None:
     added = models("attach", MINI, "--credential", "platform")
     run("models", "disable", MINI)
     listed = run("audit", "list", "--object", added["id"], "--json")
@@ -115,7 +115,7 @@ def test_what_was_done_is_in_the_audit_log() -> None:
         (("detach", "nothing"), "no managed model 'nothing'"),
     ],
 )
-def test_what_cannot_be_is_told_in_a_sentence(words: tuple[str, ...], said: str) -> None:
+def test_invalid_request_is_one_sentence(words: tuple[str, ...], said: str) -> None:
     result = run("models", *words)
     assert result.exit_code == 1
     assert said in result.stderr

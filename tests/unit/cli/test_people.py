@@ -128,7 +128,7 @@ def test_people_are_added_disabled_and_given_passwords(run: Run) -> None:
     assert (twice.exit_code, "already" in twice.output) == (1, True)
 
 
-def test_organization_that_is_made_hands_back_its_owners_invitation(run: Run) -> None:
+def test_created_organization_returns_an_owner_invitation(run: Run) -> None:
     assert run("init", "--email", "you@example.com", "--password-stdin").exit_code == 0
     made = run("organizations", "create", "Research")
     assert made.exit_code == 0, made.output

@@ -80,13 +80,13 @@ def add(data: Path, *, source: str = "an older list", tier: str = "default", **r
     database.close()
 
 
-def test_shipped_book_says_what_the_installed_list_says(data: Path) -> None:
+def test_shipped_prices_are_equal_to_the_installed_list(data: Path) -> None:
     result = run("diff")
     assert result.exit_code == 0, result.output
     assert "All compared prices are equal to those of genai-prices 0.2" in result.stdout
 
 
-def test_difference_is_told_and_applied_as_a_new_row(data: Path) -> None:
+def test_difference_is_shown_and_applied_as_a_new_row(data: Path) -> None:
     add(data, input="2", cached_input="0.25", output="15", per_image="1")
     add(data, tier="scale", input="1")
     told = run("diff")
@@ -115,14 +115,14 @@ def test_difference_is_told_and_applied_as_a_new_row(data: Path) -> None:
     assert older["rates"]["input"] == "2"
 
 
-def test_operators_own_price_is_left_alone(data: Path) -> None:
+def test_price_of_the_operator_stays_unchanged(data: Path) -> None:
     add(data, source="operator", input="1", output="1")
     result = run("diff")
     assert result.exit_code == 0
     assert "1 prices that an operator set are left unchanged." in result.stdout
 
 
-def test_prices_can_be_applied_at_a_time_to_come(data: Path) -> None:
+def test_prices_can_be_applied_at_a_future_time(data: Path) -> None:
     add(data, input="2")
     assert run("apply", "--yes", "--effective-from", "12h").exit_code == 0
     assert run("diff").exit_code == 1, "not in force yet"
@@ -133,7 +133,7 @@ def test_prices_can_be_applied_at_a_time_to_come(data: Path) -> None:
     assert "charged prices cannot change" in past.output
 
 
-def test_whole_book_of_another_provider_is_taken_over(
+def test_all_prices_of_another_provider_are_applied(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "catalog"

@@ -34,7 +34,7 @@ def test_no_id_is_cut(width: int, *, is_terminal: bool) -> None:
     assert "…" not in told
 
 
-def test_cell_is_printed_as_it_is_whatever_somebody_called_it() -> None:
+def test_cell_is_printed_without_markup() -> None:
     names = ["[/x]", "[red]no[/]", "[link=https://example.com]here", "plain"]
     table = Table("Name")
     for each in names:
@@ -50,6 +50,6 @@ def test_piped_row_is_one_line() -> None:
     assert all("a name of several words" in row for row in rows)
 
 
-def test_terminal_that_is_wide_enough_is_not_overrun() -> None:
+def test_table_fits_a_wide_enough_terminal() -> None:
     lines = render(140, is_terminal=True).splitlines()
     assert max(map(len, lines)) <= 140
