@@ -133,13 +133,19 @@ def find_doubled_classes(paths: Iterable[Path], root: Path = ROOT) -> Iterator[s
             yield f"{found[-1]}: class `{name}` is also in {', '.join(found[:-1])}"
 
 
+def check_file_name(path: Path) -> Iterator[str]:
+    if path.stem.strip("_") in NAMES_BANNED:
+        yield f"`{path.stem}` says nothing: name the noun"
+    if NAMES_RETIRED.fullmatch(path.stem.title().replace("_", "")):
+        yield f"`{path.stem}` is a retired name: take the field's own word"
+
+
 def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:
     tree = ast.parse(text)
     lines = text.count("\n")
     if lines > FILE_LINES_MAX:
         yield f"{lines} lines, at most {FILE_LINES_MAX}: split it by its nouns"
-    if path.stem.strip("_") in NAMES_BANNED:
-        yield f"`{path.stem}` says nothing: name the noun"
+    yield from check_file_name(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from check_function(node)
@@ -148,9 +154,9 @@ def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:
         elif shipped and isinstance(node, ast.Call) and name_of(node.func) in CALLS_BANNED:
             name = name_of(node.func)
             yield f"line {node.lineno}: `{name}` is banned: use {CALLS_BANNED[name]}"
+    yield from check_names(tree)
     if shipped:
         yield from check_docstrings(tree)
-        yield from check_names(tree)
     for number, line in enumerate(text.splitlines(), 1):
         if COMMENT_BANNED.search(line):
             yield f"line {number}: finish it, or file it as an issue"

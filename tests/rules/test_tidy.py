@@ -38,3 +38,8 @@ def test_docstring_that_opens_with_no_verb_is_refused() -> None:
     text = 'def one():\n    """The total."""\ndef two():\n    """Return the total."""'
     [found] = tidy.check_first_words(ast.parse(text))
     assert "`one`" in found
+
+
+def test_file_with_a_retired_name_is_refused() -> None:
+    assert list(tidy.check_file_name(Path("src/headgate/keys/journey.py")))
+    assert list(tidy.check_file_name(Path("src/headgate/keys/keys.py"))) == []

@@ -27,8 +27,8 @@ from headgate.api.operation import (
     ResponseHead,
     parse_if_match,
 )
+from headgate.api.parsing import parse_body, parse_query, receive_body
 from headgate.api.principal import Principal
-from headgate.api.reading import parse_body, parse_query, receive_body
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim

@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.reading import parse_body
+from headgate.api.parsing import parse_body
 from headgate.api.schemas.fields import Metadata, Timestamp
 from headgate.api.schemas.keys import KeyCreate
 
