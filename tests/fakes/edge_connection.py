@@ -55,6 +55,22 @@ class EchoHandler:
         exchange.answer(error.kind.value, b"", error.code.encode())
 
 
+class Gate:
+    """A script for a handler that answers once the gate is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def __call__(self, exchange: InboundExchange) -> None:
+        await self.open.wait()
+        exchange.answer(200, b"", exchange.target)
+
+
+async def linger(exchange: InboundExchange) -> None:
+    """Never answer: a script for a handler."""
+    await asyncio.Event().wait()
+
+
 class ScriptedHandler(EchoHandler):
     """Run a test's functions for every request: `prepare` when it is opened, then `script`."""
 
@@ -250,3 +266,14 @@ def post(length: int, *more: bytes, target: bytes = b"/v1/x") -> bytes:
     """Return the head of a request with a body of so many bytes."""
     lines = [b"POST %b HTTP/1.1" % target, b"host: a", *more, b"content-length: %d" % length]
     return b"\r\n".join([*lines, b"", b""])
+
+
+async def talk(
+    *chunks: bytes, handler: EchoHandler | None = None, app: Any = None
+) -> EdgeConnection:
+    """Send the chunks over a new connection, and return it when nothing more happens."""
+    connection = EdgeConnection(handler or EchoHandler(), app=app)
+    for chunk in chunks:
+        await connection.send(chunk)
+    await connection.settle()
+    return connection

@@ -24,9 +24,9 @@ from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import Kind
-from headgate.llm.usage import Usage
 from headgate.metering import store as metering
 from headgate.relay.ports import Hold, Receipt
+from tests.fakes import example_receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -64,38 +64,13 @@ def make_hold(request_id: str, amount_nano: int, *, organization_id: str = ORG) 
 
 
 def make_receipt(request_id: str, cost_nano: int, *, outcome: str = "completed") -> Receipt:
-    return Receipt(
+    return example_receipt.make_receipt(
         request_id=request_id,
-        created_at=1_700_000_000.25,
         organization_id=ORG,
-        project_id="prj_1",
-        key_id="key_1",
-        credential_id="crd_1",
         managed=True,
-        endpoint="/v1/responses",
-        method="POST",
-        provider="openai",
-        model_requested="gpt-4o",
-        model_served="gpt-4o-2024-08-06",
-        answer_id="resp_1",
-        upstream_request_id=None,
-        correlation_id=None,
-        status=200,
         outcome=outcome,
-        error_code=None,
         streamed=True,
-        usage=Usage(input_tokens=10, output_tokens=20),
-        estimated=False,
-        service_tier="default",
-        pricing="priced",
-        unpriced_reason=None,
-        price_id="price_1",
         cost_nano=cost_nano,
-        attempts=1,
-        first_byte_microseconds=5,
-        upstream_microseconds=6,
-        total_microseconds=7,
-        overhead_microseconds=1,
     )
 
 

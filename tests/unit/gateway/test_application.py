@@ -15,9 +15,10 @@ from tests.fakes.edge_connection import (
     CONTROL,
     GET,
     EchoHandler,
-    EdgeConnection,
+    Gate,
     ScriptedHandler,
     post,
+    talk,
 )
 
 pytestmark = pytest.mark.anyio
@@ -26,17 +27,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-class Gate:
-    """A script for a handler that answers once the gate is opened."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-
-    async def __call__(self, exchange: InboundExchange) -> None:
-        await self.open.wait()
-        exchange.answer(200, b"", exchange.target)
 
 
 class App:
@@ -58,16 +48,6 @@ class App:
         self.bodies.append(body)
         await send({"type": "http.response.start", "status": 201, "headers": []})
         await send({"type": "http.response.body", "body": scope["raw_path"]})
-
-
-async def talk(
-    *chunks: bytes, handler: EchoHandler | None = None, app: Any = None
-) -> EdgeConnection:
-    connection = EdgeConnection(handler or EchoHandler(), app=app)
-    for chunk in chunks:
-        await connection.send(chunk)
-    await connection.settle()
-    return connection
 
 
 async def test_other_requests_reach_the_application_in_order() -> None:

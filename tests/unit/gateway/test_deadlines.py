@@ -15,7 +15,7 @@ from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
-from tests.fakes.edge_connection import EchoHandler, EdgeConnection, ScriptedHandler
+from tests.fakes.edge_connection import EchoHandler, EdgeConnection, ScriptedHandler, linger
 
 pytestmark = pytest.mark.anyio
 LIMITS = EdgeLimits(
@@ -67,10 +67,6 @@ def lives_until(connection: EdgeConnection, seconds: float) -> bool:
 def take_long(exchange: InboundExchange) -> None:
     exchange.may_take_long = True
     exchange.body_bytes_max = 10**6
-
-
-async def linger(exchange: InboundExchange) -> None:
-    await asyncio.Event().wait()
 
 
 async def test_connection_without_a_first_request_is_closed_silently() -> None:

@@ -26,8 +26,11 @@ from tests.fakes.edge_connection import (
     GET,
     EchoHandler,
     EdgeConnection,
+    Gate,
     ScriptedHandler,
+    linger,
     post,
+    talk,
 )
 
 pytestmark = pytest.mark.anyio
@@ -36,31 +39,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def linger(exchange: InboundExchange) -> None:
-    await asyncio.Event().wait()
-
-
-class Gate:
-    """A script for a handler that answers once the gate is opened."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-
-    async def __call__(self, exchange: InboundExchange) -> None:
-        await self.open.wait()
-        exchange.answer(200, b"", exchange.target)
-
-
-async def talk(
-    *chunks: bytes, handler: EchoHandler | None = None, app: Any = None
-) -> EdgeConnection:
-    connection = EdgeConnection(handler or EchoHandler(), app=app)
-    for chunk in chunks:
-        await connection.send(chunk)
-    await connection.settle()
-    return connection
 
 
 async def test_pipelined_requests_are_bounded_and_the_last_closes() -> None:
