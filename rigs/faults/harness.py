@@ -15,7 +15,7 @@ from typing import Any
 
 from headgate import settings
 from headgate.audit.model import SYSTEM
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.credentials.model.credential import CredentialRequest
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import Project
 from headgate.audit.model import SYSTEM
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.credentials.model.credential import CredentialRequest
 from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.keys.model import KeyKind, KeyRequest, make_token

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.data_directory import backup
 from headgate.kit.db.engine import Database
 from headgate.main.master_keys import build_source

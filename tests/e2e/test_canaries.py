@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.kit.db.engine import Database
 from tests.fakes import planted_secrets
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway

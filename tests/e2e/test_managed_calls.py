@@ -14,7 +14,7 @@ import openai
 import pytest
 import sqlalchemy as sa
 
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars
 from headgate.kit.outbox import OUTBOX

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.catalog.service.catalog import Catalog
 from headgate.cli.data_directory import open_data_directory
 from headgate.credentials.model.managed_model import (

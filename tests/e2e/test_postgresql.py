@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.data_directory import backup_postgresql
 from headgate.data_directory.backup import BackupNotAllowedError
 from headgate.kit.db.engine import Database

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from headgate import settings
 from headgate.audit.model import SYSTEM
-from headgate.billing.service import Ledger
+from headgate.billing.service.ledger import Ledger
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.model import KeyKind, KeyRequest

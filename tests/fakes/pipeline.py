@@ -370,10 +370,11 @@ class FakeLedger:
     def defer(self, receipt: Receipt, hold: Hold | None) -> None:
         self.deferred.append((receipt, hold))
 
-    async def hold(self, hold: Hold) -> None:
+    async def hold(self, hold: Hold) -> Hold:
         if self.refusal is not None:
             raise self.refusal
         self.holds.append(hold)
+        return hold
 
     async def record(self, receipt: Receipt, hold: Hold | None) -> None:
         if self.refusal is not None:

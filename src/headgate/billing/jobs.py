@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headgate.billing.service import Ledger
+from headgate.billing.service.ledger import Ledger
 from headgate.relay.ports import Receipt
 
 EXPIRY_INTERVAL_SECONDS = 30.0

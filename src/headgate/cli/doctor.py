@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headgate import settings
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table

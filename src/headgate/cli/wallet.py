@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data
 from headgate.kit.errors import HeadgateError, Kind

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 import headgate
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.data_directory import directory_lock
 from headgate.data_directory.database import open_database
 from headgate.data_directory.directory_lock import DATABASE_FILE

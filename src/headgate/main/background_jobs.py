@@ -10,8 +10,8 @@ import sqlalchemy as sa
 import uvicorn
 
 from headgate.billing import jobs as billing_jobs
-from headgate.billing import service as billing
-from headgate.billing.service import Ledger
+from headgate.billing.service import ledger as billing
+from headgate.billing.service.ledger import Ledger
 from headgate.keys.service import flush_used
 from headgate.kit.db import monitor
 from headgate.kit.db.monitor import StorageMonitor

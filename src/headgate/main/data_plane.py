@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import uvicorn
 
-from headgate.billing.service import Ledger
+from headgate.billing.service.ledger import Ledger
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, RequestHandler

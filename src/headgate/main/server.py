@@ -13,7 +13,7 @@ import uvloop
 
 from headgate.api import app as api
 from headgate.api.access_denials import AccessDenialLog
-from headgate.billing.service import Ledger
+from headgate.billing.service.ledger import Ledger
 from headgate.data_directory import directory_lock
 from headgate.data_directory.directory_lock import DirectoryLock
 from headgate.data_directory.disk_space import explain_lack_of_room

@@ -7,11 +7,12 @@ feature.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Container, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
 from headgate.llm.headers import ACCOUNT, DENIED
@@ -316,11 +317,76 @@ class ModelCatalog(Protocol):
         ...
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """Hold the worst-case cost of one managed call, until it is settled.
+class Budget(msgspec.Struct, frozen=True):
+    """Hold the spending limit of one scope for each calendar month (UTC).
 
-    The fields beside `amount_nano` say whose call it is, for the receipt of a call that was never
-    settled.
+    `scope` is `key`, `project` or `organization`, and `scope_id` the id of that object. It counts
+    every call at list price, or with `managed_only` those that the wallet pays. `thresholds` are
+    the percentages of the limit that are announced once in a month.
+    """
+
+    scope: str
+    scope_id: str
+    limit_nano: int
+    managed_only: bool = False
+    thresholds: tuple[int, ...] = (50, 80, 100)
+
+
+class Budgets(Protocol):
+    """Find the budgets that count a call, from memory."""
+
+    @property
+    def organizations(self) -> Container[str]:
+        """Return the organizations that have any budget. A call of another one costs one look."""
+        ...
+
+    def find(self, grant: Grant, *, managed: bool) -> tuple[Budget, ...]:
+        """Return the budgets of the key, its project and its organization that count the call."""
+        ...
+
+
+class Denial(msgspec.Struct, frozen=True):
+    """Say for programs which limit refused a call. Amounts are nano-dollars.
+
+    `layer` is `quota`, `credit` or `wallet`; `key` names the limit (`budget.key`,
+    `budget.project`, `budget.organization`, `credits.monthly`, `wallet`), `scope_id` the object
+    that has it. `resets_at` is in unix seconds; None for a limit that no time resets.
+    """
+
+    layer: str
+    key: str
+    scope_id: str
+    limit_nano: int
+    used_nano: int
+    held_nano: int
+    needed_nano: int
+    available_nano: int
+    resets_at: float | None = None
+
+
+class HoldRefusedError(HeadgateError):
+    """A budget, the plan's credits or the wallet does not cover what the call can cost.
+
+    Raise the limit that the error names, wait for its reset, or ask for less output.
+    """
+
+    kind = Kind.UNPAID
+    code = "insufficient_funds"
+
+    def __init__(self, message: str, *, denial: Denial) -> None:
+        super().__init__(message, should_retry=False)
+        self.denial = denial
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Hold the worst-case cost of one call, until it is settled.
+
+    The wallet pays a `managed` call. A call on an own credential holds nothing but its share of
+    `budgets`. `amount_nano` is what is asked for; the ledger may grant less, down to
+    `amount_min_nano` (-1: all or nothing). The ledger fills in `credit_nano`, the part that the
+    plan's credits pay, and `month` (`2026-11`), in which the call counts.
+
+    The other fields say whose call it is, for the receipt of a call that was never settled.
     """
 
     request_id: str
@@ -336,14 +402,20 @@ class Hold(msgspec.Struct, frozen=True):
     price_id: str | None = None
     lease_seconds: float = 0.0
     """The time until which the call must have been settled; 0 for the ledger's default."""
+    managed: bool = True
+    budgets: tuple[Budget, ...] = ()
+    amount_min_nano: int = -1
+    credit_nano: int = 0
+    month: str = ""
 
 
 class Wallet(Protocol):
     """Set money aside, atomically in the database (law 2)."""
 
-    def hold(self, hold: Hold) -> Awaitable[None]:
-        """Hold an amount, committed on return. Raise a `HeadgateError` of kind UNPAID if the
-        balance is too low."""
+    def hold(self, hold: Hold) -> Awaitable[Hold]:
+        """Hold an amount in the wallet and in every budget of the hold, or in none; committed on
+        return. Return the hold as it was granted. Raise `HoldRefusedError` if that is less than
+        the hold needs."""
         ...
 
 

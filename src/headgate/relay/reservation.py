@@ -88,13 +88,12 @@ class Reservation:
             lease_seconds=timeouts.total_seconds + SETTLING_SECONDS_MAX,
         )
         try:
-            await self._wallet.hold(hold)
+            state.hold = await self._wallet.hold(hold)
         except asyncio.CancelledError:
             # The server stops. The hold is queued already, and the receipt that is queued behind it
             # releases it.
             state.hold = hold
             raise
-        state.hold = hold
 
     def _bound(self, state: CallState) -> int | None:
         """Return the highest possible cost in nano-dollars; None if it has no bound."""

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from headgate.billing import store
-from headgate.billing.model import InsufficientFundsError
-from headgate.billing.service import Ledger, find_inconsistencies, read_available
+from headgate.billing.model.ledger import InsufficientFundsError
+from headgate.billing.service.ledger import Ledger, find_inconsistencies, read_available
+from headgate.billing.store import ledger as store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
@@ -116,9 +116,10 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         )
 
     async def hold_all(self, holds: list[Hold]) -> list[BaseException | None]:
-        return await asyncio.gather(
+        results = await asyncio.gather(
             *[self.ledger.hold(hold) for hold in holds], return_exceptions=True
         )
+        return [None if isinstance(result, Hold) else result for result in results]
 
     async def record_all(self, pairs: list[tuple[Receipt, Hold]]) -> None:
         await asyncio.gather(*[self.ledger.record(receipt, hold) for receipt, hold in pairs])

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from headgate.billing import store
-from headgate.billing.model import (
+from headgate.billing.model.ledger import (
     HoldNotFoundError,
     InsufficientFundsError,
     LedgerEntry,
@@ -27,7 +26,8 @@ from headgate.billing.model import (
     make_unknown_receipt,
     name_account,
 )
-from headgate.billing.service import Ledger, fund, read_available
+from headgate.billing.service.ledger import Ledger, fund, read_available
+from headgate.billing.store import ledger as store
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headgate.billing.model import make_excess_entries, make_settlement_entries
+from headgate.billing.model.ledger import make_excess_entries, make_settlement_entries
 from headgate.catalog.service.catalog import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars

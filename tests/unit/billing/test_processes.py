@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from headgate.billing import store
-from headgate.billing.service import find_inconsistencies, fund, read_available
+from headgate.billing.service.ledger import find_inconsistencies, fund, read_available
+from headgate.billing.store import ledger as store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.metering.store import RECEIPTS

@@ -11,14 +11,21 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from headgate.billing import jobs, store
-from headgate.billing.model import (
+from headgate.billing import jobs
+from headgate.billing.model.ledger import (
     HoldNotFoundError,
     InsufficientFundsError,
     ReferenceConflictError,
     name_account,
 )
-from headgate.billing.service import Ledger, find_inconsistencies, fund, read_available, read_debt
+from headgate.billing.service.ledger import (
+    Ledger,
+    find_inconsistencies,
+    fund,
+    read_available,
+    read_debt,
+)
+from headgate.billing.store import ledger as store
 from headgate.kit import outbox
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
@@ -280,7 +287,7 @@ async def test_a_settlement_without_its_hold_records_nothing(
 async def test_a_hold_that_is_taken_twice_is_taken_once(ledger: Ledger, database: Database) -> None:
     hold = make_hold("req_1", 400)
     results = await asyncio.gather(ledger.hold(hold), ledger.hold(hold), return_exceptions=True)
-    assert results[0] is None
+    assert results[0] == hold
     assert type(results[1]).__name__ in {"IntegrityError", "UniqueViolation"}
     assert read_accounts(database) == {"wallet": 600, "held": 400, "funding": -1_000}
 

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 import sqlalchemy as sa
 
-from headgate.billing import store
-from headgate.billing.model import make_unknown_receipt
-from headgate.billing.service import Ledger, find_inconsistencies, fund, read_available
+from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.service.ledger import Ledger, find_inconsistencies, fund, read_available
+from headgate.billing.store import ledger as store
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.writer import Writer

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from headgate.billing.service import Ledger, fund
+from headgate.billing.service.ledger import Ledger, fund
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database

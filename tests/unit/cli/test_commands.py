@@ -19,7 +19,7 @@ import headgate
 from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
-from headgate.billing import service as billing
+from headgate.billing.service import ledger as billing
 from headgate.cli.program import app
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import SystemClock

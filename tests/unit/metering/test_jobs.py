@@ -9,9 +9,9 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from headgate.billing import service as billing
-from headgate.billing.service import Ledger
-from headgate.billing.store import ENTRIES, HOLDS
+from headgate.billing.service import ledger as billing
+from headgate.billing.service.ledger import Ledger
+from headgate.billing.store.ledger import ENTRIES, HOLDS
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA

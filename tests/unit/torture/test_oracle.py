@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.billing.model import make_unknown_receipt
-from headgate.billing.service import Ledger, fund
+from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.service.ledger import Ledger, fund
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA

@@ -9,8 +9,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from headgate.billing import store
-from headgate.billing.model import (
+from headgate.billing.model.ledger import (
     HoldNotFoundError,
     InsufficientFundsError,
     LedgerEntry,
@@ -22,6 +21,7 @@ from headgate.billing.model import (
     make_unknown_receipt,
     name_account,
 )
+from headgate.billing.store import ledger as store
 from headgate.kit import outbox
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
@@ -82,7 +82,7 @@ class Ledger:
         # Leases expire by the monotonic clock, so that a change of the system time ends none.
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
-    def hold(self, hold: Hold) -> Awaitable[None]:
+    def hold(self, hold: Hold) -> Awaitable[Hold]:
         """Reserve the amount of a hold. Raise `InsufficientFundsError` or
         StorageUnavailableError."""
         return self._hold_queue.put(hold)
@@ -200,10 +200,11 @@ class Ledger:
 
     def _hold_all(
         self, connection: sa.Connection, holds: Sequence[Hold]
-    ) -> Sequence[Exception | None]:
+    ) -> Sequence[Hold | Exception]:
         now = self._clock.now()
-        results = [_debit_wallet(connection, hold) for hold in holds]
-        taken = [hold for hold, error in zip(holds, results, strict=True) if error is None]
+        errors = [_debit_wallet(connection, hold) for hold in holds]
+        results = [error or hold for hold, error in zip(holds, errors, strict=True)]
+        taken = [hold for hold, error in zip(holds, errors, strict=True) if error is None]
         entries = [entry for hold in taken for entry in make_hold_entries(hold)]
         store.append_entries(connection, entries, at=int(now * MICROSECONDS))
         # `_debit_wallet` has changed the wallets already; the other sides are added here.

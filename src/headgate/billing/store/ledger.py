@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model import ACCOUNTS, LedgerEntry, name_account
+from headgate.billing.model.ledger import ACCOUNTS, LedgerEntry, name_account
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import HotStatement, build_insert
 from headgate.kit.db.triggers import forbid_changes

@@ -1,0 +1,1 @@
+"""What billing does, for the rest of the product."""
