@@ -97,6 +97,9 @@ def to_row(receipt: Receipt) -> tuple[Any, ...]:
         receipt.upstream_microseconds,
         receipt.total_microseconds,
         receipt.overhead_microseconds,
+        receipt.metadata,
+        receipt.cache_status,
+        receipt.credit_nano,
     )
 
 
@@ -133,4 +136,7 @@ def from_row(row: Any) -> Receipt:
         upstream_microseconds=row.upstream_microseconds,
         total_microseconds=row.total_microseconds,
         overhead_microseconds=row.overhead_microseconds,
+        metadata=row.metadata,
+        cache_status=row.cache_status,
+        credit_nano=row.credit_nano,
     )

@@ -60,6 +60,10 @@ RECEIPTS = sa.Table(
     _number("upstream_microseconds"),
     _number("total_microseconds"),
     _number("overhead_microseconds"),
+    # With defaults, so that an older version can still insert.
+    sa.Column("metadata", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("cache_status", sa.Text, nullable=False, server_default=sa.text("'bypass'")),
+    sa.Column("credit_nano", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     # The only index besides the primary key, since every call waits for this insert.
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )

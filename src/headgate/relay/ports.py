@@ -428,6 +428,10 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     then `unpriced_reason` says why. `created_at` is in unix seconds, durations are in microseconds,
     and -1 for what did not happen; none of them includes the call's own settlement.
 
+    `credit_nano` is the part of a managed call's cost that the plan's credits paid. `metadata` is
+    the caller's own, a JSON object of strings, or empty. `cache_status` is `bypass`, `hit` or
+    `miss`.
+
     `path`, the template of the endpoint's path, and the bytes of the two bodies are for observers,
     and are not stored.
     """
@@ -466,6 +470,9 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     path: str = ""
     request_bytes: int = 0
     response_bytes: int = 0
+    metadata: str = ""
+    cache_status: str = "bypass"
+    credit_nano: int = 0
 
 
 class Settlement(Protocol):

@@ -46,6 +46,9 @@ FULL = Receipt(
     upstream_microseconds=4,
     total_microseconds=5,
     overhead_microseconds=1,
+    metadata='{"team":"a"}',
+    cache_status="hit",
+    credit_nano=7,
 )
 EMPTY = msgspec.structs.replace(
     FULL,
@@ -65,6 +68,9 @@ EMPTY = msgspec.structs.replace(
     price_id=None,
     cost_nano=0,
     first_byte_microseconds=-1,
+    metadata="",
+    cache_status="bypass",
+    credit_nano=0,
 )
 
 

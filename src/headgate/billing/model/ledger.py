@@ -170,4 +170,5 @@ def make_unknown_receipt(hold: Hold, *, created_at: float) -> Receipt:
         upstream_microseconds=-1,
         total_microseconds=-1,
         overhead_microseconds=-1,
+        credit_nano=min(hold.credit_nano, hold.amount_nano),
     )
