@@ -169,8 +169,7 @@ def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(harness: Ha
 
 
 OWN_PATHS = [
-    *("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches?limit=1", "/v1/usage"),
-    *("/v1/usage/daily", "/v1/webhooks/endpoints", "/v1/receipts/req_1", "/v1/webhooks"),
+    *("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches?limit=1"),
     *("/v1/completion", "/v1/completion/work/live/chat/completions"),
 ]
 
@@ -201,13 +200,28 @@ def test_paths_of_the_gateway_never_reach_a_provider(
         *("/v1/messages;v=1", "/v1/v1/messages", "/v1/USAGE", "/v1/webhooks%2Fendpoints"),
         *("/v1/receipts//req_1", "/v1\\messages", "/v1/messages%3Fx", "/v1/openai/v1/messages"),
         *("/v1/;x/messages", "/v1/messages;a/count_tokens;b", "/v1/webhooks;/endpoints"),
-        *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20"),
+        *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20", "/v1/usage/", "/v1/usage/no?x=1"),
+        *("/v1//usage", "/v1/%75sage", "/v1/%2575sage", "/v1/wallet;x", "/v1/x/../budgets"),
     ],
 )
 def test_no_spelling_of_a_gateway_path_reaches_a_provider(harness: Harness, target: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=target)
     assert answered.status in (400, 404, 501)
     assert answered.headers["x-headgate-error-source"] == "gateway"
+    assert harness.upstream.received == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/v1//usage", "/v1/%75sage", "/v1/usage/", "/v1/USAGE", "/v1/usage%2Fx", "/v1/usage;x"),
+        *("/v1/receipts/req_1/", "/v1/webhooks%2Fendpoints", "/v1/Wallet?x=1", "/v1%2Fusage"),
+    ],
+)
+def test_other_spelling_of_a_platform_path_is_404(harness: Harness, target: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        answered = ask(harness, ("x-api-key", GOOD), target=target, method=method)
+        assert (answered.status, answered.error["code"]) == (404, "unknown_url")
     assert harness.upstream.received == []
 
 

@@ -24,6 +24,8 @@ import sqlalchemy as sa
 from headgate import settings
 from headgate.accounts.service import PasswordHasher
 from headgate.api import app as asgi
+from headgate.api.operation import Operations
+from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
 from headgate.credentials.model.managed_model import ManagedModelRequest
@@ -58,8 +60,15 @@ class Answer:
         return json.loads(self.text) if self.text else None
 
     @property
+    def code(self) -> str:
+        """Return the code of an error in either shape."""
+        return self.json["error"]["code"] if "error" in self.json else self.json["code"]
+
+    @property
     def fields_at_fault(self) -> list[list[str | int]]:
-        """Return the paths that a 422 names."""
+        """Return the paths that a 422 names, or a 400 below `/v1`, of a body."""
+        if self.status == 400 and "error" in self.json:
+            return [["body", *self.json["error"]["param"].split(".")]]
         assert self.status == 422, self.text
         return [each["loc"] for each in self.json["detail"]]
 
@@ -182,6 +191,7 @@ class Props:
 
     clock: Clock | None = None
     hasher: PasswordHasher | None = None
+    modules: Sequence[Operations] = ALL
 
 
 NO_PROPS = Props()
@@ -287,6 +297,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
                 client=client,
                 settlement=ledger,
                 observe=lambda _receipt, _microseconds: None,
+                modules=props.modules,
             ),
         )
         yield Api(application, portal, writer, app, own, other)

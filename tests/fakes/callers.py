@@ -44,9 +44,10 @@ class Caller:
     is_theirs: bool = True
     """Whether they belong to the organization in the header."""
     sees_own_project: bool = True
+    is_inference_key: bool = False
     more: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def expects(self, access: Access) -> Outcome:
+    def expects(self, access: Access, *, is_v1: bool = False) -> Outcome:
         if access.audience is Audience.ANYONE:
             return Outcome.ADMITTED
         if not self.is_known:
@@ -56,7 +57,18 @@ class Caller:
             Audience.PLATFORM: self._as_operator,
             Audience.ORGANIZATION: self._as_manager,
         }[access.audience]
+        if is_v1 and access.audience is Audience.ORGANIZATION:
+            return self._as_v1_caller(access)
         return judge(access)
+
+    def _as_v1_caller(self, access: Access) -> Outcome:
+        """Below `/v1`, a key names its organization, and inference keys may see their own."""
+        if self.is_inference_key:
+            return Outcome.ADMITTED if access.own_key and self.is_theirs else Outcome.REFUSED
+        if not self.is_person and "x-organization-id" not in self.headers:
+            held = not self.permissions or access.permission in self.permissions
+            return Outcome.ADMITTED if held and access.permission else Outcome.REFUSED
+        return self._as_manager(access)
 
     def _as_person(self, _access: Access) -> Outcome:
         return Outcome.ADMITTED if self.is_person else Outcome.REFUSED
@@ -86,7 +98,14 @@ def list_callers(api: Api, permission: str) -> Iterator[Caller]:
         Caller("nobody", with_organization(own.organization_id), is_known=False),
         Caller("garbage", bearer("garbage", own.organization_id), is_known=False),
         Caller("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
-        Caller("inference key", bearer(own.live_key, own.organization_id)),
+        Caller("inference key", bearer(own.live_key, own.organization_id), is_inference_key=True),
+        Caller("inference key, no header", bearer(own.live_key, None), is_inference_key=True),
+        Caller(
+            "inference key, another organization named",
+            bearer(own.live_key, other.organization_id),
+            is_inference_key=True,
+            is_theirs=False,
+        ),
         Caller("management key", bearer(own.key, own.organization_id), permissions=()),
         Caller("management key, no header", bearer(own.key, None), permissions=()),
         Caller(

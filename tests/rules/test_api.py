@@ -114,7 +114,8 @@ def test_ids_and_addresses_are_unique() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_operation_is_whole(operation: Operation) -> None:
     assert operation.description
-    assert operation.path.startswith("/api/")
+    assert operation.path.startswith(("/api/", "/v1/"))
+    assert not operation.access.own_key or "own_key_id" in inspect.getsource(operation.handler)
     audience = operation.access.audience
     if audience in (Audience.ORGANIZATION, Audience.PLATFORM) and operation.access.permission:
         verb = operation.access.permission.partition(":")[2]

@@ -17,7 +17,8 @@ class Audience(enum.Enum):
     PERSON = "person"
     """Every signed-in person, whatever their organizations."""
     ORGANIZATION = "organization"
-    """Managers of the organization that `X-Organization-ID` names, and its management keys."""
+    """Managers of the organization that `X-Organization-ID` names, and its management keys. Below
+    `/v1` a key needs no header."""
     PLATFORM = "platform"
     """The operator of this installation."""
 
@@ -29,16 +30,21 @@ class Access(msgspec.Struct, frozen=True):
     audience: Audience
     permission: str = ""
     roles: frozenset[Role] = MANAGERS
+    own_key: bool = False
+    """Whether an inference key may call it, too. The operation then has to limit what it shows to
+    `RequestContext.own_key_id`. Only for operations below `/v1`."""
 
 
 ANYONE = Access(Audience.ANYONE)
 PERSON = Access(Audience.PERSON)
 
 
-def organization(permission: str, *, roles: frozenset[Role] = MANAGERS) -> Access:
+def organization(
+    permission: str, *, roles: frozenset[Role] = MANAGERS, own_key: bool = False
+) -> Access:
     """Allow an organization's managers, and its management keys with the permission
-    (`keys:write`)."""
-    return Access(Audience.ORGANIZATION, permission, roles)
+    (`keys:write`); with `own_key` also its inference keys, for what is their own."""
+    return Access(Audience.ORGANIZATION, permission, roles, own_key)
 
 
 def platform(permission: str) -> Access:

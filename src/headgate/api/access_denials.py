@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from headgate.accounts.model import SignInFailedError
 from headgate.accounts.service import TooManySignInsError
+from headgate.api.error_format import V1_PREFIX
 from headgate.api.errors import WrongPasswordError
 from headgate.api.gate import read_tokens
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditEvent
@@ -140,7 +141,7 @@ def find_denied_request(request: Request, error: HeadgateError) -> DeniedRequest
     keys = [token for token in tokens if read_public_prefix(token) is not None]
     marked = [token for token in tokens if token.startswith(b"hg_")]
     return DeniedRequest(
-        "/api",
+        "/v1" if request.url.path.startswith(V1_PREFIX) else "/api",
         error.code,
         request.client.host if request.client else "",
         token=(b"" if is_sign_in else next(iter(keys or marked), b"")),

@@ -156,6 +156,21 @@ class FieldDetails(msgspec.Struct):
     detail: list[FieldDetail]
 
 
+class OpenAiError(msgspec.Struct):
+    """What is wrong, in OpenAI's shape."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAiErrorResponse(msgspec.Struct):
+    """An error below `/v1`, in OpenAI's shape."""
+
+    error: OpenAiError
+
+
 @contextlib.contextmanager
 def rename_params(names: Mapping[str, str]) -> Generator[None]:
     """Rename the fields that errors name, from the feature's names to those of the body."""

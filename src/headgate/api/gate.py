@@ -54,8 +54,11 @@ class Gate:
         self._identify = identify
         self._public_url = public_url
 
-    async def admit(self, request: Request, access: Access) -> AuthorizedPrincipal:
-        """Return who sends the request, if its policy allows them.
+    async def admit(
+        self, request: Request, access: Access, *, is_key_enough: bool = False
+    ) -> AuthorizedPrincipal:
+        """Return who sends the request, if its policy allows them. With `is_key_enough`, a key
+        names its organization without a header.
 
         Raise `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
         `ForbiddenError` or a subclass; for keys `AddressOutOfScopeError` and `RateLimitedError`.
@@ -71,7 +74,10 @@ class Gate:
         if access.audience is Audience.PLATFORM:
             check_operator(principal, access)
             return AuthorizedPrincipal(principal, None)
-        return AuthorizedPrincipal(principal, check_manager(principal, access, request))
+        named = request.headers.get(ORGANIZATION_HEADER, "").strip()
+        if not named and is_key_enough and principal.grant is not None:
+            named = principal.grant.organization_id
+        return AuthorizedPrincipal(principal, check_manager(principal, access, named))
 
     async def _find_principal(self, request: Request) -> Principal:
         tokens = read_tokens(request)
@@ -136,16 +142,15 @@ def check_operator(principal: Principal, access: Access) -> None:
         )
 
 
-def check_manager(principal: Principal, access: Access, request: Request) -> str:
-    """Return the organization of the header, if the principal manages it. Raise
-    `ForbiddenError` and `MissingOrganizationHeaderError`."""
+def check_manager(principal: Principal, access: Access, organization_id: str) -> str:
+    """Return the named organization, if the principal manages it, or is one of its inference keys
+    and may see what is its own. Raise `ForbiddenError` and `MissingOrganizationHeaderError`."""
     grant = principal.grant
-    if grant is not None and not grant.management:
+    if grant is not None and not grant.management and not access.own_key:
         raise ForbiddenError(
             "This is an inference key (hg_live_...); the platform API needs a management key "
             "(hg_admin_...) or a person's login."
         )
-    organization_id = request.headers.get(ORGANIZATION_HEADER, "").strip()
     if not organization_id:
         raise MissingOrganizationHeaderError("Name the organization: X-Organization-ID: org_...")
     if grant is None:
@@ -156,6 +161,8 @@ def check_manager(principal: Principal, access: Access, request: Request) -> str
         return organization_id
     if grant.organization_id != organization_id:
         raise ForbiddenError(NOT_A_MANAGER)
+    if not grant.management:
+        return organization_id
     if not access.permission:
         raise ForbiddenError("Only a signed-in person can do this; an API key cannot.")
     if not principal.holds(access.permission):

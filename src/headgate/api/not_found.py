@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from headgate.api.error_format import FROM_GATEWAY
 from headgate.api.errors import NOT_FOUND
 from headgate.api.operation_handler import SECURITY_HEADERS
 from headgate.kit.http.base_url import build_base_url
@@ -41,7 +42,8 @@ class NotFoundHandler:
         self, status: int, message: str, code: str, headers: Mapping[str, str] | None = None
     ) -> Response:
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        own = {"x-request-id": self._make_id("req"), "x-headgate-error-source": "gateway"}
+        request_id = self._make_id("req")
+        own = {"x-request-id": request_id, "x-headgate-request-id": request_id, **FROM_GATEWAY}
         return JSONResponse({"error": error}, status, headers={**(headers or {}), **own})
 
     def _answer_api(

@@ -14,13 +14,14 @@ import msgspec
 
 import headgate
 from headgate.api.access import Audience
-from headgate.api.errors import Detail, FieldDetails
+from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
 DETAIL = {"$ref": REF.format(name="Detail")}
+OPENAI_ERROR = {"$ref": REF.format(name="OpenAiErrorResponse")}
 EITHER = {"anyOf": [DETAIL, FIELD]}
 ORGANIZATION_PARAMETER = {
     "name": "X-Organization-ID",
@@ -28,6 +29,12 @@ ORGANIZATION_PARAMETER = {
     "required": True,
     "schema": {"type": "string", "minLength": 1},
     "description": "The id of the organization that the request is about.",
+}
+V1_ORGANIZATION_PARAMETER = {
+    **ORGANIZATION_PARAMETER,
+    "required": False,
+    "description": "The id of the organization that the request is about. An API key needs none: "
+    "it belongs to one.",
 }
 IDEMPOTENCY_PARAMETER = {
     "name": "Idempotency-Key",
@@ -60,6 +67,10 @@ ERRORS = {
     429: ("Too many requests. `Retry-After` tells when to try again.", DETAIL),
     502: ("The external service did not answer as expected.", DETAIL),
     503: ("The database cannot be written at the moment. Try again later.", DETAIL),
+}
+V1_ERRORS = {
+    **{status: (text, OPENAI_ERROR) for status, (text, _) in ERRORS.items()},
+    400: ("A field of the body, the query or a header is invalid.", OPENAI_ERROR),
 }
 DESCRIPTIONS = Path(__file__).with_name("schemas") / "descriptions.toml"
 OF_EVERY_CALL = (400, 422, 429, 503)
@@ -95,7 +106,7 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
             "description": "Manages organizations, people, API keys, provider credentials and "
             "prices of a "
             "Headgate server. Calls to models use the OpenAI API below `/v1`, which is not part of "
-            "this document.",
+            "this document. Of the paths below `/v1`, it has the platform's own.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": group.tag, "description": group.description} for group in groups],
@@ -136,7 +147,7 @@ def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, A
 
 
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
-    yield from (Detail, FieldDetails)
+    yield from (Detail, FieldDetails, OpenAiErrorResponse)
     for operation in operations:
         yield operation.query
         yield operation.body
@@ -163,6 +174,8 @@ def _describe(
         described["security"] = [{"bearer": []}, {"apiKey": []}, {"session": []}]
         if operation.access.permission:
             described["x-permission"] = operation.access.permission
+        if operation.access.own_key:
+            described["x-inference-keys"] = True
     else:
         described["security"] = []
     if operation.body is not Empty:
@@ -204,7 +217,7 @@ def _describe_parameters(
                 }
             )
     if operation.takes_organization:
-        parameters.append(ORGANIZATION_PARAMETER)
+        parameters.append(V1_ORGANIZATION_PARAMETER if operation.is_v1 else ORGANIZATION_PARAMETER)
     if operation.method == "POST":
         parameters.append(IDEMPOTENCY_PARAMETER)
     if operation.is_versioned:
@@ -221,7 +234,7 @@ def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> 
         answer["content"] = {"application/json": media}
     responses = {str(operation.status): answer}
     for status in list_errors(operation):
-        text, schema = ERRORS[status]
+        text, schema = (V1_ERRORS if operation.is_v1 else ERRORS)[status]
         responses[str(status)] = {
             "description": text,
             "content": {"application/json": {"schema": schema}},
@@ -256,4 +269,4 @@ def list_errors(operation: Operation) -> list[int]:
         statuses |= {*OF_A_BODY}
     if operation.is_versioned:
         statuses.add(412)
-    return sorted(statuses)
+    return sorted(statuses - {422} if operation.is_v1 else statuses)

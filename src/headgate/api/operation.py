@@ -8,6 +8,10 @@
     async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyResponse:
         ...
 
+The same function can be declared below `/api` and below `/v1`; for there, its first segment must be
+in `llm.routes.PLATFORM_SEGMENTS`. A key needs no `X-Organization-ID` below `/v1`, and errors have
+OpenAI's shape. Inference keys may call what is declared there with `own_key=True`.
+
 The types of the function are its schema: the query, the body, and the answer (None: no content).
 The function gets a `RequestContext`, whose `read` and `write` are its only access to the database,
 and raises `HeadgateError`s. `organization_id` is the one that the gate let through: every query is
@@ -27,6 +31,7 @@ import sqlalchemy as sa
 from starlette.requests import Request
 
 from headgate.api.access import Access, Audience
+from headgate.api.error_format import V1_PREFIX
 from headgate.api.errors import InvalidFieldError, OutdatedVersionError
 from headgate.api.principal import Principal
 from headgate.api.services import Services
@@ -112,6 +117,12 @@ class RequestContext(Generic[Query, Body]):
         assert self._organization_id is not None, "the operation is of no organization"
         return self._organization_id
 
+    @property
+    def own_key_id(self) -> str | None:
+        """Return the inference key that asks: it may see nothing but what is its own. None for
+        everybody else."""
+        return self.principal.own_key_id
+
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         return await self.services.storage.read(work)
 
@@ -179,16 +190,19 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     errors: tuple[int, ...]
     example: Any
+    id: str
     is_versioned: bool = False
     """Whether its object has a version, which `If-Match` can name."""
 
     @property
-    def id(self) -> str:
-        return self.handler.__name__  # type: ignore[attr-defined]
+    def is_v1(self) -> bool:
+        """Return whether it is served below `/v1`: a key needs no `X-Organization-ID` there, and
+        errors have OpenAI's shape."""
+        return self.path.startswith(V1_PREFIX)
 
     @property
     def takes_organization(self) -> bool:
-        """Return whether the header `X-Organization-ID` is required."""
+        """Return whether the header `X-Organization-ID` is read."""
         return self.access.audience is Audience.ORGANIZATION
 
     @property
@@ -220,6 +234,13 @@ class Operations:
     def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
         return self._declare("DELETE", path, **declared)
 
+    def _make_id(self, handler: Handler, path: str) -> str:
+        """Return the name of the handler, which its second address extends."""
+        name: str = handler.__name__  # type: ignore[attr-defined]
+        if all(each.handler is not handler for each in self.all):
+            return name
+        return f"{name}_{path.split('/')[1]}"
+
     def _declare(
         self,
         method: str,
@@ -237,6 +258,7 @@ class Operations:
         default true for methods that change or remove an object."""
 
         def register(handler: Handler) -> Handler:
+            assert not access.own_key or path.startswith(V1_PREFIX), "keys call models below /v1"
             hints = typing.get_type_hints(handler)
             answer = hints.pop("return")
             [context] = hints.values()
@@ -256,6 +278,7 @@ class Operations:
                     tag=self.tag,
                     errors=errors,
                     example=example,
+                    id=self._make_id(handler, path),
                     is_versioned=(
                         method in ("PUT", "PATCH", "DELETE")
                         if is_versioned is None

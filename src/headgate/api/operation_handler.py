@@ -11,15 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headgate.api.access_denials import find_denied_request
-from headgate.api.errors import (
-    JSON,
-    InvalidFieldError,
-    OutdatedVersionError,
-    build_body,
-    build_headers,
-    find_status,
-)
-from headgate.api.gate import Gate
+from headgate.api.error_format import OPENAI, PLATFORM
+from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
+from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
 from headgate.api.operation import (
     Operation,
     RepeatedRequestError,
@@ -28,7 +22,6 @@ from headgate.api.operation import (
     parse_if_match,
 )
 from headgate.api.parsing import parse_body, parse_query, receive_body
-from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
@@ -56,27 +49,30 @@ class OperationHandler:
     async def serve(self, request: Request) -> Response:
         """Answer a request; errors are answered in the platform API's format."""
         request_id = self._services.ids.make("req")
+        error_format = OPENAI if self._operation.is_v1 else PLATFORM
         try:
             response = await self._answer(request)
         except HeadgateError as error:
             denied = find_denied_request(request, error)
             if denied is not None:
                 self._services.denials.record(denied)
-            response = render_error(error)
+            response = error_format.render(error)
         except ClientDisconnect:
             # Nobody reads this: the edge has answered a slow client, others have disconnected.
             response = Response(status_code=408)
         # The client must get an answer, but no details: the log has those.
         except Exception:
             log.exception("api.fault", request_id=request_id, operation=self._operation.id)
-            response = render_fault(request_id)
+            response = error_format.render_fault(request_id)
         response.headers["x-request-id"] = request_id
+        if self._operation.is_v1:
+            response.headers["x-headgate-request-id"] = request_id
         response.headers.update(SECURITY_HEADERS)
         return response
 
     async def _answer(self, request: Request) -> Response:
         operation = self._operation
-        admitted = await self._gate.admit(request, operation.access)
+        admitted = await self._gate.admit(request, operation.access, is_key_enough=operation.is_v1)
         query = parse_query(request, operation.query)
         if operation.changes and parse_if_match(request) is not None and not operation.is_versioned:
             raise OutdatedVersionError(
@@ -92,7 +88,7 @@ class OperationHandler:
             organization_id=admitted.organization_id,
             query=query,
             body=body,
-            claim=build_idempotency_claim(request, operation, admitted.principal, raw=raw),
+            claim=build_idempotency_claim(request, operation, admitted, raw=raw),
             response_head=response_head,
         )
         try:
@@ -109,7 +105,7 @@ class OperationHandler:
 
 
 def build_idempotency_claim(
-    request: Request, operation: Operation, principal: Principal, *, raw: bytes
+    request: Request, operation: Operation, admitted: AuthorizedPrincipal, *, raw: bytes
 ) -> IdempotencyClaim | None:
     """Return what the request is recognized by when it is repeated; None without an idempotency
     key."""
@@ -119,7 +115,8 @@ def build_idempotency_claim(
     if not IDEMPOTENCY_KEY.fullmatch(key):
         message = "An idempotency key is 1 to 255 printable characters without blanks."
         raise InvalidFieldError(message, ("header", "Idempotency-Key"))
-    organization_id = request.headers.get("x-organization-id", "")
+    principal = admitted.principal
+    organization_id = admitted.organization_id or request.headers.get(ORGANIZATION_HEADER, "")
     target = f"{operation.method} {request.url.path} {organization_id} {principal.id}"
     return IdempotencyClaim(principal.token, key, target, raw)
 
@@ -131,15 +128,3 @@ def render(response_head: ResponseHead, body: bytes | None) -> Response:
     for cookie in response_head.cookies:
         response.headers.append("set-cookie", cookie)
     return response
-
-
-def render_error(error: HeadgateError) -> Response:
-    body = msgspec.json.encode(build_body(error))
-    return Response(body, find_status(error), build_headers(error), media_type=JSON)
-
-
-def render_fault(request_id: str) -> Response:
-    """Return the answer to an unexpected exception. The log has its details under the same id."""
-    detail = f"An unexpected error occurred. The server's log has it under {request_id}."
-    body = msgspec.json.encode({"detail": detail, "code": "internal_error"})
-    return Response(body, 500, media_type=JSON)

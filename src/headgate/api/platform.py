@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,18 +13,21 @@ from starlette.routing import BaseRoute, Route
 from headgate.api import reference
 from headgate.api.gate import Gate, Identify
 from headgate.api.openapi import build_document
+from headgate.api.operation import Operations
 from headgate.api.operation_handler import OperationHandler
 from headgate.api.routes import ALL
 from headgate.api.routing import PathTable
 from headgate.api.services import Services
 
 
-def build_routes(services: Services, identify: Identify) -> list[BaseRoute]:
+def build_routes(
+    services: Services, identify: Identify, *, modules: Sequence[Operations] = ALL
+) -> list[BaseRoute]:
     """Return the routes of all operations, of the OpenAPI document, and of the API reference."""
     public_url = services.authentication.public_url
     gate = Gate(services.key_index, services.rate_limiter, identify, public_url=public_url)
     paths: dict[str, dict[str, OperationHandler]] = {}
-    for operations in ALL:
+    for operations in modules:
         for operation in operations.all:
             handler = OperationHandler(operation, services, gate)
             paths.setdefault(operation.path, {})[operation.method] = handler
@@ -33,7 +36,7 @@ def build_routes(services: Services, identify: Identify) -> list[BaseRoute]:
 
     async def describe(_request: Request) -> Response:
         if not described:
-            described.append(encode_document(build_document(ALL)))
+            described.append(encode_document(build_document(modules)))
         return Response(described[0], media_type="application/json")
 
     document = Route("/openapi.json", describe)

@@ -44,6 +44,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return allows(self.grant.permissions, permission)
 
     @property
+    def own_key_id(self) -> str | None:
+        """Return the id of an inference key, which may see nothing but its own; None for others."""
+        return None if self.grant is None or self.grant.management else self.grant.key_id
+
+    @property
     def projects(self) -> tuple[str, ...]:
         """Return the projects to which a key is limited; empty for all of the organization."""
         return () if self.grant is None else self.grant.projects

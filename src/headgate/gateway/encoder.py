@@ -14,6 +14,7 @@ from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.kit.rate_limiter import RateLimit
 from headgate.llm import provider_errors
+from headgate.llm.error_object import describe
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
@@ -145,7 +146,7 @@ class OpenAiEncoder:
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """Return an error event for a stream that has begun, in the endpoint's wire format."""
-        return state.call.endpoint.meter.encode_error(errors.describe(error), state.parsed_usage)
+        return state.call.endpoint.meter.encode_error(describe(error), state.parsed_usage)
 
 
 def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:

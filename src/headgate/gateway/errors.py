@@ -9,19 +9,9 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import provider_errors
+from headgate.llm.error_object import TYPES, describe
 from headgate.llm.routes import MethodNotAllowedError
 
-TYPES = {
-    Kind.INVALID: "invalid_request_error",
-    Kind.UNAUTHENTICATED: "invalid_request_error",
-    Kind.UNPAID: "insufficient_quota",
-    Kind.FORBIDDEN: "permission_error",
-    Kind.LIMITED: "rate_limit_error",
-    Kind.UPSTREAM: "upstream_error",
-    Kind.UPSTREAM_TIMEOUT: "upstream_error",
-    Kind.FAULT: "server_error",
-    Kind.UNAVAILABLE: "server_error",
-}
 ANTHROPIC_TYPES = {
     Kind.INVALID: "invalid_request_error",
     Kind.UNAUTHENTICATED: "authentication_error",
@@ -40,15 +30,6 @@ SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
 HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
 """A 426 has to name the protocols that are supported (RFC 9110 15.5.22)."""
 SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
-
-
-def describe(error: HeadgateError) -> dict[str, str | None]:
-    return {
-        "message": error.message,
-        "type": TYPES.get(error.kind, "invalid_request_error"),
-        "param": error.param,
-        "code": error.code,
-    }
 
 
 def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Run the edge's protocol: uvicorn's connection, with a limit on all that a client can delay.
 
-Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle;
-every other request goes through uvicorn to the ASGI application.
+Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle.
+Every other request, and those for the platform's own operations below `/v1` (decision 0030), go
+through uvicorn to the ASGI application.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from headgate.gateway.limits import (
 from headgate.gateway.request_parser import (
     CHUNK_FRAMING_BYTES,
     LINGER_SECONDS,
+    PLATFORM_STARTS,
     V1_PREFIX,
     RequestParserProtocol,
+    is_platform_path,
 )
 from headgate.keys.model import request_keys
 from headgate.kit.errors import HeadgateError, drop_trace
@@ -236,8 +239,12 @@ class EdgeProtocol(RequestParserProtocol):
         if self._has_upgrade_offer:
             return
         self._in_body = True
-        if self.url.startswith(V1_PREFIX) and (
-            method != b"OPTIONS" or self.cors is None or not is_preflight(method, self.headers)
+        if (
+            self.url.startswith(V1_PREFIX)
+            and (self.url[4:9] not in PLATFORM_STARTS or not is_platform_path(self.url))
+            and (
+                method != b"OPTIONS" or self.cors is None or not is_preflight(method, self.headers)
+            )
         ):
             self._open_exchange(method, version)
         else:

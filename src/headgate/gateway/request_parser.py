@@ -23,8 +23,11 @@ from headgate.gateway.limits import (
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
+from headgate.llm.routes import PLATFORM_SEGMENTS
 
 V1_PREFIX = b"/v1/"
+PLATFORM_STARTS = frozenset(each[:5].encode() for each in PLATFORM_SEGMENTS)
+"""What `is_platform_path` is asked about: one slice tells nearly every model call apart."""
 LINE_BYTES = 64
 """More than a request line has besides its target."""
 SMALL_HEAD_BYTES = 2 * 1024
@@ -302,6 +305,12 @@ class RequestParserProtocol(DeadlineProtocol):
     def _is_closing(self) -> bool:
         """Return whether further input is ignored."""
         return self._ignore_input or self._is_lingering or self.transport.is_closing()
+
+
+def is_platform_path(target: bytes) -> bool:
+    """Return whether a target below `/v1` is one of the platform's own operations."""
+    segment = target.partition(b"?")[0].split(b"/", 3)[2]
+    return segment.decode("latin-1") in PLATFORM_SEGMENTS
 
 
 def make_parser(protocol: RequestParserProtocol) -> Any:

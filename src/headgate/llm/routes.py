@@ -14,6 +14,10 @@ ANY_METHOD = "*"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """No others are passed on: TRACE would make a provider echo the secret that it was sent."""
 
+PLATFORM_SEGMENTS = frozenset({"budgets", "receipts", "usage", "wallet", "webhooks"})
+"""The first segments below `/v1` that belong to the platform's own operations. They are served by
+the platform API and never sent to a provider, in whatever spelling (decision 0030)."""
+
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or normalize a path before it routes it. A path that could then be another
 # endpoint is refused: an empty or dot segment, also with parameters (`..;`), a final slash, an
@@ -68,6 +72,21 @@ class UnknownUrlError(HeadgateError):
         self.excess = excess
 
 
+class UnknownPlatformPathError(HeadgateError):
+    """The address looks like one of the gateway's own operations, in another spelling.
+
+    Use the exact path of the documentation: lower case, no escapes, no slash at its end.
+    """
+
+    kind = Kind.MISSING
+    code = "unknown_url"
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(
+            f"Nothing is served at {method} /v1{path}. Check the spelling of the path."
+        )
+
+
 class RouteTable:
     """Match requests to endpoints. Literal segments win over `{id}`, and that over `{rest}`."""
 
@@ -86,8 +105,9 @@ class RouteTable:
         """Return the endpoint for a path below `/v1`, as it was sent, without its query.
 
         HEAD and OPTIONS fall back to the endpoint that takes any method. Raise `InvalidPathError`,
-        `UnknownUrlError` for a path that a wrong base URL leads to, and `MethodNotAllowedError`
-        when only other methods have an endpoint, or for a method that is never passed on.
+        `UnknownUrlError` for a path that a wrong base URL leads to, `UnknownPlatformPathError` for
+        one that a provider could take for a path of the platform, and `MethodNotAllowedError` when
+        only other methods have an endpoint, or for a method that is never passed on.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
@@ -101,6 +121,7 @@ class RouteTable:
 
     def _search(self, method: str, path: str) -> Endpoint:
         if _AMBIGUOUS.search(path) or not path.startswith("/"):
+            _check_platform_path(method, path)
             raise InvalidPathError(
                 "The path is ambiguous: it has an empty or a dot segment, a slash at its end, or a "
                 "needless escape. A client's base URL ends in /v1, without a slash after it."
@@ -112,8 +133,10 @@ class RouteTable:
             raise UnknownUrlError(method, path, excess)
         rows = self._tree.find(path.split("/")) or self._fallback
         # An unknown path passes, but not one that a careless provider would take for a known one.
-        if rows is self._fallback and self._tree.find(_read_loosely(path)) is not rows:
-            raise InvalidPathError("The path is only valid in lower case and without escapes.")
+        if rows is self._fallback:
+            _check_platform_path(method, path)
+            if self._tree.find(_read_loosely(path)) is not rows:
+                raise InvalidPathError("The path is only valid in lower case and without escapes.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
             found = self._fallback.get(ANY_METHOD)
@@ -130,6 +153,12 @@ class RouteTable:
             if path.startswith(f"{known}/") and path.removeprefix(known) in self._paths:
                 return known
         return ""
+
+
+def _check_platform_path(method: str, path: str) -> None:
+    """Raise `UnknownPlatformPathError` for any spelling of a path of the platform's operations."""
+    if not PLATFORM_SEGMENTS.isdisjoint(_read_loosely(path)[1:2]):
+        raise UnknownPlatformPathError(method, path)
 
 
 def _read_loosely(path: str) -> list[str]:

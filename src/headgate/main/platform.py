@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
 from headgate.api.access_denials import AccessDenialLog
+from headgate.api.operation import Operations
 from headgate.api.platform import build_routes
+from headgate.api.routes import ALL
 from headgate.api.services import Services
 from headgate.credentials.service import CredentialTester
 from headgate.kit.db.async_database import AsyncDatabase
@@ -28,6 +30,7 @@ def build(
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
+    modules: Sequence[Operations] = ALL,
 ) -> list[BaseRoute]:
     """Return the routes of the platform API. Requests that it sends itself go through `client`,
     are recorded by `settlement`, and reported to `observe`."""
@@ -69,7 +72,7 @@ def build(
             application.rotations, application.accounts, application.database, writer
         ),
     )
-    return build_routes(services, authentication.authenticator.identify)
+    return build_routes(services, authentication.authenticator.identify, modules=modules)
 
 
 def build_access_denial_log(

@@ -70,6 +70,36 @@ async def test_other_requests_reach_the_application_in_order() -> None:
     await connection.close()
 
 
+@pytest.mark.parametrize(
+    ("target", "is_platform"),
+    [
+        *(
+            (each, True)
+            for each in (b"/v1/usage", b"/v1/usage?a=/x", b"/v1/wallet/x", b"/v1/budgets")
+        ),
+        *((each, True) for each in (b"/v1/webhooks/endpoints/we_1?x", b"/v1/receipts/")),
+        *(
+            (each, False)
+            for each in (b"/v1/usages", b"/v1/webhook_endpoints", b"/v1/wall", b"/v1/")
+        ),
+        *((each, False) for each in (b"/v1/USAGE", b"/v1/%75sage", b"/v1//usage", b"/v1/x/usage")),
+        *(
+            (each, False)
+            for each in (b"/v1/usage;x", b"/v1/budget", b"/v1/usage%2Fx", b"/v1/x?usage")
+        ),
+    ],
+)
+async def test_own_paths_of_the_platform_reach_the_application(
+    target: bytes, is_platform: bool
+) -> None:
+    app, handler = App(), EchoHandler()
+    connection = await talk(post(3, target=target) + b"abc", handler=handler, app=app)
+    await connection.settle()
+    assert [scope["raw_path"] for scope in app.scopes] == [target.split(b"?")[0]] * is_platform
+    assert handler.seen == [(b"POST", target, b"abc")] * (not is_platform)
+    await connection.close()
+
+
 async def test_application_that_reads_the_body_triggers_100_continue() -> None:
     connection = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
     assert connection.transport.written == CONTINUE

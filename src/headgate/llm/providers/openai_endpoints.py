@@ -274,11 +274,8 @@ _ADMINISTRATION = (
 _GATEWAY = (
     _unsupported("messages", "/messages", reason=_MESSAGES),
     _unsupported("messages", "/messages/{rest}", reason=_MESSAGES),
-    *(
-        _unsupported(name, f"/{name}{rest}", reason=_RESERVED)
-        for name in ("usage", "webhooks", "receipts", "completion")
-        for rest in ("", "/{rest}")
-    ),
+    _unsupported("completion", "/completion", reason=_RESERVED),
+    _unsupported("completion", "/completion/{rest}", reason=_RESERVED),
 )
 """Paths below `/v1` that are reserved for the gateway and never reach a provider."""
 
