@@ -7,15 +7,17 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from rigs.torture import disk, drain, flushes, kills, simulation
+from rigs.torture import disk, drain, flushes, kills, simulation, spending
 from rigs.torture.harness import Result
 from rigs.torture.oracle import VERDICTS
+from rigs.torture.servers import PLACES
 
-PARTS = ("K1", "K2", "K4", "K5", "K6", "D1")
 CONSOLE = Console(stderr=True, highlight=False)
 
 
@@ -27,7 +29,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--times", type=int, help="kills at each failpoint of K2 (20; quick 1)")
     parser.add_argument("--seeds", type=int, help="seeds of K6 (100,000; quick 300)")
     parser.add_argument("--seconds", type=float, default=600.0, help="longest time for K6")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, separated by commas")
+    parser.add_argument("--only", default="", help="parts to run, separated by commas")
     return parser.parse_args()
 
 
@@ -36,34 +38,54 @@ def report(text: str) -> None:
     CONSOLE.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
 
 
-async def run(part: str, given: argparse.Namespace) -> Result:
-    """Run one part of the rig."""
-    quick, seed = given.quick, given.seed
-    match part:
-        case "K1":
-            count = given.kills or (20 if quick else 200)
-            return await kills.kill_at_random(kills=count, clients=50, seed=seed, report=report)
-        case "K2":
-            times = given.times or (1 if quick else 20)
-            return await kills.kill_at_points(times=times, clients=16, seed=seed, report=report)
-        case "K4":
-            return await drain.stop_with_streams(streams=100, report=report)
-        case "K5":
-            numbers = (1, 7, 30) if quick else range(1, 51)
-            return await flushes.fail_flushes(numbers=numbers, seed=seed, report=report)
-        case "K6":
-            seeds = given.seeds or (300 if quick else 100_000)
-            return await asyncio.to_thread(
-                simulation.simulate_many,
-                first=seed,
-                seeds=seeds,
-                seconds=given.seconds,
-                report=report,
-            )
-        case "D1":
-            return await disk.fill(seed=seed, report=report)
-        case _:
-            sys.exit(f"There is no part {part}; the parts are {', '.join(PARTS)}.")
+async def run_k1(given: argparse.Namespace) -> list[Result]:
+    count = given.kills or (20 if given.quick else 200)
+    return [await kills.kill_at_random(kills=count, clients=50, seed=given.seed, report=report)]
+
+
+async def run_k2(given: argparse.Namespace) -> list[Result]:
+    times = given.times or (1 if given.quick else 20)
+    return [await kills.kill_at_points(times=times, clients=16, seed=given.seed, report=report)]
+
+
+async def run_k4(_given: argparse.Namespace) -> list[Result]:
+    return [await drain.stop_with_streams(streams=100, report=report)]
+
+
+async def run_k5(given: argparse.Namespace) -> list[Result]:
+    numbers = (1, 7, 30) if given.quick else range(1, 51)
+    return [await flushes.fail_flushes(numbers=numbers, seed=given.seed, report=report)]
+
+
+async def run_k6(given: argparse.Namespace) -> list[Result]:
+    simulated = await asyncio.to_thread(
+        simulation.simulate_many,
+        first=given.seed,
+        seeds=given.seeds or (300 if given.quick else 100_000),
+        seconds=given.seconds,
+        report=report,
+    )
+    return [simulated]
+
+
+async def run_d1(given: argparse.Namespace) -> list[Result]:
+    return [await disk.fill(seed=given.seed, report=report)]
+
+
+async def run_s1(given: argparse.Namespace) -> list[Result]:
+    size = spending.QUICK if given.quick else spending.FULL
+    return [await spending.spend_exactly(kind, size=size, report=report) for kind in PLACES]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]]]] = {
+    "K1": run_k1,
+    "K2": run_k2,
+    "K4": run_k4,
+    "K5": run_k5,
+    "K6": run_k6,
+    "D1": run_d1,
+    "S1": run_s1,
+}
 
 
 def draw_table(results: list[Result]) -> Table:
@@ -81,13 +103,15 @@ def main() -> int:
     """Run the requested parts; return 1 when anything was found."""
     given = read_arguments()
     results: list[Result] = []
-    for part in given.only.split(","):
-        result = asyncio.run(run(part, given))
-        results.append(result)
-        for finding in result.findings[:20]:
-            CONSOLE.print(
-                f"  {result.id} {finding.verdict} ({VERDICTS[finding.verdict]}): {finding.text}"
-            )
+    for part in given.only.split(",") if given.only else PARTS:
+        if part not in PARTS:
+            sys.exit(f"There is no part {part}; the parts are {', '.join(PARTS)}.")
+        for result in asyncio.run(PARTS[part](given)):
+            results.append(result)
+            for finding in result.findings[:20]:
+                CONSOLE.print(
+                    f"  {result.id} {finding.verdict} ({VERDICTS[finding.verdict]}): {finding.text}"
+                )
     CONSOLE.print(f"seed {given.seed}")
     Console(highlight=False, width=160).print(draw_table(results))
     return 1 if any(result.findings for result in results) else 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copy
 from typing import Any
 
 import msgspec
+import psycopg
 
 Read = Callable[[str], list[tuple[Any, ...]]]
 """A function that runs a query on the database."""
@@ -25,6 +26,7 @@ VERDICTS = {
     "L6": "a hold that nobody resolved",
     "L7": "a balance below 0",
     "L8": "an event lost, or one too many",
+    "L9": "not exactly the calls that a limit covers",
     "DB": "a database that is damaged",
 }
 
@@ -152,11 +154,28 @@ def _find(read: Read, verdict: str, query: str) -> Iterable[Finding]:
 
 
 def judge_file(
-    path: Path, answers: Iterable[Answer], charges: Mapping[str, int], *, has_events: bool = True
+    place: Path | str,
+    answers: Iterable[Answer],
+    charges: Mapping[str, int],
+    *,
+    has_events: bool = True,
 ) -> list[Finding]:
     """Judge a database that nobody uses now."""
-    with closing(sqlite3.connect(path)) as connection:
-        return judge(_reader(connection), answers, charges, has_events=has_events)
+    with opened(place) as read:
+        return judge(read, answers, charges, has_events=has_events)
+
+
+@contextmanager
+def opened(place: Path | str) -> Generator[Read]:
+    """Open the SQLite file at a path, or the PostgreSQL database at a URL, to read one state."""
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            yield _reader(connection)
+        return
+    with closing(psycopg.connect(place)) as server:
+        server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        yield lambda query: server.execute(query.encode()).fetchall()
 
 
 def check_after_crash(path: Path) -> list[Finding]:

@@ -1,6 +1,8 @@
 """A provider that records what it charges: each answer has an id and a usage of its own.
 
-The request says how it wants to be answered: `events` pieces of text, `pause_seconds` between.
+The request says how it wants to be answered: `events` pieces of text, `pause_seconds` between, a
+`usage` such as `20/100` (tokens in and out), and whether it fails: `status` answers 500, `cut`
+closes the connection, `part` does so within a stream.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ INPUT_NANO, OUTPUT_NANO = 750, 4_500
 """Nano-dollars per token, at $0.75 and $4.50 per million."""
 DONE = b"data: [DONE]\n\n"
 CHAT_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+FAILED = b'{"error": {"message": "The provider fails.", "type": "server_error"}}'
+FAILED_HEAD = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n"
+)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -82,14 +89,23 @@ class RecordingProvider:
 
     async def _answer(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         number = next(self._numbers)
-        usage = {"prompt_tokens": 20 + number % 97, "completion_tokens": 10 + number % 31}
+        if (fails := asked.get("fails")) in ("status", "cut"):
+            if fails == "cut":
+                raise ConnectionAbortedError
+            writer.write(FAILED_HEAD % len(FAILED) + FAILED)
+            await writer.drain()
+            return
+        tokens = asked.get("usage") or f"{20 + number % 97}/{10 + number % 31}"
+        tokens_in, tokens_out = map(int, tokens.split("/"))
+        usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
         facts = {"id": f"chatcmpl-{number}", "object": "chat.completion", "model": MODEL}
         pause_seconds = asked.get("pause_seconds", 0.0)
         self.charges[f"chatcmpl-{number}"] = (
             usage["prompt_tokens"] * INPUT_NANO + usage["completion_tokens"] * OUTPUT_NANO
         )
         if not asked.get("stream"):
-            await asyncio.sleep(pause_seconds)
+            if pause_seconds:
+                await asyncio.sleep(pause_seconds)
             choice = {"index": 0, "message": {"role": "assistant", "content": "words"}}
             body = json.dumps({**facts, "choices": [choice], "usage": usage}).encode()
             writer.write(CHAT_HEAD % len(body) + body)
@@ -100,7 +116,10 @@ class RecordingProvider:
         for _ in range(asked.get("events", 4)):
             self._send(writer, {**facts, "choices": [delta]})
             await writer.drain()
-            await asyncio.sleep(pause_seconds)
+            if pause_seconds:
+                await asyncio.sleep(pause_seconds)
+            if fails == "part":
+                raise ConnectionAbortedError
         self._send(writer, {**facts, "choices": [], "usage": usage})
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(DONE), DONE))
         await writer.drain()

@@ -1,0 +1,156 @@
+"""One server on SQLite, or several on one PostgreSQL, with a provider that records its charges."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from headgate.billing.service import ledger as billing
+from headgate.kit.db.engine import Database
+from rigs.torture.oracle import Answer, Finding, Read, judge_file, opened
+from rigs.torture.provider import RecordingProvider
+from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
+from tests.fakes.postgres import Postgres, running_postgres
+
+PLACES = ("sqlite", "postgresql")
+SERVERS = {"sqlite": 1, "postgresql": 2}
+"""A file of SQLite belongs to one process."""
+
+
+class Servers:
+    """Hold running servers of one database, which have the credentials `managed` and `own`."""
+
+    def __init__(self, gateways: list[Gateway], provider: RecordingProvider) -> None:
+        self.gateways = gateways
+        self.provider = provider
+        self.place = gateways[0].place
+        self.settings: dict[str, Any] = {}
+        self._fills = 0
+        self.organization_id = gateways[0].keys["organization_id"]
+
+    @property
+    def ports(self) -> list[int]:
+        return [each.port for each in self.gateways]
+
+    @property
+    def key(self) -> str:
+        return self.gateways[0].key
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        """Run a command of the command line; return what it prints."""
+        done = self.gateways[0].run(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def create_key(self, *arguments: str) -> str:
+        """Return the token of a new key."""
+        token: str = json.loads(self.run("keys", "create", "--json", *arguments))["token"]
+        return token
+
+    def fill(self, amount_nano: int) -> None:
+        """Bring the wallet to an exact amount, from beside the servers."""
+        missing_nano = amount_nano - self.read_balance()
+        assert missing_nano >= 0, "the wallet has more already"
+        if not missing_nano:
+            return
+        self._fills += 1
+        database = Database(self.place)
+        try:
+            with database.transaction() as connection:
+                billing.fund(
+                    connection,
+                    self.organization_id,
+                    amount_nano=missing_nano,
+                    reference=f"fill {self._fills}",
+                    now=1_800_000_000.0,
+                )
+        finally:
+            database.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[Read]:
+        with opened(self.place) as read:
+            yield read
+
+    def read_one(self, query: str) -> Any:
+        with self.reading() as read:
+            return read(query)[0][0]
+
+    def read_balance(self, kind: str = "wallet") -> int:
+        """Return the balance of one of the organization's accounts."""
+        return int(
+            self.read_one(
+                f"SELECT coalesce(sum(balance_nano), 0) FROM ledger_accounts "
+                f"WHERE organization_id = '{self.organization_id}' AND kind = '{kind}'"
+            )
+        )
+
+    def judge(self, answers: list[Answer]) -> list[Finding]:
+        """Judge the database, while the servers are idle."""
+        return judge_file(self.place, answers, self.provider.charges)
+
+    def stop_in_order(self) -> list[Finding]:
+        """Stop the servers, each of which must end in order."""
+        ended = [each.stop() for each in self.gateways]
+        return [Finding("DB", f"a stop ended with {status}") for status in ended if status]
+
+    def kill(self) -> None:
+        """Leave no process behind."""
+        for each in self.gateways:
+            if each.process.poll() is None:
+                each.kill()
+
+
+@contextlib.contextmanager
+def running_servers(kind: str, *, count: int = 0, **settings: Any) -> Generator[Servers]:
+    """Run servers on a new database of a kind of `PLACES`, with a wallet that is empty."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torture-")))
+        provider = stack.enter_context(RecordingProvider())
+        given: dict[str, Any] = {"test_mode": "true", "access_log": "false", **settings}
+        if kind == "postgresql":
+            server: Postgres = stack.enter_context(running_postgres())
+            given |= {
+                "database_url": server.create_database(),
+                "master_key": base64.b64encode(os.urandom(32)).decode(),
+            }
+        gateways = _start(folder, count or SERVERS[kind], given)
+        servers = None
+        try:
+            servers = Servers(gateways, provider)
+            servers.settings = given
+            _add_credentials(servers)
+            yield servers
+        finally:
+            for each in gateways:
+                if each.process.poll() is None:
+                    each.kill()
+
+
+def _start(folder: Path, count: int, given: dict[str, Any]) -> list[Gateway]:
+    with ThreadPoolExecutor(count) as pool:
+        starting = [
+            pool.submit(start_gateway, folder / str(number), **given) for number in range(count)
+        ]
+        gateways = [each.result() for each in starting]
+    # The first server of a database makes the keys.
+    gateways.sort(key=lambda each: not each.keys)
+    for each in gateways[1:]:
+        each.keys |= gateways[0].keys
+    return gateways
+
+
+def _add_credentials(servers: Servers) -> None:
+    for name, *kind in (("managed", "--managed"), ("own",)):
+        servers.run(
+            *("credentials", "add", "openai", "--name", name, *kind, "--api-key-stdin"),
+            *("--base-url", servers.provider.base_url),
+            stdin=PROVIDER_KEY,
+        )
