@@ -38,6 +38,13 @@ class HotStatement:
         cursor.execute(self._texts.get(dialect.name) or self.compile(dialect), values)
         return cursor.rowcount
 
+    def fetch(self, connection: sa.Connection, values: Values) -> Sequence[Values]:
+        """Execute a query; return its rows."""
+        dialect = connection.dialect
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(self._texts.get(dialect.name) or self.compile(dialect), values)
+        return cursor.fetchall()
+
     def run_all(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         """Execute it for each of the rows; return the number of rows affected in all."""
         dialect = connection.dialect
