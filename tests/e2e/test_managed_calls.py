@@ -238,7 +238,6 @@ def test_sdk_does_not_try_again_without_money(harness: Harness, wallet: Wallet) 
     [
         (CHAT, {**ASK, "model": "no-such-model"}),
         (CHAT, {"messages": []}),
-        ("/v1/images/generations", {"model": "gpt-image-1", "prompt": "x"}),
         ("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "x", "voice": "alloy"}),
         ("/v1/something/new", {"model": "gpt-5.4-mini"}),
         ("/v1/batches", {"input_file_id": "file-1"}),

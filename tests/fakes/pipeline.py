@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
@@ -19,9 +21,12 @@ from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.call import Call, CallerListener
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import (
+    Budget,
     Credential,
+    Denial,
     Grant,
     Hold,
+    HoldRefusedError,
     ListedManagedModel,
     ManagedModelRoute,
     Model,
@@ -353,13 +358,42 @@ class WalletEmptyError(HeadgateError):
     code = "insufficient_funds"
 
 
+def make_denial(hold: Hold, available_nano: int) -> Denial:
+    return Denial(
+        layer="wallet",
+        key="wallet",
+        scope_id=hold.organization_id,
+        limit_nano=1_000_000_000,
+        used_nano=0,
+        held_nano=1_000_000_000 - available_nano,
+        needed_nano=hold.amount_nano,
+        available_nano=available_nano,
+        resets_at=None,
+    )
+
+
+@dataclass
+class FakeBudgets:
+    """Have the same budgets for every key of some organizations."""
+
+    budgets: tuple[Budget, ...] = ()
+    organizations: Container[str] = ()
+
+    def find(self, grant: Grant, *, managed: bool) -> tuple[Budget, ...]:
+        return tuple(each for each in self.budgets if managed or not each.managed_only)
+
+
 class FakeLedger:
-    """Record holds and receipts; `refusal` is what either raises."""
+    """Record holds and receipts; `refusal` is what either raises.
+
+    With `available_nano` a hold gets no more than that, and is refused if it needs more.
+    """
 
     def __init__(self) -> None:
         self.holds: list[Hold] = []
         self.receipts: list[Receipt] = []
         self.refusal: HeadgateError | None = None
+        self.available_nano: int | None = None
         self.trouble: HeadgateError | None = None
         self.deferred: list[tuple[Receipt, Hold | None]] = []
 
@@ -373,6 +407,13 @@ class FakeLedger:
     async def hold(self, hold: Hold) -> Hold:
         if self.refusal is not None:
             raise self.refusal
+        available = self.available_nano
+        if available is not None and available < hold.amount_nano:
+            if not 0 <= hold.amount_min_nano <= available:
+                raise HoldRefusedError(
+                    "The wallet does not cover the call.", denial=make_denial(hold, available)
+                )
+            hold = msgspec.structs.replace(hold, amount_nano=available)
         self.holds.append(hold)
         return hold
 

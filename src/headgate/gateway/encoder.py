@@ -76,7 +76,12 @@ class OpenAiEncoder:
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
-        is_plain = answer.request_id and answer.status < 400 and call.correlation_id is None
+        is_plain = (
+            answer.request_id
+            and answer.status < 400
+            and call.correlation_id is None
+            and state.output_limit is None
+        )
         return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
             request_id,
@@ -214,6 +219,8 @@ def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
                 head += b"content-length: %b\r\n" % value
     if state.call.correlation_id is not None:
         head += b"x-headgate-correlation-id: %b\r\n" % state.call.correlation_id.encode()
+    if state.output_limit is not None:
+        head += b"x-headgate-output-limit: %d\r\n" % state.output_limit
     if answer.request_id is None:
         head += b"x-request-id: %b\r\n" % state.call.request_id.encode()
     if answer.status >= 400:

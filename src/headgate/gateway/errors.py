@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable
 
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.money import format_dollars
 from headgate.llm import provider_errors
 from headgate.llm.error_object import TYPES, describe
 from headgate.llm.routes import MethodNotAllowedError
+from headgate.relay.ports import HoldRefusedError
 
 ANTHROPIC_TYPES = {
     Kind.INVALID: "invalid_request_error",
@@ -49,12 +52,54 @@ SHAPES: tuple[tuple[bytes, Callable[[HeadgateError], dict[str, object]]], ...] =
 """By prefix of the target; all others have OpenAI's shape."""
 
 
-def encode_body(error: HeadgateError, target: bytes = b"") -> bytes:
-    """Return the whole body of an error response to a request for that target."""
+def encode_body(error: HeadgateError, target: bytes = b"", request_id: str = "") -> bytes:
+    """Return the whole body of an error response to a request for that target.
+
+    In OpenAI's shape, the refusal of a hold has the limit and its state in the member `denial`.
+    """
     for prefix, shape in SHAPES:
         if target.startswith(prefix):
             return msgspec.json.encode(shape(error))
-    return msgspec.json.encode({"error": describe(error)})
+    described: dict[str, object] = {**describe(error)}
+    if isinstance(error, HoldRefusedError):
+        described["denial"] = describe_denial(error, request_id)
+    return msgspec.json.encode({"error": described})
+
+
+def describe_denial(error: HoldRefusedError, request_id: str) -> dict[str, object]:
+    """Return which limit refused a call, for programs. Amounts are strings in US dollars.
+
+    `fits` has the largest output limit that would have been granted (0: none) and what a call with
+    it would hold; it is null where no output limit helps.
+    """
+    denial = error.denial
+    fits = None
+    if error.fits_tokens is not None:
+        fits = {
+            "output_tokens": error.fits_tokens,
+            "amount": format_dollars(error.fits_nano),
+        }
+    return {
+        "code": error.code,
+        "layer": denial.layer,
+        "key": denial.key,
+        "scope_id": denial.scope_id,
+        "limit": format_dollars(denial.limit_nano),
+        "used": format_dollars(denial.used_nano),
+        "held": format_dollars(denial.held_nano),
+        "needed": format_dollars(denial.needed_nano),
+        "available": format_dollars(denial.available_nano),
+        "currency": "USD",
+        "resets_at": None if denial.resets_at is None else format_time(denial.resets_at),
+        "fits": fits,
+        "request_id": request_id,
+    }
+
+
+def format_time(at: float) -> str:
+    """Return RFC 3339 in UTC, to the second, of unix seconds."""
+    moment = datetime.datetime.fromtimestamp(at, datetime.UTC).replace(microsecond=0)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def encode_rejection(status: int, body: bytes) -> bytes:
@@ -92,6 +137,9 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
         lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:
         lines.append(b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false"))
+    if isinstance(error, HoldRefusedError) and error.denial.resets_at is not None:
+        reset = format_time(error.denial.resets_at).encode()
+        lines.append(b"x-headgate-budget-reset: %b\r\n" % reset)
     if error.attempts:
         lines.append(b"x-headgate-retries: %d\r\n" % (error.attempts - 1))
     return b"".join(lines)

@@ -43,6 +43,7 @@ JSON_TYPES = (b"application/json", b"")
 """What nearly every client sends; a body without a type is parsed as JSON."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
+FIT = b"fit"
 NO_NAMES: frozenset[bytes] = frozenset()
 USUAL_CONNECTIONS = framing.WATCHED_HEADERS[b"connection"]
 KNOWN_NAMES_MAX = 1_000
@@ -82,6 +83,16 @@ class UnsupportedContentTypeError(HeadgateError):
     code = "unsupported_content_type"
 
 
+class InvalidBudgetHeaderError(HeadgateError):
+    """The header `x-headgate-budget` has an unknown value.
+
+    Send `x-headgate-budget: fit`, or leave the header out.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_budget_header"
+
+
 class HeaderAction(enum.Enum):
     """Say what happens to a request header that no function reads."""
 
@@ -119,6 +130,7 @@ class RequestHead(msgspec.Struct):
     coding: bytes = b""
     credential_name: str | None = None
     correlation_id: str | None = None
+    fits_budget: bool = False
     project_id: str | None = None
     headers: Headers = []
     grant: Grant | None = None
@@ -316,6 +328,8 @@ class OpenAiHandler:
             exchange.content_length if streams else None,
             request_head.credential_name,
             request_head.correlation_id,
+            (),
+            request_head.fits_budget,
         )
 
     def _take_body(
@@ -357,7 +371,11 @@ class OpenAiHandler:
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if request_head.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % request_head.correlation_id.encode()
-        exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))
+        exchange.answer(
+            error.kind.value,
+            head,
+            errors.encode_body(error, exchange.target, request_head.request_id),
+        )
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
@@ -439,6 +457,15 @@ def _read_correlation(_exchange: InboundExchange, request_head: RequestHead, val
         request_head.correlation_id = value.decode("ascii")
 
 
+def _read_budget(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    if value.strip().lower() != FIT:
+        raise InvalidBudgetHeaderError(
+            "The header `x-headgate-budget` has the one value `fit`: lower the output limit of the "
+            "request to what budget and balance cover."
+        )
+    request_head.fits_budget = True
+
+
 def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
     request_head.project_id = value.decode("utf-8", "replace")
 
@@ -469,6 +496,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"content-type": HeaderAction.CONTENT_TYPE,
     b"x-api-key": _read_api_key,
     b"content-length": _read_content_length,
+    b"x-headgate-budget": _read_budget,
     b"x-headgate-credential": _read_credential,
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,

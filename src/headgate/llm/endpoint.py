@@ -28,6 +28,15 @@ class Pricing(enum.Enum):
     """The receipt says explicitly that the call is unpriced."""
 
 
+class Measure(enum.Enum):
+    """Say by what the cost of a request is bounded before it is sent."""
+
+    TOKENS = "tokens"
+    IMAGES = "images"
+    AUDIO = "audio"
+    """The length of an audio file."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """Describe one endpoint of a provider's API.
 
@@ -51,6 +60,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Its responses name models, and a key that is limited to some must not see the others."""
     large_events: bool = False
     """One event of a stream may be as large as a whole response: it repeats it, or has images."""
+    measure: Measure = Measure.TOKENS
+    output_limits: tuple[str, ...] = ()
+    """The request fields that limit the output of one answer; the first is the current one."""
     characters_of: str | None = None
     """The request field whose characters are metered where the response states no usage."""
     downloads: bool = False

@@ -99,6 +99,34 @@ def find_fields(
     raise InvalidFormError(f"The form has more than {limits.parts_max} parts.")
 
 
+class FormSize(msgspec.Struct, frozen=True):
+    text_bytes: int
+    """Bytes of all plain fields."""
+    files: int
+    file_bytes: int
+
+
+def measure_parts(body: bytes, content_type: str) -> FormSize:
+    """Return how much text and how many files a form has. `find_fields` must have accepted it."""
+    boundary = b"--" + _read_boundary(content_type)
+    text_bytes = files = file_bytes = 0
+    start = body.find(boundary)
+    while start >= 0:
+        start = body.find(b"\r\n", start + len(boundary)) + 2
+        end = body.find(boundary, start)
+        if end < 0:
+            break
+        head_end = body.find(b"\r\n\r\n", start, end)
+        size = end - 2 - (head_end + 4)
+        disposition = _read_headers(body[start:head_end]).get("content-disposition", "")
+        if {"filename", "filename*"} & _read_parameters(disposition)[1].keys():
+            files, file_bytes = files + 1, file_bytes + size
+        else:
+            text_bytes += size
+        start = end
+    return FormSize(text_bytes, files, file_bytes)
+
+
 def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
     """Return a form with another value of a plain field; all other bytes stay. `find_fields` must
     have accepted the form."""

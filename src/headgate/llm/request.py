@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -181,6 +181,21 @@ class JsonRequest(msgspec.Struct, frozen=True):
             body = json_members.put(body, "stream_options", options)
         return replace(self, body=body, includes_usage=True, has_stream_options=True)
 
+    def with_output_limit(self, limit: int, names: Sequence[str]) -> JsonRequest:
+        """Return the request with no larger output limit than this one.
+
+        `names` are the fields of the endpoint that limit the output. Those that state a larger
+        number get this one; if the request states none, the first name is added.
+        """
+        stated = read_output_limits(self.fields, names)
+        body = self.body
+        for name, value in stated.items():
+            if value > limit:
+                body = json_members.put(body, name, b"%d" % limit)
+        if not stated:
+            body = json_members.put(body, names[0], b"%d" % limit)
+        return replace(self, body=body, output_tokens_max=limit)
+
     def with_model(self, wire_id: str) -> JsonRequest:
         """Return the request with another model; itself if it names this one already."""
         if self.model == wire_id:
@@ -217,6 +232,16 @@ def read_field(raw: msgspec.Raw | None) -> object:
         return None if raw is None else msgspec.json.decode(raw)
     except _UNREADABLE:
         return None
+
+
+def read_output_limits(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> dict[str, int]:
+    """Return the output limits that a request states, by field. Null counts as absent."""
+    stated: dict[str, int] = {}
+    for name in names:
+        value = read_field(fields.get(name))
+        if isinstance(value, int | float):
+            stated[name] = int(value)
+    return stated
 
 
 def count_prompts(fields: Mapping[str, msgspec.Raw]) -> int:

@@ -38,6 +38,8 @@ class Call(msgspec.Struct):
     correlation_id: str | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     """The key's rate limits after this call; empty for a key without limits."""
+    fits_budget: bool = False
+    """Whether the output limit may be lowered to what budget and balance cover."""
     tokens_reserved: int = 0
     """Tokens taken from the key's minute until the call is settled."""
 

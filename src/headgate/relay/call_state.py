@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import msgspec
@@ -129,6 +129,8 @@ class CallState(msgspec.Struct):
     body_without_usage: JsonRequest | None = None
     """The body without the field that asks for usage, for a provider that rejects the field."""
     hold: Hold | None = None
+    output_limit: int | None = None
+    """The output limit that the gateway chose for the call; None where it sent the client's."""
     attempts: int = 0
     was_sent: bool = False
     """Whether the provider may have received the last attempt, and so may have charged for it."""
@@ -155,6 +157,22 @@ class CallState(msgspec.Struct):
                 size += len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
         if size > UNHELD_BYTES and self.caller is not None:
             self.caller.reserve_memory(size)
+
+    def limit_output(self, limit: int, names: Sequence[str]) -> None:
+        """Send this output limit to the provider, in the fields of these names.
+
+        Raise as `Caller.reserve_memory`.
+        """
+        self.output_limit = limit
+        for name in ("body", "body_without_usage"):
+            body = getattr(self, name)
+            if not isinstance(body, JsonRequest):
+                continue
+            limited = body.with_output_limit(limit, names)
+            setattr(self, name, limited)
+            # A copy of the client's body is new; a copy of a copy replaces one that is counted.
+            if body is self.call.body and len(limited.body) > UNHELD_BYTES and self.caller:
+                self.caller.reserve_memory(len(limited.body))
 
     def reserve_answer(self, size: int) -> None:
         """Count further bytes of the answer, before they are held.

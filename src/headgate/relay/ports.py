@@ -273,6 +273,10 @@ class Model(msgspec.Struct, frozen=True):
     output_tokens_max: int = 0
     integration: str = DEFAULT_INTEGRATION
     deadlines: Deadlines | None = None
+    reasons: bool = False
+    """Whether it spends output tokens on reasoning before it answers."""
+    limit_field: str = ""
+    """The field that its integration wants for an output limit, if the endpoint has several."""
 
 
 class ModelMatch(msgspec.Struct, frozen=True):
@@ -376,6 +380,10 @@ class HoldRefusedError(HeadgateError):
     def __init__(self, message: str, *, denial: Denial) -> None:
         super().__init__(message, should_retry=False)
         self.denial = denial
+        self.fits_tokens: int | None = None
+        """The largest output limit that would have been granted; None where no limit helps."""
+        self.fits_nano = 0
+        """What a call with that limit would hold."""
 
 
 class Hold(msgspec.Struct, frozen=True):

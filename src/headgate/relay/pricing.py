@@ -121,8 +121,9 @@ def _charge_unpriced(
 
 
 def _find_implausible(state: CallState, usage: Usage) -> str | None:
-    is_managed = state.hold is not None
-    return find_implausible(usage, state.model, state.call.body, is_managed=is_managed)
+    is_managed = state.hold is not None and state.hold.managed
+    # The body as it was sent, whose output limit may be the gateway's.
+    return find_implausible(usage, state.model, state.body, is_managed=is_managed)
 
 
 def _charge_implausible(state: CallState, reason: str) -> Charge:

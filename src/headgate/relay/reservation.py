@@ -1,47 +1,80 @@
-"""Hold money for a managed call before anything is sent (law 2)."""
+"""Hold money before a call is sent: in the wallet, and in the budgets that count it (law 2)."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Timeouts
+from headgate.kit.money import format_dollars
 from headgate.llm.endpoint import Pricing
-from headgate.llm.request import JsonRequest
+from headgate.relay.call_bound import CallBound, bound_call
 from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import merge_timeouts
-from headgate.relay.ports import Hold, ModelCatalog, Wallet
-from headgate.relay.pricing import measure_request
-from headgate.relay.usage_bounds import (
-    bound_output,
-    bound_tool_fees,
-    count_answers,
-    has_several_inputs,
-    has_unbounded_input,
+from headgate.relay.ports import (
+    Budget,
+    Budgets,
+    Grant,
+    Hold,
+    HoldRefusedError,
+    ModelCatalog,
+    Wallet,
 )
 
-AMOUNT_NANO_MAX = 2**62
-"""More than any wallet has, and less than the largest integer of the database."""
 SETTLING_SECONDS_MAX = 300
 """How long a lease lasts beyond the total deadline of its call: for slow clients and databases."""
+OUTPUT_TOKENS_MIN = 256
+"""The least output that a caller who states no limit is sold: a shorter answer is of no use."""
+REASONING_OUTPUT_TOKENS_MIN = 1_024
+"""The same for a model that reasons first: with less, it may answer nothing."""
+FITTED_TOKENS_MIN = 16
+"""The least output limit that a caller who asks for a fitted one gets; OpenAI accepts no less."""
 
 
 class UnpricedModelError(HeadgateError):
-    """The model has no price that bounds its cost, so it cannot be paid in credits.
+    """The model has no price that bounds the cost of the call, so neither credits nor a budget can
+    pay for it.
 
-    Use an own credential, or a model of the catalog.
+    Use a model of the catalog, or have the operator add its price. In a managed call, an own
+    credential helps, too.
     """
 
     kind = Kind.INVALID
     code = "model_unpriced"
 
 
-class Reservation:
-    """Hold the most that a managed call can cost; calls with an own credential hold nothing.
+class InvalidOutputLimitError(HeadgateError):
+    """The request states an output limit that is not positive, and what it could cost without a
+    limit is not covered.
 
-    `tool_calls_assumed` is the number of tool calls to hold for if the request sets no maximum.
-    `timeouts` apply where neither model nor credential set any; a hold outlasts them.
+    State a positive limit, or none.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_output_limit"
+
+
+class NoBudgets:
+    """Have no budget for anybody (`relay.ports.Budgets`)."""
+
+    organizations: Container[str] = frozenset[str]()
+
+    def find(self, grant: Grant, *, managed: bool) -> tuple[Budget, ...]:
+        return ()
+
+
+NO_BUDGETS: Budgets = NoBudgets()
+
+
+class Reservation:
+    """Hold the most that a call can cost, if the wallet pays it or a budget counts it.
+
+    A call without an output limit gets the largest one that wallet and budgets cover, which is sent
+    to its provider (decision 0025). `tool_calls_assumed` is the number of tool calls to hold for if
+    the request sets no maximum. `timeouts` apply where neither model nor credential set any; a hold
+    outlasts them.
     """
 
     def __init__(
@@ -51,30 +84,58 @@ class Reservation:
         clock: Clock,
         *,
         timeouts: Timeouts,
+        budgets: Budgets = NO_BUDGETS,
         tool_calls_assumed: int = 10,
     ) -> None:
         self._wallet = wallet
         self._models = models
         self._clock = clock
         self._timeouts = timeouts
+        self._budgets = budgets
         self._tool_calls_assumed = tool_calls_assumed
 
     async def hold(self, state: CallState) -> None:
-        """Hold the money, or raise: UnpricedModelError (fail closed) or InsufficientFundsError."""
+        """Hold the money, or raise: `UnpricedModelError` (fail closed), `HoldRefusedError`, or
+        `InvalidOutputLimitError`."""
         credential, call = state.credential, state.call
-        if credential is None or not credential.managed or call.endpoint.pricing is Pricing.FREE:
+        if credential is None or (
+            not credential.managed
+            # A look without a function call, since every call with an own credential takes it.
+            and call.grant.organization_id not in self._budgets.organizations
+        ):
             return
-        amount = self._bound(state)
-        if amount is None:
-            raise UnpricedModelError(
-                f"`{call.model or call.endpoint.name}` has no price that bounds its cost, so it "
-                "cannot be paid in credits. Use an own credential, or a model of the catalog.",
-                param="model",
-                should_retry=False,
-            )
-        model = state.model
+        if call.endpoint.pricing is Pricing.FREE:
+            return
+        budgets = self._budgets.find(call.grant, managed=credential.managed)
+        if not (credential.managed or budgets):
+            return
+        bound = bound_call(state, self._models, self._clock.now(), self._tool_calls_assumed)
+        amount = None if bound is None else bound.cost(bound.limit)
+        if bound is None or amount is None:
+            raise make_unpriced_error(state, budgets)
+        hold = self._make_hold(state, bound, amount, budgets)
+        try:
+            state.hold = await self._wallet.hold(hold)
+        except asyncio.CancelledError:
+            # The server stops. The hold is queued already, and the receipt that is queued behind it
+            # releases it.
+            state.hold = hold
+            raise
+        except HoldRefusedError as error:
+            if bound.has_invalid_limit:
+                raise make_invalid_limit_error(bound) from None
+            explain_fit(error, bound)
+            raise
+        self._limit_output(state, bound, amount)
+
+    def _make_hold(
+        self, state: CallState, bound: CallBound, amount: int, budgets: tuple[Budget, ...]
+    ) -> Hold:
+        credential, call, model = state.credential, state.call, state.model
+        assert credential is not None, "routing comes first"
         timeouts = merge_timeouts(self._timeouts, model and model.deadlines, credential.deadlines)
-        hold = Hold(
+        least = find_least_amount(state, bound)
+        return Hold(
             request_id=call.request_id,
             organization_id=call.grant.organization_id,
             amount_nano=amount,
@@ -85,38 +146,78 @@ class Reservation:
             method=call.method,
             provider=credential.integration,
             model=call.model,
+            price_id=bound.price.id,
             lease_seconds=timeouts.total_seconds + SETTLING_SECONDS_MAX,
+            managed=credential.managed,
+            budgets=budgets,
+            amount_min_nano=-1 if least is None or least >= amount else least,
         )
-        try:
-            state.hold = await self._wallet.hold(hold)
-        except asyncio.CancelledError:
-            # The server stops. The hold is queued already, and the receipt that is queued behind it
-            # releases it.
-            state.hold = hold
-            raise
 
-    def _bound(self, state: CallState) -> int | None:
-        """Return the highest possible cost in nano-dollars; None if it has no bound."""
-        model, body = state.model, state.body
-        if model is None or not isinstance(body, JsonRequest):
-            return None
-        price = self._models.price(model.id, self._clock.now(), model.integration)
-        if price is None:
-            return None
-        measured = measure_request(state)
-        if measured is not None and (cost := price.cost(measured, body.service_tier)) is not None:
-            return cost
-        if not model.input_tokens_max:
-            return None
-        fields = body.fields
-        input_tokens = model.input_tokens_max
-        if not has_unbounded_input(body):
-            input_tokens = min(input_tokens, len(body.body))
-        if has_several_inputs(fields):
-            input_tokens = max(input_tokens, len(body.body))
-        output_tokens = count_answers(body, fields) * bound_output(body, model)
-        tokens = price.bound(input_tokens, output_tokens, body.service_tier)
-        if tokens is None:
-            return None
-        tools = bound_tool_fees(fields, price.tool_fees, self._tool_calls_assumed)
-        return min(tokens + tools, AMOUNT_NANO_MAX)
+    def _limit_output(self, state: CallState, bound: CallBound, amount: int) -> None:
+        """Send the output limit that the hold covers, where the request does not state it."""
+        hold = state.hold
+        assert hold is not None, "it was granted"
+        limit = bound.limit
+        if hold.amount_nano < amount:
+            limit = bound.find_limit(hold.amount_nano)
+        elif not bound.has_excess_limit:
+            return
+        state.limit_output(limit, bound.limit_fields)
+
+
+def find_least_amount(state: CallState, bound: CallBound) -> int | None:
+    """Return the least amount with which a call is sent, if its output limit may be fitted."""
+    if not bound.can_fit:
+        return None
+    if state.call.fits_budget:
+        least = FITTED_TOKENS_MIN
+    elif bound.stated:
+        return None
+    else:
+        reasons = state.model is not None and state.model.reasons
+        least = REASONING_OUTPUT_TOKENS_MIN if reasons else OUTPUT_TOKENS_MIN
+    return bound.cost(min(least, bound.limit))
+
+
+def explain_fit(error: HoldRefusedError, bound: CallBound) -> None:
+    """Add to a refusal which output limit would have been granted."""
+    if not bound.limit_fields or bound.extra_output:
+        return
+    limit = max(0, bound.find_limit(error.denial.available_nano))
+    if limit < FITTED_TOKENS_MIN:
+        error.fits_tokens = 0
+        error.message += " No useful output limit would make it fit."
+        return
+    error.fits_tokens, error.fits_nano = limit, bound.cost(limit) or 0
+    error.message += (
+        f" A limit of {limit} output tokens would fit ({format_dollars(error.fits_nano)} US"
+        f" dollars): send `{bound.limit_fields[0]}`: {limit}, or the header"
+        " `x-headgate-budget: fit`."
+    )
+
+
+def make_unpriced_error(state: CallState, budgets: tuple[Budget, ...]) -> UnpricedModelError:
+    call = state.call
+    named = f"`{call.model or call.endpoint.name}` has no price that bounds its cost"
+    if state.credential is not None and state.credential.managed:
+        message = (
+            f"{named}, so it cannot be paid in credits. Use an own credential, or a model of the "
+            "catalog."
+        )
+    else:
+        scopes = " and ".join(f"the {budget.scope} {budget.scope_id}" for budget in budgets)
+        message = (
+            f"{named}, so it cannot be counted in the budget of {scopes}. Use a model of the "
+            "catalog, or have the operator add its price."
+        )
+    return UnpricedModelError(message, param="model", should_retry=False)
+
+
+def make_invalid_limit_error(bound: CallBound) -> InvalidOutputLimitError:
+    name, value = next((name, value) for name, value in bound.stated.items() if value <= 0)
+    return InvalidOutputLimitError(
+        f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} "
+        "instead.",
+        param=name,
+        should_retry=False,
+    )

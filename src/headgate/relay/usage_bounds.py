@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
@@ -51,9 +52,17 @@ def bound_output(body: JsonRequest, model: Model) -> int:
 def count_answers(body: JsonRequest, fields: Mapping[str, msgspec.Raw]) -> int:
     """Count the answers that are generated and billed, also those of `best_of` that are not
     returned."""
-    best_of = read_field(fields.get("best_of"))
-    wanted = max(1, body.n or 1, best_of if isinstance(best_of, int) else 1)
+    best_of = read_count(read_field(fields.get("best_of")))
+    wanted = max(1, body.n or 1, best_of or 1)
     return wanted * count_prompts(fields)
+
+
+def read_count(value: object) -> int | None:
+    """Return a number as a lenient server reads it, rounded up: also a fraction, or a text of
+    digits. Return None for anything else."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.strip().isdigit() else None
+    return math.ceil(value) if isinstance(value, int | float) else None
 
 
 def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:

@@ -238,6 +238,8 @@ class IntegrationManifest(_Block, frozen=True, kw_only=True):
     categories: tuple[Name, ...] = ()
     integration_type: IntegrationType
     default_model: ModelId | None = None
+    output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    """The field of a chat completion by which the integration takes an output limit."""
     extra_metadata: ExtraMetadata = ExtraMetadata()
     auth_schemas: tuple[AuthSchema, ...] = msgspec.field(name="auth_schema", default=())
     price_source: PriceSource | None = None

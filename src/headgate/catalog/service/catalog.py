@@ -231,7 +231,9 @@ class Catalog:
                 self._bases[name, model_id] = entry.id
                 wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
                 limits = entry.input_tokens_max, entry.output_tokens_max
-                model = Model(model_id, wire_id, *limits, name, deadlines)
+                reasons = "reasoning" in entry.capabilities
+                field = manifest.output_limit_field
+                model = Model(model_id, wire_id, *limits, name, deadlines, reasons, field)
                 self._models[name][model_id] = model
                 self._found.setdefault(model_id, model)
 

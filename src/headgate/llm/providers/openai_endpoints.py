@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from headgate.llm.endpoint import Body, Endpoint, Pricing
+from headgate.llm.endpoint import Body, Endpoint, Measure, Pricing
 from headgate.llm.meter import Meter
 from headgate.llm.providers import openai_fields
 from headgate.llm.routes import ANY_METHOD
@@ -48,6 +48,25 @@ def _metered(
     name: str, path: str, meter: Meter, body: Body = Body.JSON, *, large_events: bool = False
 ) -> Endpoint:
     return Endpoint(name, ("POST",), path, meter, body, Pricing.USAGE, large_events=large_events)
+
+
+def _images(path: str, body: Body) -> Endpoint:
+    return Endpoint(
+        "images",
+        ("POST",),
+        path,
+        images.METER,
+        body,
+        Pricing.USAGE,
+        large_events=True,
+        measure=Measure.IMAGES,
+    )
+
+
+def _audio(name: str, path: str) -> Endpoint:
+    return Endpoint(
+        name, ("POST",), path, audio.METER, Body.FORM, Pricing.USAGE, measure=Measure.AUDIO
+    )
 
 
 def _free(name: str, path: str, *methods: str) -> Endpoint:
@@ -89,6 +108,7 @@ _INFERENCE = (
         Body.JSON,
         Pricing.USAGE,
         asks_usage=True,
+        output_limits=("max_completion_tokens", "max_tokens"),
     ),
     _free("chat.completions.stored", "/chat/completions", "GET"),
     _free("chat.completions.stored", "/chat/completions/{id}", "GET", "POST", "DELETE"),
@@ -101,8 +121,18 @@ _INFERENCE = (
         Body.JSON,
         Pricing.USAGE,
         asks_usage=True,
+        output_limits=("max_tokens",),
     ),
-    _metered("responses", "/responses", responses.METER, large_events=True),
+    Endpoint(
+        "responses",
+        ("POST",),
+        "/responses",
+        responses.METER,
+        Body.JSON,
+        Pricing.USAGE,
+        large_events=True,
+        output_limits=("max_output_tokens",),
+    ),
     _metered("responses", "/responses/compact", responses.METER, large_events=True),
     Endpoint(
         "responses",
@@ -126,9 +156,9 @@ _INFERENCE = (
     _free("responses", "/responses/{id}/input_items", "GET"),
     _metered("decisions", "/decisions", decisions.METER),
     _metered("embeddings", "/embeddings", embeddings.METER),
-    _metered("images", "/images/generations", images.METER, large_events=True),
-    _metered("images", "/images/edits", images.METER, Body.FORM, large_events=True),
-    _metered("images", "/images/variations", images.METER, Body.FORM, large_events=True),
+    _images("/images/generations", Body.JSON),
+    _images("/images/edits", Body.FORM),
+    _images("/images/variations", Body.FORM),
     Endpoint(
         "audio.speech",
         ("POST",),
@@ -138,8 +168,8 @@ _INFERENCE = (
         Pricing.USAGE,
         characters_of="input",
     ),
-    _metered("audio.transcriptions", "/audio/transcriptions", audio.METER, Body.FORM),
-    _metered("audio.translations", "/audio/translations", audio.METER, Body.FORM),
+    _audio("audio.transcriptions", "/audio/transcriptions"),
+    _audio("audio.translations", "/audio/translations"),
     Endpoint("moderations", ("POST",), "/moderations", moderations.METER, Body.JSON, Pricing.FREE),
 )
 
