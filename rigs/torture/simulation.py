@@ -21,7 +21,8 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from headgate.billing.model.ledger import InsufficientFundsError, make_unknown_receipt
+from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, fund
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailableError

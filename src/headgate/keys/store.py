@@ -176,6 +176,18 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
         yield StoredKey(*values)
 
 
+def select_changed_budgets(
+    connection: sa.Connection, *, after_revision: int
+) -> Iterator[tuple[int, str, str, int | None]]:
+    """Yield the revision, id, organization and monthly budget of the keys changed since then; None
+    for a key without a budget, and for one that was revoked."""
+    budget = sa.case((KEYS.c.revoked_at.is_(None), KEYS.c.monthly_budget_nano))
+    statement = sa.select(KEYS.c.changed_at_revision, KEYS.c.id, KEYS.c.organization_id, budget)
+    changed = KEYS.c.changed_at_revision > after_revision
+    for row in connection.execute(statement.where(changed)):
+        yield row[0], row[1], row[2], row[3]
+
+
 def select_latest_time(connection: sa.Connection) -> float:
     """Return the latest time that a process has seen or at which a key was used, or 0."""
     used = connection.execute(sa.select(sa.func.max(KEYS.c.last_used_at))).scalar() or 0.0

@@ -17,6 +17,8 @@ from headgate.accounts.service import (
     SessionService,
 )
 from headgate.audit.service import AuditLog
+from headgate.billing.service.budget_index import TOPICS as BUDGET_TOPICS
+from headgate.billing.service.budget_index import BudgetIndex
 from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -117,6 +119,7 @@ class Application:
         )
         self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(clock)
+        self.budgets = BudgetIndex()
         self.catalog = Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
         self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
@@ -171,6 +174,8 @@ class Application:
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         if not topics.isdisjoint(keys.TOPICS):
             self.key_index.load(connection)
+        if not topics.isdisjoint(BUDGET_TOPICS):
+            self.budgets.load(connection)
         if vault.TOPIC in topics:
             self.credential_resolver.load(connection)
             self.managed_routes.load(connection)

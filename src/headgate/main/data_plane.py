@@ -101,6 +101,7 @@ def build_ledger(settings: Settings, application: Application, writer: Writer) -
         subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
         now=application.database.read_clock(),
+        budgets=application.budgets,
     )
 
 

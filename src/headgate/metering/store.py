@@ -158,6 +158,49 @@ def sum_outcomes(
     return [Outcomes(*row) for row in connection.execute(statement)]
 
 
+SCOPES = {
+    "key": RECEIPTS.c.key_id,
+    "project": RECEIPTS.c.project_id,
+    "organization": RECEIPTS.c.organization_id,
+}
+"""The column that names the object of each scope of a budget."""
+
+
+def match_scope(scope: str, scope_id: str) -> sa.ColumnElement[bool]:
+    return SCOPES[scope] == scope_id
+
+
+def sum_columns() -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """Return the sums of the costs: of all calls, and of the managed ones."""
+    cost = RECEIPTS.c.cost_nano
+    managed = sa.case((RECEIPTS.c.managed == 1, cost), else_=0)
+    return (
+        sa.func.coalesce(sa.func.sum(cost), 0),
+        sa.func.coalesce(sa.func.sum(managed), 0),
+    )
+
+
+def sum_costs(
+    connection: sa.Connection,
+    organization_id: str,
+    *,
+    scope: str,
+    scope_id: str,
+    since: float,
+    until: float,
+) -> tuple[int, int]:
+    """Return what the calls of a key, project or organization cost between two times: all of them,
+    and the managed ones."""
+    query = sa.select(*sum_columns()).where(
+        RECEIPTS.c.organization_id == organization_id,
+        RECEIPTS.c.created_at >= int(since * MICROSECONDS),
+        RECEIPTS.c.created_at < int(until * MICROSECONDS),
+        match_scope(scope, scope_id),
+    )
+    used, managed = connection.execute(query).one()
+    return int(used), int(managed)
+
+
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:
     return count_rows(connection, RECEIPTS, *_older(unix_seconds))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.billing.model.ledger import InsufficientFundsError, make_unknown_receipt
+from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from headgate.billing.model.ledger import InsufficientFundsError
+from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, find_inconsistencies, read_available
 from headgate.billing.store import ledger as store
 from headgate.kit.db.engine import Database

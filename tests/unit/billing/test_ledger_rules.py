@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,6 @@ from structlog.testing import capture_logs
 
 from headgate.billing.model.ledger import (
     HoldNotFoundError,
-    InsufficientFundsError,
     LedgerEntry,
     ReferenceConflictError,
     make_excess_entries,
@@ -24,8 +24,8 @@ from headgate.billing.model.ledger import (
     make_settlement_entries,
     make_transaction,
     make_unknown_receipt,
-    name_account,
 )
+from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, fund, read_available
 from headgate.billing.store import ledger as store
 from headgate.kit.clock import SystemClock
@@ -279,15 +279,18 @@ def test_grant_of_the_smallest_unit_is_one(connection: sa.Connection) -> None:
     assert read_available(connection, "org_1") == 1
 
 
-def test_wallet_gives_its_last_unit_and_no_more(connection: sa.Connection) -> None:
-    fund(connection, "org_1", amount_nano=5, reference="a", now=1.0)
-    fund(connection, "org_2", amount_nano=5, reference="a", now=1.0)
-    wallet = name_account("org_1", "wallet")
-    assert not store.debit(connection, wallet, 6)
-    assert store.debit(connection, wallet, 5)
-    assert not store.debit(connection, wallet, 1)
-    assert store.debit(connection, wallet, 0)
-    assert (read_available(connection, "org_1"), read_available(connection, "org_2")) == (0, 5)
+def test_wallet_gives_its_last_unit_and_no_more(server_database: Database) -> None:
+    async def spend(ledger: Ledger) -> list[int]:
+        granted: list[int] = []
+        for number, amount_nano in enumerate((1_001, 1_000, 1, 0)):
+            hold = msgspec.structs.replace(
+                HOLD, request_id=f"req_{number}", amount_nano=amount_nano
+            )
+            with contextlib.suppress(InsufficientFundsError):
+                granted.append((await ledger.hold(hold)).amount_nano)
+        return granted
+
+    assert work(server_database, spend) == [1_000, 0]
 
 
 def test_balances_of_accounts_that_do_not_exist_are_a_fault_of_the_code(
@@ -323,12 +326,13 @@ def test_holds_are_listed_by_the_age_of_their_lease_and_closed_once(
     assert store.list_open_holds(connection, expired_at=None, rows_max=9) == listed[1:]
 
 
-def test_amount_of_a_transaction_is_that_of_the_account(connection: sa.Connection) -> None:
+def test_transaction_is_read_by_its_name(connection: sa.Connection) -> None:
     fund(connection, "org_1", amount_nano=5, reference="a", now=1.0)
-    assert store.read_amount(connection, "fund:org_1:a", "org_1:wallet") == 5
-    assert store.read_amount(connection, "fund:org_1:a", "org_1:funding") == -5
-    assert store.read_amount(connection, "fund:org_1:a", "org_1:held") is None
-    assert store.read_amount(connection, "fund:org_1:b", "org_1:wallet") is None
+    assert store.read_transaction(connection, "fund:org_1:a") == {
+        "org_1:wallet": 5,
+        "org_1:funding": -5,
+    }
+    assert store.read_transaction(connection, "fund:org_1:b") == {}
 
 
 @pytest.mark.parametrize(

@@ -8,36 +8,26 @@ from typing import Literal, get_args
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.money import format_dollars
 from headgate.relay.ports import Hold, Receipt
 
 Account = Literal["wallet", "held", "revenue", "funding", "overspend"]
-"""The accounts of an organization.
+"""The accounts that every organization with a wallet has.
 
 `wallet` and `held` never go below 0; `funding` is the sum of the grants (negative), `revenue` the
 sum of the bills, `overspend` the debt (negative): what was billed and not covered. The next grant
-pays it first.
+pays it first. The further ones are opened when they are first used.
 """
 
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
-
-class InsufficientFundsError(HeadgateError):
-    """The wallet does not cover the highest cost that the call can have.
-
-    Add funds with `headgate wallet fund`, or state a smaller output limit.
-    """
-
-    kind = Kind.UNPAID
-    code = "insufficient_funds"
-
-    def __init__(self, *, needed_nano: int, available_nano: int) -> None:
-        super().__init__(
-            f"This call can cost up to {format_dollars(needed_nano)} US dollars and the wallet has "
-            f"{format_dollars(available_nano)} available. Top up the wallet, or lower the limit of "
-            "output tokens.",
-            should_retry=False,
-        )
+PAYMENT_CLEARING = "payment_clearing"
+"""What payments brought in (negative), less what was refunded."""
+ADJUSTMENTS = "adjustments"
+"""The sum of the operator's adjustments, with the opposite sign."""
+CREDITS_GRANTED = "credits_granted"
+"""What plans gave (negative), less what expired."""
+CREDITS = "credits"
+"""The kind of the accounts of monthly credits; there is one for each month: `credits:2026-11`."""
 
 
 class HoldNotFoundError(HeadgateError):
@@ -59,8 +49,18 @@ class ReferenceConflictError(HeadgateError):
     code = "reference_taken"
 
 
-def name_account(organization_id: str, account: Account) -> str:
+def name_account(organization_id: str, account: str) -> str:
     return f"{organization_id}:{account}"
+
+
+def name_credits(month: str) -> str:
+    """Return the account of a month's credits."""
+    return f"{CREDITS}:{month}"
+
+
+def find_kind(account: str) -> str:
+    """Return the kind of an account: `credits` for `credits:2026-11`."""
+    return account.partition(":")[0]
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class LedgerEntry(msgspec.Struct, frozen=True):
 def make_transaction(
     transaction_id: str,
     organization_id: str,
-    amounts: Sequence[tuple[Account, int]],
+    amounts: Sequence[tuple[str, int]],
     *,
     request_id: str = "",
 ) -> list[LedgerEntry]:
@@ -91,27 +91,40 @@ def make_transaction(
 
 
 def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
+    """Move the amount to `held`: from the month's credits what they pay, the rest from the
+    wallet."""
     return make_transaction(
         f"hold:{hold.request_id}",
         hold.organization_id,
-        [("wallet", -hold.amount_nano), ("held", hold.amount_nano)],
+        [
+            ("wallet", hold.credit_nano - hold.amount_nano),
+            *_move_credits(hold, -hold.credit_nano),
+            ("held", hold.amount_nano),
+        ],
         request_id=hold.request_id,
     )
 
 
 def make_settlement_entries(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
-    """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to `wallet`."""
+    """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to where it came
+    from. Credits pay first."""
     billed = min(cost_nano, hold.amount_nano)
+    unused_credits = hold.credit_nano - min(billed, hold.credit_nano)
     return make_transaction(
         f"settle:{hold.request_id}",
         hold.organization_id,
         [
             ("held", -hold.amount_nano),
             ("revenue", billed),
-            ("wallet", hold.amount_nano - billed),
+            *_move_credits(hold, unused_credits),
+            ("wallet", hold.amount_nano - billed - unused_credits),
         ],
         request_id=hold.request_id,
     )
+
+
+def _move_credits(hold: Hold, amount_nano: int) -> list[tuple[str, int]]:
+    return [(name_credits(hold.month), amount_nano)] if amount_nano else []
 
 
 def make_excess_entries(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:
@@ -145,7 +158,7 @@ def make_unknown_receipt(hold: Hold, *, created_at: float) -> Receipt:
         project_id=hold.project_id,
         key_id=hold.key_id,
         credential_id=hold.credential_id,
-        managed=True,
+        managed=hold.managed,
         endpoint=hold.endpoint,
         method=hold.method,
         provider=hold.provider,

@@ -9,18 +9,14 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from headgate.billing.model.ledger import (
-    HoldNotFoundError,
-    InsufficientFundsError,
-    LedgerEntry,
-    ReferenceConflictError,
-    make_excess_entries,
-    make_hold_entries,
-    make_settlement_entries,
-    make_transaction,
-    make_unknown_receipt,
-    name_account,
-)
+from headgate.billing.events import UsageThresholdReached
+from headgate.billing.model.budgets import name_month
+from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.service import plans
+from headgate.billing.service.budget_index import BudgetIndex
+from headgate.billing.service.holds import FindPlan, HoldBatch
+from headgate.billing.service.settlements import Settled, count, list_counting, settle_holds
+from headgate.billing.service.transactions import fund, read_available, read_debt
 from headgate.billing.store import ledger as store
 from headgate.kit import outbox
 from headgate.kit.clock import Clock
@@ -36,7 +32,7 @@ EXPIRED_MAX = 500
 DEFERRED_MAX = 10_000
 DEFERRED_AT_ONCE = 500
 
-Settled = tuple[Receipt, Hold]
+Event = RequestCompleted | UsageImplausible | UsageThresholdReached
 
 log = structlog.get_logger(__name__)
 _encode_event = msgspec.json.Encoder().encode
@@ -52,7 +48,7 @@ class Ledger:
     A hold that outlives its lease is settled as `unknown`. The lease is the longer of
     `lease_seconds` and the hold's own `lease_seconds`. `subscribed` tells whether any subscriber
     wants the events of a topic. `now` is the time of the database's clock where several processes
-    share it.
+    share it. `budgets` finds the budgets of calls that hold nothing for them.
     """
 
     def __init__(
@@ -63,11 +59,15 @@ class Ledger:
         subscribed: Callable[[str], bool],
         lease_seconds: float = 900.0,
         now: float | None = None,
+        budgets: BudgetIndex | None = None,
+        find_plan: FindPlan = plans.find_plan,
     ) -> None:
         self._writer = writer
         self._clock = clock
         self._subscribed = subscribed
         self._lease_seconds = lease_seconds
+        self._budgets = budgets or BudgetIndex()
+        self._find_plan = find_plan
         # Holds are not flushed: if a power failure loses one, its call is lost too, before any
         # answer was completed. A settlement completes an answer and is flushed, and so is every
         # hold written before it.
@@ -75,16 +75,20 @@ class Ledger:
             self._hold_all, durable=False, lock_name=lambda hold: hold.organization_id
         )
         self._receipt_queue = writer.create_queue(self._record_receipts, durable=False)
+        self._counted_queue = writer.create_queue(
+            self._record_counted, durable=False, lock_name=lambda receipt: receipt.organization_id
+        )
         self._settlement_queue = writer.create_queue(
             self._record_settled, durable=True, lock_name=lambda settled: settled[1].organization_id
         )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
-        # Leases expire by the monotonic clock, so that a change of the system time ends none.
+        # Leases and months follow the monotonic clock, so that a change of the system time ends
+        # none.
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[Hold]:
-        """Reserve the amount of a hold. Raise `InsufficientFundsError` or
-        StorageUnavailableError."""
+        """Reserve the amount of a hold in everything that it counts in, or in nothing. Return the
+        hold as it is granted. Raise `HoldRefusedError` or `StorageUnavailableError`."""
         return self._hold_queue.put(hold)
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
@@ -95,6 +99,8 @@ class Ledger:
         such hold.
         """
         if hold is None:
+            if receipt.organization_id in self._budgets.organizations:
+                return self._counted_queue.put(receipt)
             return self._receipt_queue.put(receipt)
         assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
         return self._settlement_queue.put((receipt, hold))
@@ -201,16 +207,13 @@ class Ledger:
     def _hold_all(
         self, connection: sa.Connection, holds: Sequence[Hold]
     ) -> Sequence[Hold | Exception]:
-        now = self._clock.now()
-        errors = [_debit_wallet(connection, hold) for hold in holds]
-        results = [error or hold for hold, error in zip(holds, errors, strict=True)]
-        taken = [hold for hold, error in zip(holds, errors, strict=True) if error is None]
-        entries = [entry for hold in taken for entry in make_hold_entries(hold)]
-        store.append_entries(connection, entries, at=int(now * MICROSECONDS))
-        # `_debit_wallet` has changed the wallets already; the other sides are added here.
-        store.add_balances(connection, [entry for entry in entries if entry.amount_nano > 0])
-        leased = [(hold, self._find_lease_end(hold)) for hold in taken]
-        store.insert_holds(connection, leased, at=int(now * MICROSECONDS))
+        now = self._monotonic_now()
+        batch = HoldBatch(
+            connection, holds, month=name_month(now), now=now, find_plan=self._find_plan
+        )
+        results = [batch.decide(hold) for hold in holds]
+        granted = [result for result in results if isinstance(result, Hold)]
+        batch.write(granted, find_lease_end=self._find_lease_end)
         return results
 
     def _find_lease_end(self, hold: Hold) -> int:
@@ -224,15 +227,30 @@ class Ledger:
             self._publish(connection, receipts)
         return [None] * len(receipts)
 
+    def _record_counted(
+        self, connection: sa.Connection, receipts: Sequence[Receipt]
+    ) -> Sequence[None]:
+        """Record receipts without holds that count in budgets."""
+        if self._store_receipts(connection, receipts):
+            reached = self._count(connection, [(receipt, None) for receipt in receipts])
+            self._publish(connection, receipts, reached)
+        return [None] * len(receipts)
+
     def _record_settled(
         self, connection: sa.Connection, settled: Sequence[Settled]
     ) -> Sequence[None]:
         receipts = [receipt for receipt, _ in settled]
         if self._store_receipts(connection, receipts):
             failpoint("mid_settlement")
-            _settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
-            self._publish(connection, receipts)
+            done = settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
+            self._publish(connection, receipts, self._count(connection, done))
         return [None] * len(settled)
+
+    def _count(
+        self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]
+    ) -> Sequence[UsageThresholdReached]:
+        month = name_month(self._monotonic_now())
+        return count(connection, list_counting(calls, self._budgets, month=month))
 
     def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:
         """Return whether the receipts are new. Raise `DuplicateReceiptError` for a batch with a
@@ -243,8 +261,15 @@ class Ledger:
             raise DuplicateReceiptError
         return False
 
-    def _publish(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
-        events: list[RequestCompleted | UsageImplausible] = []
+    def _publish(
+        self,
+        connection: sa.Connection,
+        receipts: Sequence[Receipt],
+        reached: Sequence[UsageThresholdReached] = (),
+    ) -> None:
+        events: list[Event] = []
+        if reached and self._subscribed(UsageThresholdReached.type):
+            events += reached
         if self._subscribed(RequestCompleted.type):
             events += map(RequestCompleted, receipts)
         for receipt in receipts:
@@ -263,7 +288,9 @@ class Ledger:
             outbox.append(connection, [_make_row(event, at) for event in events])
 
 
-def _make_row(event: RequestCompleted | UsageImplausible, at: int) -> outbox.Row:
+def _make_row(event: Event, at: int) -> outbox.Row:
+    if isinstance(event, UsageThresholdReached):
+        return event.id, at, event.type, event.organization_id, _encode_event(event)
     receipt = event.receipt
     event_id = f"{event.type}:{receipt.request_id}"
     return event_id, at, event.type, receipt.organization_id, _encode_event(event)
@@ -278,101 +305,6 @@ async def _find_error(work: Awaitable[None]) -> Exception | None:
     return None
 
 
-def _debit_wallet(connection: sa.Connection, hold: Hold) -> InsufficientFundsError | None:
-    assert hold.amount_nano >= 0, "a hold is not negative"
-    wallet = name_account(hold.organization_id, "wallet")
-    if store.debit(connection, wallet, hold.amount_nano):
-        return None
-    available = store.read_balance(connection, wallet)
-    return InsufficientFundsError(needed_nano=hold.amount_nano, available_nano=available)
-
-
-def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: int) -> None:
-    closings = [
-        ("settled" if receipt.cost_nano else "released", hold.request_id, hold.amount_nano)
-        for receipt, hold in settled
-    ]
-    closed = store.close_holds(connection, closings)
-    if closed == 0 and len(settled) == 1 and settled[0][0].cost_nano == 0:
-        # The hold was refused after its call had been cancelled: nothing was held or is owed.
-        return
-    if closed < len(closings):
-        names = ", ".join(hold.request_id for _, hold in settled)
-        raise HoldNotFoundError(
-            f"No open hold of the stated amount among: {names}. Nothing was recorded."
-        )
-    _post(
-        connection,
-        [
-            entry
-            for receipt, hold in settled
-            for entry in make_settlement_entries(hold, receipt.cost_nano)
-        ],
-        at=at,
-    )
-    for receipt, hold in settled:
-        if receipt.cost_nano > hold.amount_nano:
-            wallet = name_account(hold.organization_id, "wallet")
-            available = store.read_balance(connection, wallet, to_change=True)
-            excess = make_excess_entries(hold, receipt.cost_nano, wallet_nano=available)
-            _post(connection, excess, at=at)
-            log.warning("ledger.cost_above_hold", request_id=hold.request_id)
-
-
-def _post(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
-    store.append_entries(connection, entries, at=at)
-    store.add_balances(connection, entries)
-
-
-def fund(
-    connection: sa.Connection, organization_id: str, *, amount_nano: int, reference: str, now: float
-) -> bool:
-    """Grant an organization money, once for each reference. Return whether the grant is new.
-
-    Debt (`overspend`) is paid from it first. Raise `ReferenceConflictError` if the reference was
-    used for another amount.
-    """
-    assert amount_nano > 0, "a grant is positive"
-    store.open_accounts(connection, organization_id)
-    transaction_id = f"fund:{organization_id}:{reference}"
-    wallet = name_account(organization_id, "wallet")
-    granted = store.read_amount(connection, transaction_id, wallet)
-    if granted == amount_nano:
-        return False
-    if granted is not None:
-        raise ReferenceConflictError(
-            f"The reference {reference!r} was used for another amount; choose a new one.",
-            param="reference",
-        )
-    entries = make_transaction(
-        transaction_id, organization_id, [("funding", -amount_nano), ("wallet", amount_nano)]
-    )
-    at = int(now * MICROSECONDS)
-    _post(connection, entries, at=at)
-    owed_nano = -store.read_balance(
-        connection, name_account(organization_id, "overspend"), to_change=True
-    )
-    if owed_nano:
-        paid_nano = min(owed_nano, amount_nano)
-        repayment = make_transaction(
-            f"repay:{organization_id}:{reference}",
-            organization_id,
-            [("wallet", -paid_nano), ("overspend", paid_nano)],
-        )
-        _post(connection, repayment, at=at)
-    return True
-
-
-def read_debt(connection: sa.Connection, organization_id: str) -> int:
-    """Return the cost above holds that the wallet did not cover. The next grant pays it."""
-    return -store.read_balance(connection, name_account(organization_id, "overspend"))
-
-
-def read_available(connection: sa.Connection, organization_id: str) -> int:
-    """Return the amount that an organization can spend now, without what is held for open calls."""
-    return store.read_balance(connection, name_account(organization_id, "wallet"))
-
-
 def count_open_holds(connection: sa.Connection) -> int:
     return store.count_open_holds(connection)
 
@@ -384,3 +316,13 @@ def find_inconsistencies(connection: sa.Connection) -> list[str]:
     must be the sum of the open holds.
     """
     return store.find_inconsistencies(connection)
+
+
+__all__ = [
+    "Ledger",
+    "count_open_holds",
+    "find_inconsistencies",
+    "fund",
+    "read_available",
+    "read_debt",
+]

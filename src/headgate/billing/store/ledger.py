@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model.ledger import ACCOUNTS, LedgerEntry, name_account
+from headgate.billing.model.ledger import (
+    ACCOUNTS,
+    CREDITS,
+    LedgerEntry,
+    find_kind,
+    name_account,
+)
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.statement import HotStatement, build_insert
+from headgate.kit.db.statement import (
+    BulkInsert,
+    HotStatement,
+    ListStatement,
+    LockedLookup,
+    build_insert,
+)
 from headgate.kit.db.triggers import forbid_changes
 from headgate.relay.ports import Hold
 
@@ -52,6 +64,9 @@ HOLDS = sa.Table(
     sa.Column("lease_until", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("context", sa.Text, nullable=False),
+    # With defaults, so that an older version can still insert.
+    sa.Column("managed", sa.SmallInteger, nullable=False, server_default=sa.text("1")),
+    sa.Column("month", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.CheckConstraint("amount_nano >= 0", name="amount"),
     sa.CheckConstraint("state IN ('held', 'settled', 'released')", name="state"),
     sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN, postgresql_where=_OPEN),
@@ -66,44 +81,43 @@ _ADD_TO_BALANCE = HotStatement(
     "amount",
     "account",
 )
-_DEBIT = HotStatement(
-    sa.update(LEDGER_ACCOUNTS)
-    .values(balance_nano=_BALANCE - _AMOUNT)
-    .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account"))
-    .where(sa.bindparam("least", type_=sa.BigInteger) <= _BALANCE),
-    "amount",
-    "account",
-    "least",
+_CLOSE_HOLDS = ListStatement(
+    sqlite="UPDATE holds SET state = json_extract(closing.value, '$[0]') "
+    "FROM json_each(?) AS closing WHERE holds.request_id = json_extract(closing.value, '$[1]') "
+    "AND holds.amount_nano = json_extract(closing.value, '$[2]') AND holds.state = 'held'",
+    postgresql="UPDATE holds SET state = closing.state "
+    "FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS closing (state, request_id, amount_nano) "
+    "WHERE holds.request_id = closing.request_id AND holds.amount_nano = closing.amount_nano "
+    "AND holds.state = 'held'",
 )
-_CLOSE_HOLD = HotStatement(
-    sa.update(HOLDS)
-    .values(state=sa.bindparam("closed"))
-    .where(HOLDS.c.request_id == sa.bindparam("request"))
-    .where(HOLDS.c.amount_nano == _AMOUNT)
-    .where(_OPEN),
-    "closed",
-    "request",
-    "amount",
-)
+_FIND_BALANCES = LockedLookup(LEDGER_ACCOUNTS, "id", "balance_nano")
+_FIND_HOLDS = LockedLookup(HOLDS, "request_id", "state", "context")
 _INSERT_ACCOUNT = build_insert(LEDGER_ACCOUNTS, ignore_known=True)
-_INSERT_ENTRY = build_insert(
-    ENTRIES, "transaction_id", "account_id", "amount_nano", "request_id", "created_at"
+_INSERT_ENTRIES = BulkInsert(
+    ENTRIES,
+    *("transaction_id", "account_id", "amount_nano", "request_id", "created_at"),
+    ignore_known=False,
 )
-_INSERT_HOLD = build_insert(HOLDS)
+_INSERT_HOLDS = BulkInsert(HOLDS, ignore_known=False)
 
 
-def open_accounts(connection: sa.Connection, organization_id: str) -> None:
+def open_accounts(
+    connection: sa.Connection, organization_id: str, accounts: Iterable[str] = ACCOUNTS
+) -> None:
     """Insert the accounts of an organization that do not exist yet."""
     _INSERT_ACCOUNT.run_all(
         connection,
-        [(name_account(organization_id, kind), organization_id, kind, 0) for kind in ACCOUNTS],
+        [
+            (name_account(organization_id, account), organization_id, find_kind(account), 0)
+            for account in accounts
+        ],
     )
 
 
 def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
     """Insert the entries of whole transactions. Raise `IntegrityError` for a transaction that
     exists."""
-    _INSERT_ENTRY.run_all(
+    _INSERT_ENTRIES.run(
         connection,
         [
             (entry.transaction_id, entry.account_id, entry.amount_nano, entry.request_id, at)
@@ -122,15 +136,14 @@ def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> N
     assert _ADD_TO_BALANCE.run_all(connection, changes) == len(changes), "an account is missing"
 
 
-def debit(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
-    """Debit an account if its balance covers the amount, in one atomic statement. Return whether
-    it did."""
-    return _DEBIT.run(connection, (amount_nano, account_id, amount_nano)) == 1
+def lock_balances(connection: sa.Connection, account_ids: Iterable[str]) -> dict[str, int]:
+    """Return the balances of the accounts that exist, locked until the transaction ends."""
+    return dict(_FIND_BALANCES.run(connection, sorted(account_ids)))
 
 
 def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *, at: int) -> None:
     """Insert open holds, each with the end of its lease. Times are in unix microseconds."""
-    _INSERT_HOLD.run_all(
+    _INSERT_HOLDS.run(
         connection,
         [
             (
@@ -141,6 +154,8 @@ def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *
                 lease_until,
                 at,
                 _encode(hold).decode(),
+                1 if hold.managed else 0,
+                hold.month,
             )
             for hold, lease_until in holds
         ],
@@ -149,7 +164,14 @@ def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *
 
 def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
     """Close open holds, given as (state, request id, amount). Return how many were open."""
-    return _CLOSE_HOLD.run_all(connection, closings)
+    return _CLOSE_HOLDS.run(connection, closings)
+
+
+def lock_open_holds(connection: sa.Connection, request_ids: Sequence[str]) -> list[Hold]:
+    """Return the holds of these requests that are open, as they were granted, locked until the
+    transaction ends."""
+    rows = _FIND_HOLDS.run(connection, sorted(request_ids))
+    return [_decode(context) for _, state, context in rows if state == "held"]
 
 
 def list_open_holds(
@@ -182,13 +204,34 @@ def read_balance(connection: sa.Connection, account_id: str, *, to_change: bool 
     return connection.execute(query).scalar_one_or_none() or 0
 
 
-def read_amount(connection: sa.Connection, transaction_id: str, account_id: str) -> int | None:
-    """Return the amount that a transaction moved on an account; None if there is no such
-    transaction."""
-    query = sa.select(ENTRIES.c.amount_nano).where(
-        ENTRIES.c.transaction_id == transaction_id, ENTRIES.c.account_id == account_id
+def read_transaction(connection: sa.Connection, transaction_id: str) -> dict[str, int]:
+    """Return what a transaction moved on each account; empty if there is no such transaction."""
+    query = sa.select(ENTRIES.c.account_id, ENTRIES.c.amount_nano).where(
+        ENTRIES.c.transaction_id == transaction_id
     )
-    return connection.execute(query).scalar_one_or_none()
+    return {row.account_id: row.amount_nano for row in connection.execute(query)}
+
+
+def list_credits(connection: sa.Connection, organization_id: str) -> list[tuple[str, int]]:
+    """Return the accounts of an organization's monthly credits (`credits:2026-11`) and their
+    balances, oldest first."""
+    query = (
+        sa.select(LEDGER_ACCOUNTS.c.id, _BALANCE)
+        .where(LEDGER_ACCOUNTS.c.organization_id == organization_id)
+        .where(LEDGER_ACCOUNTS.c.kind == CREDITS)
+        .order_by(LEDGER_ACCOUNTS.c.id)
+    )
+    return [(name.partition(":")[2], nano) for name, nano in connection.execute(query)]
+
+
+def sum_grants(connection: sa.Connection, account_id: str, *, prefix: str) -> int:
+    """Return what the transactions whose names begin so moved on an account."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(ENTRIES.c.amount_nano), 0)).where(
+        ENTRIES.c.transaction_id >= prefix,
+        ENTRIES.c.transaction_id < prefix + ";",
+        ENTRIES.c.account_id == account_id,
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def find_inconsistencies(connection: sa.Connection) -> list[str]:
@@ -207,6 +250,7 @@ _POSTED = (
 _HELD = (
     sa.select(sa.func.coalesce(sa.func.sum(HOLDS.c.amount_nano), 0))
     .where(HOLDS.c.organization_id == LEDGER_ACCOUNTS.c.organization_id)
+    .where(HOLDS.c.managed == 1)
     .where(_OPEN)
     .scalar_subquery()
 )

@@ -19,6 +19,7 @@ from sqlalchemy import exc
 
 from headgate.kit.db.address import InvalidDatabaseUrlError
 from headgate.kit.db.dialect import UnknownOutcomeError
+from headgate.kit.db.locks import ACQUIRE_LOCKS, SPACE
 from headgate.kit.db.schema import WRITERS
 
 VERSION_MIN = 140_000
@@ -50,11 +51,7 @@ WRITER_STATEMENTS = 1_000
 """Prepared statements kept by the writer's connection; the driver's default is 100."""
 
 # Advisory locks, by two numbers; the first is this program's own.
-SPACE = 0x48454144
 ALONE, WRITING = 1, 2
-TURNS_SPACE = SPACE + 1
-LOCKS_MAX = 64
-"""Number of advisory locks that names are hashed to, so that no batch holds more."""
 
 _LOCK_ALONE = f"SELECT pg_advisory_xact_lock({SPACE}, {ALONE})"
 _BE_WRITER = b"SELECT pg_advisory_lock_shared(%d, %d)" % (SPACE, WRITING)
@@ -63,11 +60,6 @@ _COUNT_WRITERS = sa.text(
     f" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     f" AND classid = {SPACE} AND objid = {WRITING}"
 )
-_ACQUIRE_LOCKS = (
-    f"SELECT pg_advisory_xact_lock({TURNS_SPACE}, turn) FROM (SELECT DISTINCT"
-    f" abs(mod(hashtext(name), {LOCKS_MAX})) AS turn FROM unnest(%s::text[]) AS name"
-    " ORDER BY turn) AS turns"
-).encode()
 _FIND_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_SESSION = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
@@ -230,7 +222,7 @@ class PostgresWriterConnection:
     def acquire_locks(self, names: Iterable[str]) -> None:
         listed = list(names)
         if listed:
-            self._cursor.execute(_ACQUIRE_LOCKS, (listed,))
+            self._cursor.execute(ACQUIRE_LOCKS.encode(), (listed,))
 
     def commit(self) -> None:
         """Commit; if the connection is cut meanwhile, ask the server for the outcome.

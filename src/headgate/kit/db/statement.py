@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,29 @@ def build_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> 
     return HotStatement(insertion, *names, end=_KNOWN_IGNORED if ignore_known else "")
 
 
+class LockedLookup:
+    """Select rows by a list of keys, locked until the transaction ends, in the order of the keys.
+
+    One text serves any number of keys. SQLite locks nothing, as a writing transaction is alone.
+    """
+
+    def __init__(self, table: sa.Table, key: str, *columns: str) -> None:
+        start = f"SELECT {', '.join((key, *columns))} FROM {table.name} WHERE {key}"
+        self._sqlite = f"{start} IN (SELECT value FROM json_each(?))"
+        self._postgresql = f"{start} = ANY(%s) ORDER BY {key} FOR UPDATE"
+
+    def run(self, connection: sa.Connection, keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return the rows that exist."""
+        if not keys:
+            return []
+        cursor: Any = connection.connection.cursor()
+        if connection.dialect.name == "sqlite":
+            cursor.execute(self._sqlite, (json.dumps(keys),))
+        else:
+            cursor.execute(self._postgresql, (list(keys),))
+        return cursor.fetchall()
+
+
 class BulkInsert:
     """Insert many rows in few steps.
 
@@ -70,8 +94,8 @@ class BulkInsert:
 
     ROWS_MAX = 64
 
-    def __init__(self, table: sa.Table, *, ignore_known: bool) -> None:
-        self._one = build_insert(table)
+    def __init__(self, table: sa.Table, *columns: str, ignore_known: bool) -> None:
+        self._one = build_insert(table, *columns)
         self._end = _KNOWN_IGNORED if ignore_known else ""
         self._texts: dict[str, list[tuple[int, str]]] = {}
 
@@ -97,3 +121,26 @@ class BulkInsert:
         ]
         self._texts[dialect.name] = texts
         return texts
+
+
+class ListStatement:
+    """Execute one statement for a list of rows in one step, whatever their number.
+
+    The driver hands the rows over as one value for each column (PostgreSQL: arrays) or as one JSON
+    text (SQLite), so that one text serves any number of rows.
+    """
+
+    def __init__(self, *, sqlite: str, postgresql: str) -> None:
+        self._sqlite = sqlite
+        self._postgresql = postgresql
+
+    def run(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
+        """Execute it; return the number of rows affected."""
+        if not rows:
+            return 0
+        cursor: Any = connection.connection.cursor()
+        if connection.dialect.name == "sqlite":
+            cursor.execute(self._sqlite, (json.dumps(rows),))
+        else:
+            cursor.execute(self._postgresql, tuple(map(list, zip(*rows, strict=True))))
+        return cursor.rowcount

@@ -1,0 +1,52 @@
+"""Grant the monthly credits of plans, and let unused ones expire. Amounts are nano-dollars."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.billing.model.ledger import CREDITS_GRANTED, name_account, name_credits
+from headgate.billing.model.plans import Plan
+from headgate.billing.service.transactions import post
+from headgate.billing.store import ledger as store
+from headgate.kit.db.locks import lock_names
+
+
+def grant(
+    connection: sa.Connection, organization_id: str, plan: Plan, *, month: str, at: float
+) -> bool:
+    """Grant the credits of a month, and let those of earlier months expire. Return whether anything
+    was granted.
+
+    A plan that grants more than the one before it adds the difference; one that grants less takes
+    nothing back.
+    """
+    lock_names(connection, [organization_id])
+    account = name_account(organization_id, name_credits(month))
+    granted = store.sum_grants(connection, account, prefix=f"credits:{organization_id}:{month}")
+    missing = plan.credits_nano - granted
+    if granted and missing <= 0:
+        return False
+    expire(connection, organization_id, month=month, at=at)
+    return post(
+        connection,
+        organization_id,
+        f"credits:{organization_id}:{month}:{granted + missing}",
+        [(CREDITS_GRANTED, -missing), (name_credits(month), missing)],
+        at=at,
+    )
+
+
+def expire(connection: sa.Connection, organization_id: str, *, month: str, at: float) -> int:
+    """Let the credits of all months before `month` expire. Return their sum."""
+    expired = 0
+    for account, balance in store.list_credits(connection, organization_id):
+        if account < name_credits(month) and balance > 0:
+            post(
+                connection,
+                organization_id,
+                f"expire:{organization_id}:{account}:{int(at * 1_000_000)}",
+                [(account, -balance), (CREDITS_GRANTED, balance)],
+                at=at,
+            )
+            expired += balance
+    return expired
