@@ -10,6 +10,8 @@ from typing import Any
 DIRECT = "direct"
 NGINX = "nginx"
 HEADGATE = "headgate"
+MANAGED = "headgate-managed"
+"""Headgate again: its calls are held for and paid from the wallet."""
 LITELLM = "litellm"
 TENSORZERO = "tensorzero"
 BIFROST = "bifrost"
@@ -145,6 +147,7 @@ RATE_AGAINST_LITELLM = Bar("throughput against LiteLLM, 32 connections", "x", 20
 RATE_AGAINST_TENSORZERO = Bar("throughput against TensorZero, 32 connections", "x", 3, 5)
 ADDED_P50 = Bar("added latency p50, 1 connection", "us", 150, 80, low=True)
 ADDED_P99 = Bar("added latency p99, 1 connection", "us", 350, 140, low=True)
+MANAGED_AGAINST_OWN = Bar("throughput of managed calls against own-key calls", "", 0.6, 0.8)
 STREAM_AGAINST_NGINX = Bar("CPU per event: nginx / Headgate, 512 streams", "", 0.35, 0.6)
 FIRST_CHUNK = Bar("first chunk added p50, 512 streams", "us", 250, 110, low=True)
 MEMORY_IDLE = Bar("resident memory idle", "MiB", 90, 60, low=True)

@@ -65,6 +65,7 @@ def judge(run: Run) -> list[figures.Figure]:
         (figures.CPU_AGAINST_NGINX, figures.ratio(c32, nginx, gate, _cpu)),
         (figures.RATE_AGAINST_LITELLM, figures.ratio(c32, gate, figures.LITELLM, _rate)),
         (figures.RATE_AGAINST_TENSORZERO, figures.ratio(c32, gate, figures.TENSORZERO, _rate)),
+        (figures.MANAGED_AGAINST_OWN, figures.ratio(c32, figures.MANAGED, gate, _rate)),
         (figures.ADDED_P50, figures.difference(latency, gate, direct, _p50)),
         (figures.ADDED_P99, figures.difference(latency, gate, direct, _p99)),
         (figures.STREAM_AGAINST_NGINX, figures.ratio(streams, nginx, gate, _event_cpu)),

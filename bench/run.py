@@ -15,7 +15,8 @@ from types import FrameType
 from bench import figures, hotspots, machine, measure, publication, report, subjects
 
 ROOT = Path(__file__).parent.parent
-PEERS = [name for name in subjects.START if name not in (figures.DIRECT, figures.HEADGATE)]
+OURS = (figures.HEADGATE, figures.MANAGED)
+PEERS = [name for name in subjects.START if name not in (figures.DIRECT, *OURS)]
 WORK = ROOT / ".bench"
 
 
@@ -45,6 +46,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="nginx and headgate only, short windows, below 60 s")
+    add("--managed", action="store_true", help="only managed calls against own-key calls")
     add("--rounds", type=int, help="interleaved rounds (4; quick: 2)")
     add("--peers", help=f"comma-separated, of {','.join(PEERS)} (default: those installed)")
     add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
@@ -70,12 +72,14 @@ def _running_harness() -> Generator[measure.BenchHarness]:
 
 def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
     """Return the subjects of this run in a fixed order; those requested must be installed."""
-    if options.quick:
+    if options.managed:
+        asked = []
+    elif options.quick:
         asked = [figures.NGINX]
     elif options.peers is not None:
         asked = [name for name in options.peers.split(",") if name]
     else:
-        asked = [n for n in subjects.START if n == figures.NGINX or subjects.is_installed(n, site)]
+        asked = [n for n in PEERS if n == figures.NGINX or subjects.is_installed(n, site)]
     for name in asked:
         if name not in subjects.START:
             raise machine.BenchError(f"unknown peer {name!r}; known: {', '.join(subjects.START)}")
@@ -83,7 +87,7 @@ def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
             raise machine.BenchError(f"{name} is not installed; see bench/README.md")
     chosen = {figures.DIRECT, *asked}
     if subjects.is_installed(figures.HEADGATE, site):
-        chosen.add(figures.HEADGATE)
+        chosen.update(OURS)
     return [name for name in subjects.START if name in chosen]
 
 
@@ -116,7 +120,7 @@ def _measure(
     progress.say(f"starting {', '.join(names)}")
     with _running(names, site) as running:
         memory: dict[str, measure.Footprint] = {}
-        for subject in running:
+        for subject in () if options.managed else running:
             progress.say(f"memory: {subject.name}")
             footprint = measure.measure_memory(harness, subject, scale)
             if footprint:
@@ -128,7 +132,7 @@ def _measure(
             measure.Plan(rounds, scale),
             say=progress.say,
         )
-    ours = figures.HEADGATE in names
+    ours = figures.HEADGATE in names and not options.managed
     growth = measure.measure_growth(harness, site, progress) if ours and not options.quick else None
     progress.say("start-up times")
     start = measure.measure_start(site, 1 if options.quick else 3) if ours else None
@@ -140,6 +144,8 @@ def _measure(
 def _choose_scenarios(options: argparse.Namespace) -> tuple[list[measure.Scenario], list[str]]:
     """Return the scenarios of this run, and notes about them for the reader."""
     notes: list[str] = []
+    if options.managed:
+        return [measure.C32, measure.C128], ["only managed calls against own-key calls"]
     chosen = [
         scenario
         for scenario in measure.SCENARIOS

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +27,8 @@ PROGRAMS = {
 """Peers that are programs: the variable that names the file; without it they are left out."""
 
 OPENAI_KEY = "sk-bench-upstream"
+LOCAL = "127.0.0.1/32"
+"""Where the upstream listens: a credential that is added must be allowed to go there."""
 
 NGINX_CONFIG = """
 {user}
@@ -138,6 +140,8 @@ class Subject:
     slow: bool = False
     """Slow subjects get longer windows."""
     ready_seconds: float = 0.0
+    only_calls: bool = False
+    """Whether it is measured in the scenarios of short calls only."""
 
     def pids(self) -> list[int]:
         return self.process.pids() if self.process else []
@@ -163,7 +167,9 @@ def start_nginx(site: Site) -> Subject:
     return Subject(figures.NGINX, address, process, ready_seconds=ready)
 
 
-def start_headgate(site: Site, data: Path | None = None) -> Subject:
+def start_headgate(
+    site: Site, data: Path | None = None, *, name: str = figures.HEADGATE
+) -> Subject:
     """Start Headgate on an empty data folder, or on the `data` of a former start."""
     if data is None:
         data = site.folder / "headgate-data"
@@ -173,12 +179,40 @@ def start_headgate(site: Site, data: Path | None = None) -> Subject:
     serve = [str(site.headgate), "serve", "--host", "127.0.0.1"]
     command = [*serve, "--port", str(port), "--data", str(data)]
     # A bench without root may then read the memory of its own child.
-    environment = {**_openai_environment(site), "HEADGATE_ALLOW_DEBUGGING": "true"}
-    process = _start(site, figures.HEADGATE, command, environment)
+    environment = {
+        **_openai_environment(site),
+        "HEADGATE_ALLOW_DEBUGGING": "true",
+        "HEADGATE_EGRESS_ALLOW": LOCAL,
+    }
+    process = _start(site, name, command, environment)
     ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health/ready", 30)
     key: str = json.loads((data / "first-keys.json").read_text())["inference_key"]
     address = traffic.Address(port, key=key)
     return Subject(figures.HEADGATE, address, process, ready_seconds=ready)
+
+
+def start_managed(site: Site) -> Subject:
+    """Start Headgate once more, with a managed credential and a wallet that pays for its calls."""
+    data = site.folder / "managed-data"
+    shutil.rmtree(data, ignore_errors=True)
+    subject = start_headgate(site, data, name=figures.MANAGED)
+    base = f"http://127.0.0.1:{site.upstream}/v1"
+    names = ("--managed", "--name", "managed", "--base-url", base)
+    for arguments in (
+        ("credentials", "add", "openai", "--api-key-stdin", *names),
+        ("wallet", "fund", "1000000", "--reference", "bench"),
+    ):
+        command = [str(site.headgate), *arguments, "--data", str(data)]
+        environment = {**os.environ, **_openai_environment(site), "HEADGATE_EGRESS_ALLOW": LOCAL}
+        done = subprocess.run(
+            command, input=OPENAI_KEY, text=True, capture_output=True, env=environment, check=False
+        )
+        if done.returncode:
+            assert subject.process
+            subject.process.stop()
+            raise machine.BenchError(f"{' '.join(arguments[:2])} failed: {done.stderr}")
+    address = replace(subject.address, credential="managed")
+    return replace(subject, name=figures.MANAGED, address=address, only_calls=True)
 
 
 def start_litellm(site: Site) -> Subject:
@@ -286,6 +320,7 @@ START: dict[str, Callable[[Site], Subject]] = {
     figures.DIRECT: start_direct,
     figures.NGINX: start_nginx,
     figures.HEADGATE: start_headgate,
+    figures.MANAGED: start_managed,
     figures.TENSORZERO: start_tensorzero,
     figures.AGENTGATEWAY: start_agentgateway,
     figures.BIFROST: start_bifrost,
@@ -298,7 +333,7 @@ def is_installed(name: str, site: Site) -> bool:
         return _binary(site, name, "python").exists()
     if name in PROGRAMS:
         return name in site.programs
-    if name == figures.HEADGATE:
+    if name in (figures.HEADGATE, figures.MANAGED):
         return site.headgate.exists()
     return name != figures.NGINX or shutil.which("nginx") is not None
 

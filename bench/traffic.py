@@ -45,6 +45,8 @@ class Address:
     model: str = MODEL
     metadata: bool = True
     """TensorZero logs every call that has this field, which would make it look slower."""
+    credential: str = ""
+    """The credential of Headgate to use; empty for its default."""
 
 
 def render_body(kind: Kind, model: str = MODEL, *, metadata: bool = True) -> bytes:
@@ -76,12 +78,14 @@ def render_request(kind: Kind, address: Address) -> bytes:
     """Return the whole HTTP request."""
     body = render_body(kind, address.model, metadata=address.metadata)
     path = address.stream_path if kind.stream else address.path
+    credential = f"X-Headgate-Credential: {address.credential}\r\n" if address.credential else ""
     head = (
         f"POST {path} HTTP/1.1\r\n"
         f"Host: 127.0.0.1:{address.port}\r\n"
         "Accept: application/json\r\n"
         "User-Agent: headgate-bench/1\r\n"
         f"Authorization: Bearer {address.key}\r\n"
+        f"{credential}"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )

@@ -8,13 +8,13 @@ import json
 import os
 import tempfile
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from headgate.billing.service import ledger as billing
 from headgate.kit.db.engine import Database
-from rigs.torture.oracle import Answer, Finding, Read, judge_file, opened
+from rigs.torture.oracle import Answer, Finding, Read, judge_file, judge_ledger, opened
 from rigs.torture.provider import RecordingProvider
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
 from tests.fakes.postgres import Postgres, running_postgres
@@ -96,6 +96,11 @@ class Servers:
         """Judge the database, while the servers are idle."""
         return judge_file(self.place, answers, self.provider.charges)
 
+    def judge_ledger(self) -> list[Finding]:
+        """Judge the ledger by itself, which is correct at any moment."""
+        with self.reading() as read:
+            return list(judge_ledger(read))
+
     def stop_in_order(self) -> list[Finding]:
         """Stop the servers, each of which must end in order."""
         ended = [each.stop() for each in self.gateways]
@@ -109,8 +114,11 @@ class Servers:
 
 
 @contextlib.contextmanager
-def running_servers(kind: str, *, count: int = 0, **settings: Any) -> Generator[Servers]:
-    """Run servers on a new database of a kind of `PLACES`, with a wallet that is empty."""
+def running_servers(
+    kind: str, *, count: int = 0, provider_url: str = "", **settings: Any
+) -> Generator[Servers]:
+    """Run servers on a new database of a kind of `PLACES`, with a wallet that is empty. Another
+    provider than the recording one is named by its `provider_url`."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torture-")))
         provider = stack.enter_context(RecordingProvider())
@@ -121,36 +129,37 @@ def running_servers(kind: str, *, count: int = 0, **settings: Any) -> Generator[
                 "database_url": server.create_database(),
                 "master_key": base64.b64encode(os.urandom(32)).decode(),
             }
-        gateways = _start(folder, count or SERVERS[kind], given)
-        servers = None
+        gateways: list[Gateway] = []
         try:
+            _start(gateways, folder, count or SERVERS[kind], given)
             servers = Servers(gateways, provider)
             servers.settings = given
-            _add_credentials(servers)
+            _add_credentials(servers, provider_url or provider.base_url)
             yield servers
         finally:
             for each in gateways:
+                each.close_clients()
                 if each.process.poll() is None:
                     each.kill()
 
 
-def _start(folder: Path, count: int, given: dict[str, Any]) -> list[Gateway]:
-    with ThreadPoolExecutor(count) as pool:
+def _start(gateways: list[Gateway], folder: Path, count: int, given: dict[str, Any]) -> None:
+    """Start so many servers, two at a time; add each to the list as soon as it is ready."""
+    with ThreadPoolExecutor(2) as pool:
         starting = [
             pool.submit(start_gateway, folder / str(number), **given) for number in range(count)
         ]
-        gateways = [each.result() for each in starting]
+        gateways.extend(each.result() for each in as_completed(starting))
     # The first server of a database makes the keys.
     gateways.sort(key=lambda each: not each.keys)
     for each in gateways[1:]:
         each.keys |= gateways[0].keys
-    return gateways
 
 
-def _add_credentials(servers: Servers) -> None:
+def _add_credentials(servers: Servers, base_url: str) -> None:
     for name, *kind in (("managed", "--managed"), ("own",)):
         servers.run(
             *("credentials", "add", "openai", "--name", name, *kind, "--api-key-stdin"),
-            *("--base-url", servers.provider.base_url),
+            *("--base-url", base_url),
             stdin=PROVIDER_KEY,
         )

@@ -41,6 +41,7 @@ def run() -> report.Run:
         figures.DIRECT: [WINDOW],
         figures.NGINX: [window(0.01, 28)],
         figures.HEADGATE: [window(0.02, 200)],
+        figures.MANAGED: [window(0.03, 300, requests=700)],
         figures.LITELLM: [window(1, 8000, requests=2)],
     }
     memory = measure.Footprint(machine.Memory(50, 40), machine.Memory(80, 70))
@@ -57,13 +58,14 @@ def run() -> report.Run:
 
 def test_every_bar_of_the_specification_is_judged(run: report.Run) -> None:
     judged = {figure.bar: (figure.value, figure.verdict) for figure in report.judge(run)}
+    assert judged[figures.MANAGED_AGAINST_OWN] == (pytest.approx(0.7), "pass")
     assert judged[figures.CPU_AGAINST_NGINX] == (pytest.approx(0.5), "ambitious")
     assert judged[figures.RATE_AGAINST_LITELLM] == (pytest.approx(500), "ambitious")
     assert judged[figures.RATE_AGAINST_TENSORZERO] == (None, "not measured")
     assert judged[figures.ADDED_P50] == (pytest.approx(200), "MISS")
     assert judged[figures.FIRST_CHUNK] == (pytest.approx(200), "pass")
     assert judged[figures.MEMORY_LOAD] == (80, "ambitious")
-    assert len(judged) == 12
+    assert len(judged) == 13
 
 
 def test_tables_name_every_subject_and_every_missed_bar(run: report.Run) -> None:
@@ -115,4 +117,4 @@ def test_record_keeps_every_window(run: report.Run, tmp_path: Path) -> None:
     report.record(run, report.judge(run), path)
     document = json.loads(path.read_text())
     assert document["windows"]["streams"]["nginx"][0]["requests"] == 1000
-    assert document["figures"][3]["verdict"] == "MISS"
+    assert document["figures"][4]["verdict"] == "MISS"

@@ -30,3 +30,9 @@ def test_request_carries_the_key_and_the_length_of_its_body() -> None:
     assert lines[0] == "POST /stream/v1/chat/completions HTTP/1.1"
     assert "Authorization: Bearer hg-secret" in lines
     assert f"Content-Length: {len(body)}" in lines
+
+
+def test_request_names_the_credential_only_where_one_is_wanted() -> None:
+    named = traffic.render_request(traffic.SMALL, traffic.Address(8080, credential="managed"))
+    assert b"\r\nX-Headgate-Credential: managed\r\n" in named
+    assert b"Credential" not in traffic.render_request(traffic.SMALL, traffic.Address(8080))
