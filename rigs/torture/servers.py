@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +144,14 @@ def running_servers(
 
 
 def _start(gateways: list[Gateway], folder: Path, count: int, given: dict[str, Any]) -> None:
-    """Start so many servers, two at a time; add each to the list as soon as it is ready."""
+    """Start so many servers, two at a time, and add them to the list. Raise `AssertionError`."""
     with ThreadPoolExecutor(2) as pool:
         starting = [
             pool.submit(start_gateway, folder / str(number), **given) for number in range(count)
         ]
-        gateways.extend(each.result() for each in as_completed(starting))
+    gateways += [each.result() for each in starting if each.exception() is None]
+    for each in starting:
+        each.result()
     # The first server of a database makes the keys.
     gateways.sort(key=lambda each: not each.keys)
     for each in gateways[1:]:
