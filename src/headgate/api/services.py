@@ -14,6 +14,8 @@ from headgate.accounts.service import (
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
 from headgate.audit.service import AuditLog
+from headgate.billing.service.budgets import BudgetService
+from headgate.billing.service.plans import PlanService
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
@@ -46,6 +48,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionService
     authentication: AuthenticationMethods
     keys: KeyService
+    budgets: BudgetService
+    plans: PlanService
     key_index: KeyIndex
     rate_limiter: RateLimiter
     credentials: CredentialService

@@ -15,6 +15,7 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
 from headgate.keys.model import IssuedKey, KeyKind, KeyRequest, find_state
+from headgate.keys.model.budget import LIMIT_NANO_END
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars, nano_from_dollars
 from headgate.relay.ports import DisconnectPolicy
@@ -25,9 +26,6 @@ app = typer.Typer(
 
 Patterns = list[str] | None
 KeyId = Annotated[str, typer.Argument(help="Id of the key; see `headgate keys list`.")]
-
-
-BUDGET_NANO_END = 10**18
 
 
 class InvalidOptionError(HeadgateError):
@@ -68,8 +66,11 @@ def create(
     requests_per_minute: Annotated[int, typer.Option(help="0: no limit.")] = 0,
     tokens_per_minute: Annotated[int, typer.Option(help="0: no limit.")] = 0,
     monthly_budget: Annotated[
-        str | None, typer.Option(help="US dollars; stored, but not enforced yet.")
+        str | None, typer.Option(help="US dollars in a calendar month (UTC).")
     ] = None,
+    budget_managed_only: Annotated[
+        bool, typer.Option(help="Let the budget count only the calls that the wallet pays.")
+    ] = False,
     description: Annotated[str, typer.Option(help="Free text.")] = "",
     labels: Annotated[list[str] | None, typer.Option("--label", help="name=text")] = None,
     on_disconnect: Annotated[
@@ -95,6 +96,7 @@ def create(
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             monthly_budget_nano=_parse_budget(monthly_budget),
+            budget_managed_only=budget_managed_only,
             description=description,
             labels=_parse_labels(labels or []),
             on_disconnect=on_disconnect,
@@ -215,7 +217,7 @@ def _describe(name: str, value: Any) -> str:
     if name.endswith("_at"):
         return format_time(value)
     if name == "monthly_budget_nano":
-        return f"{format_dollars(value)} dollars, not enforced yet"
+        return f"{format_dollars(value)} dollars"
     if isinstance(value, enum.Enum):
         return str(value.value)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -240,6 +242,6 @@ def _parse_budget(dollars: str | None) -> int | None:
         raise InvalidOptionError(
             f"{dollars!r} is not an amount of dollars such as 25.00."
         ) from error
-    if not 0 <= nano < BUDGET_NANO_END:
+    if not 0 <= nano < LIMIT_NANO_END:
         raise InvalidOptionError("A budget is 0 to 999999999 dollars.")
     return nano

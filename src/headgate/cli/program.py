@@ -28,6 +28,7 @@ COMMANDS = (
     "secrets",
     "vault",
     "models",
+    "budgets",
     "wallet",
     "receipts",
     "prices",

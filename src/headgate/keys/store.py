@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
 from headgate.kit import outbox
 from headgate.kit.db.schema import METADATA, bump_revision, count_rows, read_revisions, read_time
-from headgate.relay.ports import DisconnectPolicy
+from headgate.relay.ports import Budget, DisconnectPolicy
 
 # Every change bumps the revision of this topic, by which other processes notice it.
 TOPIC = "keys"
@@ -43,6 +43,8 @@ KEYS = sa.Table(
     sa.Column("permissions", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="0"),
     sa.Column("monthly_budget_nano", sa.BigInteger),
+    sa.Column("budget_managed_only", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("budget_thresholds", sa.JSON, nullable=False, server_default="[50, 80, 100]"),
     sa.Column("description", sa.Text, nullable=False, server_default=""),
     sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("last_used_at", sa.Double),
@@ -178,14 +180,39 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
 
 def select_changed_budgets(
     connection: sa.Connection, *, after_revision: int
-) -> Iterator[tuple[int, str, str, int | None]]:
-    """Yield the revision, id, organization and monthly budget of the keys changed since then; None
-    for a key without a budget, and for one that was revoked."""
-    budget = sa.case((KEYS.c.revoked_at.is_(None), KEYS.c.monthly_budget_nano))
-    statement = sa.select(KEYS.c.changed_at_revision, KEYS.c.id, KEYS.c.organization_id, budget)
-    changed = KEYS.c.changed_at_revision > after_revision
-    for row in connection.execute(statement.where(changed)):
-        yield row[0], row[1], row[2], row[3]
+) -> Iterator[tuple[int, str, str, Budget | None]]:
+    """Yield the revision, id, organization and budget of the keys changed since then; None for a
+    key without a budget, and for one that was revoked."""
+    nano = sa.case((KEYS.c.revoked_at.is_(None), KEYS.c.monthly_budget_nano))
+    statement = sa.select(
+        KEYS.c.changed_at_revision,
+        KEYS.c.id,
+        KEYS.c.organization_id,
+        nano,
+        KEYS.c.budget_managed_only,
+        KEYS.c.budget_thresholds,
+    ).where(KEYS.c.changed_at_revision > after_revision)
+    for revision, key_id, organization_id, limit, managed_only, thresholds in connection.execute(
+        statement
+    ):
+        budget = Budget("key", key_id, limit or 0, managed_only, tuple(thresholds))
+        yield revision, key_id, organization_id, None if limit is None else budget
+
+
+def select_with_budget(
+    connection: sa.Connection, organization_id: str, *, among: Sequence[str] = ()
+) -> list[Key]:
+    """Return the unrevoked keys of an organization that have a monthly budget, oldest first; of
+    these projects, if there are any."""
+    conditions = [
+        KEYS.c.organization_id == organization_id,
+        KEYS.c.revoked_at.is_(None),
+        KEYS.c.monthly_budget_nano.is_not(None),
+    ]
+    if among:
+        conditions.append(KEYS.c.project_id.in_(among))
+    statement = sa.select(*_COLUMNS).where(*conditions).order_by(KEYS.c.created_at, KEYS.c.id)
+    return [_key(row) for row in connection.execute(statement)]
 
 
 def select_latest_time(connection: sa.Connection) -> float:
@@ -264,6 +291,7 @@ def _key(row: Any) -> Key:
     fields = dict(zip(_FIELDS, row, strict=False))
     for name in _LISTS:
         fields[name] = tuple(fields[name])
+    fields["budget_thresholds"] = tuple(fields["budget_thresholds"])
     fields["kind"] = KeyKind(fields["kind"])
     if fields["on_disconnect"] is not None:
         fields["on_disconnect"] = DisconnectPolicy(fields["on_disconnect"])

@@ -19,6 +19,8 @@ from headgate.accounts.service import (
 from headgate.audit.service import AuditLog
 from headgate.billing.service.budget_index import TOPICS as BUDGET_TOPICS
 from headgate.billing.service.budget_index import BudgetIndex
+from headgate.billing.service.budgets import BudgetService
+from headgate.billing.service.plans import PlanService
 from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -94,6 +96,8 @@ class Application:
             keys_max=settings.keys_max,
             subscribed=lambda _topic: settings.test_mode,
         )
+        self.budget_service = BudgetService(clock, self.accounts, self.keys, self.audit)
+        self.plans = PlanService(clock, self.accounts, self.audit)
         self.people = PersonService(clock, self.ids, self.audit)
         self.members = MemberService(self.audit)
         self.invitations = InvitationService(

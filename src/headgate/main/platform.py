@@ -49,6 +49,8 @@ def build(
         sessions=application.sessions,
         authentication=authentication,
         keys=application.keys,
+        budgets=application.budget_service,
+        plans=application.plans,
         key_index=application.key_index,
         rate_limiter=application.rate_limiter,
         credentials=application.credentials,

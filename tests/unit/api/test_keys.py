@@ -58,7 +58,12 @@ def test_key_is_shown_once_with_everything_that_it_may_do(api: Api) -> None:
     same = {name for name in asked if name not in ("expires_at", "monthly_budget")}
     assert {name: issued[name] for name in same} == {name: asked[name] for name in same}
     assert issued["expires_at"] == "2199-01-31T10:00:00Z"
-    assert issued["monthly_budget"] == {"limit": "25.00", "enforced": False}
+    assert issued["monthly_budget"] == {
+        "limit": "25.00",
+        "managed_only": False,
+        "thresholds": [50, 80, 100],
+        "enforced": True,
+    }
     assert (issued["state"], issued["is_active"], issued["is_expired"]) == ("active", True, False)
     assert (issued["project_id"], issued["version"]) == (api.own.project_id, 1)
     read = api.get(f"{PATH}/{issued['id']}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headgate.api.operation import Operations
 from headgate.api.routes import (
     audit,
+    budgets,
     connections,
     credentials,
     integrations,
@@ -33,6 +34,7 @@ ALL: Sequence[Operations] = (
     people.OPERATIONS,
     projects.OPERATIONS,
     keys.OPERATIONS,
+    budgets.OPERATIONS,
     credentials.OPERATIONS,
     secrets.OPERATIONS,
     connections.OPERATIONS,

@@ -9,19 +9,21 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
+from headgate.api.schemas.budgets import Thresholds
 from headgate.api.schemas.fields import Labels, Name, Timestamp, build_response, to_timestamp
+from headgate.api.schemas.money import Dollars, show_dollars
 from headgate.api.schemas.pages import PageQuery
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
+from headgate.keys.model.budget import THRESHOLDS
 from headgate.keys.model.scope import (
     ENTRIES_MAX,
     REQUESTS_PER_MINUTE_MAX,
     TOKENS_PER_MINUTE_MAX,
 )
 from headgate.keys.service import OVERLAP_SECONDS_MAX
-from headgate.kit.money import format_dollars, nano_from_dollars
+from headgate.kit.money import nano_from_dollars
 from headgate.relay.ports import DisconnectPolicy
 
-CENTS = 2
 NOT_OF_THE_KEY = frozenset({"kind", "project_id", "organization_id", "rate_limit_per_minute"})
 
 Entry = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -29,9 +31,6 @@ Entries = Annotated[list[Entry], Meta(max_length=ENTRIES_MAX)]
 Networks = Annotated[Entries, Meta(examples=[["10.0.0.0/8", "2001:db8::/32"]])]
 Requests = Annotated[int, Meta(ge=1, le=REQUESTS_PER_MINUTE_MAX)]
 Tokens = Annotated[int, Meta(ge=1, le=TOKENS_PER_MINUTE_MAX)]
-Dollars = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", description="US dollars, such as `25.00`.")
-]
 Description = Annotated[str, Meta(max_length=1000)]
 Word = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -66,6 +65,8 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     requests_per_minute: Requests | None = None
     tokens_per_minute: Tokens | None = None
     monthly_budget: Dollars | None = None
+    budget_managed_only: bool = False
+    budget_thresholds: Thresholds = THRESHOLDS
     on_disconnect: DisconnectPolicy | None = None
     rate_limit_per_minute: Requests | UnsetType = UNSET
     organization_id: Word | UnsetType = UNSET
@@ -88,6 +89,8 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     requests_per_minute: Requests | UnsetType | None = UNSET
     tokens_per_minute: Tokens | UnsetType | None = UNSET
     monthly_budget: Dollars | UnsetType | None = UNSET
+    budget_managed_only: bool | UnsetType = UNSET
+    budget_thresholds: Thresholds | UnsetType = UNSET
     on_disconnect: DisconnectPolicy | UnsetType | None = UNSET
     rate_limit_per_minute: Requests | UnsetType = UNSET
 
@@ -99,10 +102,12 @@ class KeyRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class KeyBudget(msgspec.Struct):
-    """A limit in US dollars per calendar month. `enforced` tells whether calls above it are
-    rejected."""
+    """A limit in US dollars per calendar month. `GET /api/budgets/keys/{key_id}` tells what is used
+    of it."""
 
     limit: str
+    managed_only: bool
+    thresholds: list[int]
     enforced: bool
 
 
@@ -203,13 +208,17 @@ def to_key_response(key: Key, now: float) -> KeyResponse:
         requests_per_minute=key.requests_per_minute or None,
         rate_limit_per_minute=key.requests_per_minute or UNSET,
         tokens_per_minute=key.tokens_per_minute or None,
-        monthly_budget=to_key_budget(key.monthly_budget_nano),
+        monthly_budget=to_key_budget(key),
         on_disconnect=key.on_disconnect,
     )
 
 
-def to_key_budget(nano: int | None) -> KeyBudget | None:
-    if nano is None:
+def to_key_budget(key: Key) -> KeyBudget | None:
+    if key.monthly_budget_nano is None:
         return None
-    whole, _, parts = format_dollars(nano).partition(".")
-    return KeyBudget(f"{whole}.{parts.rstrip('0').ljust(CENTS, '0')}", enforced=False)
+    return KeyBudget(
+        show_dollars(key.monthly_budget_nano),
+        managed_only=key.budget_managed_only,
+        thresholds=list(key.budget_thresholds),
+        enforced=True,
+    )

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.keys.model import permission
+from headgate.keys.model.budget import THRESHOLDS
 from headgate.keys.model.scope import Scope
 from headgate.keys.model.token import KeyKind
 from headgate.kit.errors import HeadgateError, Kind
@@ -23,6 +24,7 @@ class KeyRequest(Scope, frozen=True, kw_only=True):
     description: str = ""
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     on_disconnect: DisconnectPolicy | None = None
+    budget_thresholds: tuple[int, ...] = THRESHOLDS
 
 
 class Key(Scope, frozen=True, kw_only=True):
@@ -39,6 +41,8 @@ class Key(Scope, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     on_disconnect: DisconnectPolicy | None = None
     """None: as HEADGATE_DISCONNECT_POLICY says."""
+    budget_thresholds: tuple[int, ...] = THRESHOLDS
+    """The percentages of the monthly budget that are announced once in a month."""
     disabled_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None

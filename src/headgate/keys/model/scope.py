@@ -46,6 +46,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     monthly_budget_nano: int | None = None
+    budget_managed_only: bool = False
+    """Whether the budget counts only the calls that the wallet pays."""
 
 
 class InvalidScopeFormError(ValueError):
@@ -108,6 +110,11 @@ def find_excess(requested: Scope, held: Scope) -> str | None:
     for dimension, is_within in _WITHIN.items():
         if not is_within(getattr(requested, dimension), getattr(held, dimension)):
             return dimension
+    # A budget that counts less than the budget of its issuer allows more.
+    if held.monthly_budget_nano is not None and (
+        requested.budget_managed_only and not held.budget_managed_only
+    ):
+        return "monthly_budget_nano"
     return None
 
 

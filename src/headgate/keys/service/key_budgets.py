@@ -15,8 +15,4 @@ def list_changed_budgets(
 ) -> Iterator[tuple[int, str, str, Budget | None]]:
     """Yield the keys changed after a revision: their revision, id and organization, and the budget
     of each, None for a key without one."""
-    for revision, key_id, organization_id, nano in store.select_changed_budgets(
-        connection, after_revision=after_revision
-    ):
-        budget = None if nano is None else Budget("key", key_id, nano)
-        yield revision, key_id, organization_id, budget
+    yield from store.select_changed_budgets(connection, after_revision=after_revision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +31,7 @@ from headgate.keys.model import (
     make_token,
     normalize_lists,
 )
+from headgate.keys.model.budget import find_invalid_threshold
 from headgate.keys.model.scope import InvalidScopeFormError
 from headgate.keys.service.authority import (
     FULL_AUTHORITY,
@@ -207,6 +208,13 @@ class KeyService:
         """Return every key, oldest first."""
         return list(store.select_all(connection))
 
+    def list_with_budget(
+        self, connection: sa.Connection, organization_id: str, *, among: Sequence[str] = ()
+    ) -> list[Key]:
+        """Return the unrevoked keys of an organization that have a monthly budget, oldest first;
+        of these projects, if there are any."""
+        return store.select_with_budget(connection, organization_id, among=among)
+
     def list_page(
         self, connection: sa.Connection, key_filter: KeyFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[Key], int]:
@@ -240,6 +248,9 @@ class KeyService:
         if len(key.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in key.description:
             message = f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters of text."
             raise InvalidKeyRequestError(message, param="description")
+        problem = find_invalid_threshold(key.budget_thresholds)
+        if problem is not None:
+            raise InvalidKeyRequestError(problem, param="budget_thresholds")
         if key.kind is KeyKind.LIVE and key.permissions:
             message = "An inference key cannot have permissions. Issue a management key."
             raise InvalidKeyRequestError(message, param="permissions")
@@ -340,4 +351,6 @@ _CHANGEABLE = (
     "requests_per_minute",
     "tokens_per_minute",
     "monthly_budget_nano",
+    "budget_managed_only",
+    "budget_thresholds",
 )
