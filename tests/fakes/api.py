@@ -270,7 +270,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
 
     def reload() -> None:
         with taking_up, application.database.reading() as connection:
-            application.load(connection, frozenset({"keys", "credentials", "catalog"}))
+            application.load(connection, frozenset({"keys", "credentials", "catalog", "budgets"}))
 
     reload()
     writer = Writer(application.database)

@@ -85,7 +85,19 @@ BODIES: dict[str, Callable[[Api], dict[str, Any]]] = {
 }
 """Bodies that are good only when something was made for them; the others are the examples."""
 
+
+def set_budgets(api: Api) -> None:
+    key_id = "key_" + api.own.live_key.split("_")[2]
+    for place in ("organization", f"projects/{api.own.project_id}", f"keys/{key_id}"):
+        assert api.put(f"/api/budgets/{place}", {"limit": "1"}).status == 200
+
+
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
+    **{
+        f"{verb}_{scope}_budget": set_budgets
+        for verb in ("get", "remove")
+        for scope in ("organization", "project", "key")
+    },
     "enable_person": account_objects.disable_own_member,
     "resume_organization": account_objects.suspend_organization,
 }

@@ -148,6 +148,24 @@ def test_revoking_by_command_bumps_the_revision_that_servers_watch(data: Path) -
     assert key["revoked_at"] > 0
 
 
+def test_budgets_are_set_listed_and_removed(data: Path) -> None:
+    key_id = run_json("keys", "create")["key"]["id"]
+    assert "no budgets" in run("budgets", "list").stdout
+    assert "may spend $500.00" in run("budgets", "set", "500").stdout
+    own = run_json("budgets", "set", "2.5", "--key", key_id, "--managed-only", "--threshold", "90")
+    assert (own["limit"], own["managed_only"], own["thresholds"]) == ("2.500000000", True, [90])
+    listed = run_json("budgets", "list")
+    assert [each["scope"] for each in listed] == ["organization", "key"]
+    assert listed[0]["remaining"] == "500.000000000"
+    table = run("budgets", "list").stdout
+    assert "░░░░ 0.0 %" in table
+    assert "managed calls" in table
+    assert "no budget any more" in run("budgets", "remove", "--key", key_id).stdout
+    assert run("budgets", "remove", "--key", key_id).exit_code == 1
+    assert run("budgets", "set", "ten").exit_code == 1
+    assert run("budgets", "set", "1", "--key", key_id, "--project", "Default").exit_code == 1
+
+
 def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
     issued = run_json(
         *("keys", "create", "--networks", "10.0.0.0/8,2001:db8::/32", "--resources", "helpdesk"),

@@ -83,7 +83,7 @@ async def set_organization_budget(context: RequestContext[Empty, BudgetSet]) -> 
     """Set the budget of the organization. It takes effect in every process within a second."""
 
     def put(connection: sa.Connection) -> BudgetResponse:
-        check_replaced(context, connection, ORGANIZATION)
+        context.check_version(find_replaced(context, connection, ORGANIZATION))
         return put_budget(context, connection, ORGANIZATION)
 
     return await context.write(put)
@@ -123,7 +123,7 @@ async def set_project_budget(context: RequestContext[Empty, BudgetSet]) -> Budge
     """Set the budget of a project. It takes effect in every process within a second."""
 
     def put(connection: sa.Connection) -> BudgetResponse:
-        check_replaced(context, connection, PROJECT)
+        context.check_version(find_replaced(context, connection, PROJECT))
         return put_budget(context, connection, PROJECT)
 
     return await context.write(put)
@@ -216,18 +216,17 @@ async def read_budget(context: RequestContext[Any, Any], scope: str) -> BudgetRe
     return await context.read(read)
 
 
-def check_replaced(
+def find_replaced(
     context: RequestContext[Any, BudgetSet], connection: sa.Connection, scope: str
-) -> None:
-    """Check the version of the budget that a new one replaces. Version 0 stands for none."""
+) -> BudgetLimit:
+    """Return the budget that a new one replaces; one of version 0 if there is none."""
     scope_id = find_scope_id(context, connection, scope)
     try:
-        before = find(context, connection, scope)
+        return find(context, connection, scope)
     except BudgetNotFoundError:
-        before = BudgetLimit(
+        return BudgetLimit(
             scope=scope, scope_id=scope_id, organization_id=context.organization_id, limit_nano=0
         )
-    context.check_version(before)
 
 
 def put_budget(
