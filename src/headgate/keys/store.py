@@ -43,8 +43,6 @@ KEYS = sa.Table(
     sa.Column("permissions", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="0"),
     sa.Column("monthly_budget_nano", sa.BigInteger),
-    sa.Column("budget_managed_only", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("budget_thresholds", sa.JSON, nullable=False, server_default="[50, 80, 100]"),
     sa.Column("description", sa.Text, nullable=False, server_default=""),
     sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("last_used_at", sa.Double),
@@ -53,6 +51,8 @@ KEYS = sa.Table(
     sa.Column("previous_expires_at", sa.Double),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("changed_at_revision", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("budget_managed_only", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("budget_thresholds", sa.JSON, nullable=False, server_default="[50, 80, 100]"),
 )
 sa.Index("ix_keys_listing", KEYS.c.organization_id, KEYS.c.created_at, KEYS.c.id)
 sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)

@@ -182,7 +182,7 @@ def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
     assert "is disabled" in run("keys", "disable", key_id).stdout
     shown = run("keys", "show", key_id).stdout
     assert "disabled" in shown
-    assert "25.000000000 dollars, not enforced yet" in shown
+    assert "25.000000000 dollars" in shown
     assert rotated["token"] not in shown
     assert "is enabled" in run("keys", "enable", key_id).stdout
     assert run_json("keys", "show", key_id)["disabled_at"] is None

@@ -88,6 +88,8 @@ ORACLE: dict[str, Callable[[Scope], set[Any] | float]] = {
     "requests_per_minute": lambda scope: up_to(scope.requests_per_minute),
     "tokens_per_minute": lambda scope: up_to(scope.tokens_per_minute),
     "monthly_budget_nano": lambda scope: up_to(scope.monthly_budget_nano),
+    # What a budget counts matters only where the issuer has one; it then must count as much.
+    "budget_managed_only": lambda scope: float(scope.budget_managed_only),
     "expires_at": lambda scope: up_to(scope.expires_at),
 }
 
@@ -116,6 +118,7 @@ def draw(chance: random.Random, *, loose: float) -> Scope:
         requests_per_minute=limit(),
         tokens_per_minute=limit(),
         monthly_budget_nano=limit() or None,
+        budget_managed_only=chance.random() < loose,
         expires_at=limit() or None,
     )
     tidied: dict[str, Any] = normalize_lists(drawn)
@@ -123,6 +126,8 @@ def draw(chance: random.Random, *, loose: float) -> Scope:
 
 
 def is_part(wanted: Scope, held: Scope, dimension: str) -> bool:
+    if dimension == "budget_managed_only" and held.monthly_budget_nano is None:
+        return True
     less: Any = ORACLE[dimension](wanted)
     return less <= ORACLE[dimension](held)
 
@@ -149,7 +154,7 @@ def test_scope_comparison_agrees_with_the_oracle() -> None:
     assert min(accepted, refused) > 100
 
 
-@pytest.mark.parametrize("dimension", ORACLE)
+@pytest.mark.parametrize("dimension", sorted({*ORACLE} - {"budget_managed_only"}))
 def test_each_dimension_agrees_with_the_oracle(dimension: str) -> None:
     chance = random.Random(dimension)
     outcomes: set[bool] = set()

@@ -156,8 +156,8 @@ class BudgetService:
         month: str,
         known: dict[str, BudgetMonth],
     ) -> BudgetState:
-        """A counter that is not there yet, or that missed receipts, is computed here as the next
-        hold will compute it."""
+        """Compute a counter that is not there yet, or that missed receipts, as the next hold will
+        compute it."""
         counter = known.get(name_counter(limit.scope, limit.scope_id, month))
         if counter is None:
             counter = open_counter(limit.budget, limit.organization_id, month)

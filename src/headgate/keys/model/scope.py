@@ -114,7 +114,7 @@ def find_excess(requested: Scope, held: Scope) -> str | None:
     if held.monthly_budget_nano is not None and (
         requested.budget_managed_only and not held.budget_managed_only
     ):
-        return "monthly_budget_nano"
+        return "budget_managed_only"
     return None
 
 
