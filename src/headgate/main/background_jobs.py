@@ -94,6 +94,21 @@ class BackgroundJobs:
                 Job(name="write_back", run=self._write_back, period_seconds=WRITE_BACK_SECONDS),
                 Job(name="recover", run=self.recover, period_seconds=recovery_seconds),
                 Job(name="storage", run=self._monitor.check, period_seconds=monitor.PERIOD_SECONDS),
+                Job(
+                    name="extend_leases",
+                    run=self._extend_leases,
+                    period_seconds=billing_jobs.EXTENSION_INTERVAL_SECONDS,
+                ),
+                Job(
+                    name="recount_budgets",
+                    run=self._recount_budgets,
+                    period_seconds=billing_jobs.RECOUNT_INTERVAL_SECONDS,
+                ),
+                Job(
+                    name="read_clock",
+                    run=self._read_clock,
+                    period_seconds=billing_jobs.CLOCK_INTERVAL_SECONDS,
+                ),
                 Job(name="expire_holds", run=self._expire_holds, period_seconds=expiry_seconds),
                 Job(
                     name="retention",
@@ -134,6 +149,16 @@ class BackgroundJobs:
             at = self._application.clock.now()
             await self._writer.call(lambda connection: flush_used(connection, used, at=at))
         self._holds_open = await asyncio.to_thread(self._read, billing.count_open_holds)
+
+    async def _extend_leases(self) -> None:
+        await billing_jobs.extend_leases(self._ledger)
+
+    async def _recount_budgets(self) -> None:
+        await billing_jobs.recount_budgets(self._ledger)
+
+    async def _read_clock(self) -> None:
+        now = await asyncio.to_thread(self._application.database.read_clock)
+        self._ledger.adjust_clock(self._application.clock.now() if now is None else now)
 
     async def _expire_holds(self) -> None:
         await billing_jobs.resolve_expired_holds(self._ledger)

@@ -159,6 +159,7 @@ def build_pipelines(
             ledger,
             catalog,
             clock,
+            budgets=application.budgets,
             timeouts=timeouts,
             tool_calls_assumed=settings.held_tool_calls,
         ),

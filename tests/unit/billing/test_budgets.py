@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headgate.billing.model import budgets as model
@@ -215,6 +216,61 @@ async def test_thresholds_are_announced_once_in_a_month(process: LedgerHarness) 
     assert reached == [(50, 100), (80, 200), (100, 200)]
     assert events[0]["request_id"] == "req_1"
     assert (events[0]["scope"], events[0]["month"]) == ("project", MONTH)
+
+
+async def test_counter_of_a_new_budget_is_summed_again_when_every_process_knows_it(
+    process: LedgerHarness,
+) -> None:
+    budget = process.set_budget(Budget("project", "prj_1", 500))
+    hold = await process.ledger.hold(make_hold("req_1", 100, budget))
+    other = LedgerHarness(process.database, process.clock)
+    # Another process does not know the budget yet.
+    await other.ledger.record(make_receipt(make_hold("req_2", 0, managed=False), 30), None)
+    await other.writer.stop()
+    assert count(process, budget) == (0, 100)
+    assert [await process.ledger.recount() for _ in range(3)] == [0, 1, 0]
+    assert count(process, budget) == (30, 100)
+    await process.ledger.record(make_receipt(hold, 60), hold)
+    assert count(process, budget) == (90, 0)
+
+
+async def test_budget_that_is_removed_and_set_again_misses_no_call(process: LedgerHarness) -> None:
+    budget = process.set_budget(Budget("project", "prj_1", 500))
+    for number in range(3):
+        if number == 1:
+            process.remove_budget(budget)
+        if number == 2:
+            await process.ledger.recount()
+            process.set_budget(budget)
+        call = make_hold(f"req_{number}", 0, managed=False)
+        await process.ledger.record(make_receipt(call, 10), None)
+    assert count(process, budget) == (30, 0)
+
+
+async def test_lease_is_short_and_extended_while_the_call_runs(process: LedgerHarness) -> None:
+    long = msgspec.structs.replace(make_hold("req_1", 100, KEY), lease_seconds=3_900.0)
+    hold = await process.ledger.hold(long)
+    other = LedgerHarness(process.database, process.clock)
+    for _ in range(10):
+        process.clock.time += 50
+        assert await process.ledger.extend_leases() == 1
+        assert await other.ledger.resolve_expired() == 0
+    await process.ledger.record(make_receipt(hold, 60), hold)
+    assert await process.ledger.extend_leases() == 0
+    # The holds of a process that died are resolved by another one as soon as the lease is over.
+    await process.ledger.hold(msgspec.structs.replace(long, request_id="req_2"))
+    process.clock.time += 61
+    assert await other.ledger.resolve_expired() == 1
+    await other.writer.stop()
+    assert count(process, KEY) == (160, 0)
+
+
+async def test_month_follows_the_clock_of_the_database(process: LedgerHarness) -> None:
+    """T3: two processes whose own clocks differ agree on the month."""
+    process.ledger.adjust_clock(end_of_month(MONTH) + 1.0)
+    hold = await process.ledger.hold(make_hold("req_1", 100, KEY))
+    assert hold.month == "2026-12"
+    assert await process.ledger.resolve_expired() == 0
 
 
 def test_months_are_those_of_the_calendar() -> None:

@@ -29,7 +29,7 @@ from headgate.relay.ports import Hold, Receipt
 from tests.fakes.postgres import Postgres
 
 ORGANIZATIONS: tuple[str, ...] = ("org_a", "org_b")
-LEASE_SECONDS = 100.0
+LEASE_SECONDS = 50.0
 
 
 class ManualClock:

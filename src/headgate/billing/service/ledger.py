@@ -15,6 +15,7 @@ from headgate.billing.model.ledger import make_unknown_receipt
 from headgate.billing.service import plans
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.holds import FindPlan, HoldBatch
+from headgate.billing.service.recounts import Recounts
 from headgate.billing.service.settlements import Settled, count, list_counting, settle_holds
 from headgate.billing.service.transactions import fund, read_available, read_debt
 from headgate.billing.store import ledger as store
@@ -28,6 +29,10 @@ from headgate.metering.events import RequestCompleted, UsageImplausible
 from headgate.relay.ports import Hold, Receipt
 
 MICROSECONDS = 1_000_000
+LEASE_SECONDS = 60.0
+"""How long a hold outlives the process that has its call: a live one extends it."""
+SLEW_SECONDS = 1.0
+"""How far a look at the database's clock moves the end of leases at most."""
 EXPIRED_MAX = 500
 DEFERRED_MAX = 10_000
 DEFERRED_AT_ONCE = 500
@@ -45,10 +50,11 @@ class DuplicateReceiptError(Exception):
 class Ledger:
     """Implement the ports `Wallet` and `Settlement` on the queues of the database writer.
 
-    A hold that outlives its lease is settled as `unknown`. The lease is the longer of
-    `lease_seconds` and the hold's own `lease_seconds`. `subscribed` tells whether any subscriber
-    wants the events of a topic. `now` is the time of the database's clock where several processes
-    share it. `budgets` finds the budgets of calls that hold nothing for them.
+    A hold that outlives its lease is settled as `unknown`. A lease is short, and extended while the
+    call runs, until the longer of `lease_seconds` and the hold's own `lease_seconds` is over.
+    `subscribed` tells whether any subscriber wants the events of a topic. `now` is the time of the
+    database's clock where several processes share it. `budgets` finds the budgets of calls that
+    hold nothing for them.
     """
 
     def __init__(
@@ -68,12 +74,14 @@ class Ledger:
         self._lease_seconds = lease_seconds
         self._budgets = budgets or BudgetIndex()
         self._find_plan = find_plan
+        self._recounts = Recounts()
         # Holds are not flushed: if a power failure loses one, its call is lost too, before any
         # answer was completed. A settlement completes an answer and is flushed, and so is every
         # hold written before it.
         self._hold_queue = writer.create_queue(
             self._hold_all, durable=False, lock_name=lambda hold: hold.organization_id
         )
+        self._extension_queue = writer.create_queue(self._extend_all, durable=False)
         self._receipt_queue = writer.create_queue(self._record_receipts, durable=False)
         self._counted_queue = writer.create_queue(
             self._record_counted, durable=False, lock_name=lambda receipt: receipt.organization_id
@@ -82,13 +90,17 @@ class Ledger:
             self._record_settled, durable=True, lock_name=lambda settled: settled[1].organization_id
         )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
-        # Leases and months follow the monotonic clock, so that a change of the system time ends
-        # none.
+        # Leases follow the monotonic clock, so that a change of the system time ends none.
+        self._is_shared = now is not None
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
+        self._month_epoch = self._epoch
+        self._in_flight: dict[str, float] = {}
 
     def hold(self, hold: Hold) -> Awaitable[Hold]:
         """Reserve the amount of a hold in everything that it counts in, or in nothing. Return the
         hold as it is granted. Raise `HoldRefusedError` or `StorageUnavailableError`."""
+        seconds = max(self._lease_seconds, hold.lease_seconds)
+        self._in_flight[hold.request_id] = self._monotonic_now() + seconds
         return self._hold_queue.put(hold)
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
@@ -98,6 +110,8 @@ class Ledger:
         account `overspend`. Raise `StorageUnavailableError`, or `HoldNotFoundError` if there is no
         such hold.
         """
+        if receipt.request_id in self._in_flight:
+            del self._in_flight[receipt.request_id]
         if hold is None:
             if receipt.organization_id in self._budgets.organizations:
                 return self._counted_queue.put(receipt)
@@ -167,9 +181,38 @@ class Ledger:
             )
         )
 
+    async def extend_leases(self) -> int:
+        """Extend the leases of the calls that run in this process. Return how many were open."""
+        now = self._monotonic_now()
+        self._in_flight = {name: end for name, end in self._in_flight.items() if end > now}
+        if not self._in_flight:
+            return 0
+        ends = [
+            (int(min(now + LEASE_SECONDS, end) * MICROSECONDS), name)
+            for name, end in self._in_flight.items()
+        ]
+        return await self._extension_queue.put(ends)
+
+    def adjust_clock(self, now: float) -> None:
+        """Take the time of the database's clock: months follow it, leases only in small steps."""
+        self._month_epoch = now - self._clock.monotonic()
+        if self._is_shared:
+            drift = self._month_epoch - self._epoch
+            self._epoch += max(-SLEW_SECONDS, min(SLEW_SECONDS, drift))
+
+    async def recount(self) -> int:
+        """Sum the counters exactly that began while other processes may not have known of their
+        budget: those that waited since the last call of this. Return how many."""
+        appeared, removed = self._budgets.take_changes()
+        month = name_month(self._month_now())
+        return await self._writer.call(
+            lambda connection: self._recounts.run(connection, appeared | removed, month=month)
+        )
+
     async def resolve_expired(self) -> int:
         """Settle the calls whose lease has expired as `unknown`, billed at their hold. Return
         how many."""
+        await self.extend_leases()
         return await self._resolve(int(self._monotonic_now() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
@@ -190,6 +233,15 @@ class Ledger:
         started."""
         return self._epoch + self._clock.monotonic()
 
+    def _month_now(self) -> float:
+        """Return unix seconds by the database's clock, as it was last looked at."""
+        return self._month_epoch + self._clock.monotonic()
+
+    def _extend_all(
+        self, connection: sa.Connection, extensions: Sequence[Sequence[tuple[int, str]]]
+    ) -> Sequence[int]:
+        return [store.extend_leases(connection, ends) for ends in extensions]
+
     def _resolve_some(self, connection: sa.Connection, expired_at: int | None) -> int:
         now = self._clock.now()
         holds = store.list_open_holds(
@@ -207,7 +259,7 @@ class Ledger:
     def _hold_all(
         self, connection: sa.Connection, holds: Sequence[Hold]
     ) -> Sequence[Hold | Exception]:
-        now = self._monotonic_now()
+        now = self._month_now()
         batch = HoldBatch(
             connection, holds, month=name_month(now), now=now, find_plan=self._find_plan
         )
@@ -217,7 +269,7 @@ class Ledger:
         return results
 
     def _find_lease_end(self, hold: Hold) -> int:
-        seconds = max(self._lease_seconds, hold.lease_seconds)
+        seconds = min(LEASE_SECONDS, max(self._lease_seconds, hold.lease_seconds))
         return int((self._monotonic_now() + seconds) * MICROSECONDS)
 
     def _record_receipts(
@@ -249,7 +301,7 @@ class Ledger:
     def _count(
         self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]
     ) -> Sequence[UsageThresholdReached]:
-        month = name_month(self._monotonic_now())
+        month = name_month(self._month_now())
         return count(connection, list_counting(calls, self._budgets, month=month))
 
     def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:

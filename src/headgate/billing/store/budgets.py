@@ -137,10 +137,16 @@ def select_provisional(connection: sa.Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def find_organizations(connection: sa.Connection, name: str) -> list[str]:
+    """Return the organization of a counter, if there is one."""
+    query = sa.select(BUDGET_MONTHS.c.organization_id).where(BUDGET_MONTHS.c.id == name)
+    return list(connection.execute(query).scalars())
+
+
 def mark_stale(connection: sa.Connection, ids: Sequence[str]) -> None:
     """Let the next use of these counters sum the receipts again."""
     connection.execute(
-        sa.update(BUDGET_MONTHS).where(BUDGET_MONTHS.c.id.in_(ids)).values(state=STALE)
+        sa.update(BUDGET_MONTHS).where(BUDGET_MONTHS.c.id.in_(sorted(ids))).values(state=STALE)
     )
 
 

@@ -90,6 +90,14 @@ _CLOSE_HOLDS = ListStatement(
     "WHERE holds.request_id = closing.request_id AND holds.amount_nano = closing.amount_nano "
     "AND holds.state = 'held'",
 )
+_EXTEND_LEASES = ListStatement(
+    sqlite="UPDATE holds SET lease_until = json_extract(extension.value, '$[0]') "
+    "FROM json_each(?) AS extension WHERE holds.state = 'held' "
+    "AND holds.request_id = json_extract(extension.value, '$[1]')",
+    postgresql="UPDATE holds SET lease_until = extension.lease_until "
+    "FROM unnest(%s::bigint[], %s::text[]) AS extension (lease_until, request_id) "
+    "WHERE holds.request_id = extension.request_id AND holds.state = 'held'",
+)
 _FIND_BALANCES = LockedLookup(LEDGER_ACCOUNTS, "id", "balance_nano")
 _FIND_HOLDS = LockedLookup(HOLDS, "request_id", "state", "context")
 _INSERT_ACCOUNT = build_insert(LEDGER_ACCOUNTS, ignore_known=True)
@@ -165,6 +173,12 @@ def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *
 def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
     """Close open holds, given as (state, request id, amount). Return how many were open."""
     return _CLOSE_HOLDS.run(connection, closings)
+
+
+def extend_leases(connection: sa.Connection, ends: Sequence[tuple[int, str]]) -> int:
+    """Set the ends of leases (unix microseconds) of open holds, given with their requests. Return
+    how many were open."""
+    return _EXTEND_LEASES.run(connection, ends)
 
 
 def lock_open_holds(connection: sa.Connection, request_ids: Sequence[str]) -> list[Hold]:
