@@ -263,6 +263,8 @@ def _build(settings: Settings, application: Application, writer: Writer) -> Gate
         settings,
         application,
         ledger=data_plane.build_ledger(settings, application, writer),
+        claims=data_plane.build_claims(settings, application, writer),
+        writer=writer,
         client=client,
         traffic=traffic,
         observer=observers,

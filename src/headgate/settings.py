@@ -44,6 +44,8 @@ FAILPOINTS = {
     "after_hold": "money is set aside, nothing was sent",
     "before_dispatch": "the provider is asked next",
     "first_byte": "the head of the provider's answer is here",
+    "claim_inserted": "an idempotency key is claimed, not committed",
+    "mid_claim": "the receipt of a claimed call is inserted, its answer not stored",
     "before_settle": "the answer is here, its receipt not queued",
     "mid_settlement": "the receipt is inserted, the hold not closed",
     "outbox_insert": "the events are inserted",
@@ -399,6 +401,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hold_lease_seconds: Annotated[
         float, _count("Duration after which a hold whose call never settled is resolved.")
     ] = 900.0
+    idempotency_answer_bytes_max: Annotated[
+        int, _from_zero("Size limit for one answer that is kept for its Idempotency-Key.")
+    ] = 8 * MEBIBYTE
+    idempotency_bytes_max: Annotated[
+        int, _from_zero("Size limit for all answers that are kept for idempotency keys.")
+    ] = GIBIBYTE
+    idempotency_keys_max: Annotated[
+        int, _count("Most idempotency keys of model calls that are remembered, for 24 hours each.")
+    ] = 1_000_000
     held_tool_calls: Annotated[
         int,
         _from_zero(

@@ -264,7 +264,14 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         traffic = data_plane.build_traffic(loaded, application)
         notebook = ReceiptRecorder()
         pipelines = data_plane.build_pipelines(
-            loaded, application, ledger=storage, client=client, traffic=traffic, observer=notebook
+            loaded,
+            application,
+            ledger=storage,
+            claims=data_plane.build_claims(loaded, application, writer),
+            writer=writer,
+            client=client,
+            traffic=traffic,
+            observer=notebook,
         )
         handler = data_plane.build_handler(
             loaded,

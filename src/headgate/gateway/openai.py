@@ -33,6 +33,7 @@ from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call
 from headgate.relay.call_state import InternalError, KeyRevokedError
 from headgate.relay.concurrency import ConcurrencyLimiter
+from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
 
@@ -41,6 +42,8 @@ METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OP
 PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
 """What nearly every client sends; a body without a type is parsed as JSON."""
+NO_KEY = b""
+"""Stands for an `Idempotency-Key` that was sent twice; it is refused."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 FIT = b"fit"
@@ -132,6 +135,7 @@ class RequestHead(msgspec.Struct):
     correlation_id: str | None = None
     fits_budget: bool = False
     project_id: str | None = None
+    idempotency_key: bytes | None = None
     headers: Headers = []
     grant: Grant | None = None
     endpoint: Endpoint | None = None
@@ -153,6 +157,7 @@ class OpenAiHandler:
         grants: Grants,
         pipeline: CallPipeline,
         models: ModelsPipeline,
+        idempotent_calls: IdempotentCalls,
         concurrency: ConcurrencyLimiter,
         admission: Admission,
         bodies: BodyBudget,
@@ -171,6 +176,7 @@ class OpenAiHandler:
         self._grants = grants
         self._pipeline = pipeline
         self._models = models
+        self._idempotent_calls = idempotent_calls
         self._concurrency = concurrency
         self._admission = admission
         self._bodies = bodies
@@ -253,8 +259,16 @@ class OpenAiHandler:
             call = self._decode_call(exchange, request_head)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
-            else:
+            elif request_head.idempotency_key is None:
                 await self._pipeline.run(call, exchange, self._encoder)
+            else:
+                await self._idempotent_calls.run(
+                    call,
+                    request_head.idempotency_key,
+                    request_head.token,
+                    exchange,
+                    self._encoder,
+                )
         except HeadgateError as error:
             self.refuse(exchange, error)
         # An unexpected error must not leave the client without a response. The log has its details.
@@ -470,6 +484,14 @@ def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: 
     request_head.project_id = value.decode("utf-8", "replace")
 
 
+def _read_idempotency_key(
+    _exchange: InboundExchange, request_head: RequestHead, value: bytes
+) -> None:
+    is_first = request_head.idempotency_key is None
+    request_head.idempotency_key = value if is_first else NO_KEY
+    request_head.headers.append((b"idempotency-key", value))
+
+
 def _read_expect(exchange: InboundExchange, _request_head: RequestHead, value: bytes) -> None:
     exchange.expects_continue = value.lower() == b"100-continue"
 
@@ -500,6 +522,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-headgate-credential": _read_credential,
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,
+    b"idempotency-key": _read_idempotency_key,
     b"expect": _read_expect,
     b"te": _read_te,
 }

@@ -29,6 +29,10 @@ class TailTap:
         self.finished = True
         return b""
 
+    def preview(self) -> bytes:
+        """Return what `release` will return, and keep it withheld."""
+        return self._last
+
     def release(self) -> bytes:
         last, self._last = self._last, b""
         return last

@@ -99,6 +99,10 @@ class StreamTap:
             return b""
         return self._advance(final=False)
 
+    def preview(self) -> bytes:
+        """Return what `release` will return, and keep it withheld."""
+        return bytes(self._buffer)
+
     def release(self) -> bytes:
         """Return the bytes withheld since the answer finished. Later chunks pass through `feed`
         unread."""

@@ -14,6 +14,7 @@ from headgate.billing.service import ledger as billing
 from headgate.billing.service.ledger import Ledger
 from headgate.keys.service import flush_used
 from headgate.kit.db import monitor
+from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.monitor import StorageMonitor
 from headgate.kit.db.snapshots import SnapshotReloader
 from headgate.kit.db.writer import Writer
@@ -29,6 +30,8 @@ Result = TypeVar("Result")
 
 WRITE_BACK_SECONDS = 5.0
 RESPONSES_EXPIRY_SECONDS = 600.0
+CLAIMS_SECONDS = 15.0
+"""A quarter of the lease of a claim."""
 
 
 class BackgroundJobs:
@@ -41,6 +44,7 @@ class BackgroundJobs:
         *,
         writer: Writer,
         ledger: Ledger,
+        claims: ClaimStore,
         server: uvicorn.Server,
         observe: Callable[[Receipt, int], None],
     ) -> None:
@@ -49,6 +53,7 @@ class BackgroundJobs:
         self._application = application
         self._writer = writer
         self._ledger = ledger
+        self._claims = claims
         self._server = server
         self._observe = observe
         self._pruner = Pruner(writer)
@@ -67,6 +72,8 @@ class BackgroundJobs:
             "storage_good": lambda: float(writer.health.is_healthy),
             "receipts_deferred": lambda: ledger.deferred,
             "master_key_outdated": lambda: float(application.has_old_master_key),
+            "idempotency_keys": lambda: claims.keys,
+            "idempotency_bytes": lambda: claims.stored_bytes,
             "database_connections": lambda: database.connections_open,
         }
 
@@ -127,6 +134,7 @@ class BackgroundJobs:
                     run=self._expire_responses,
                     period_seconds=RESPONSES_EXPIRY_SECONDS,
                 ),
+                Job(name="extend_claims", run=self._claims.extend, period_seconds=CLAIMS_SECONDS),
             )
         )
 
@@ -176,6 +184,7 @@ class BackgroundJobs:
     async def _expire_responses(self) -> None:
         now = self._application.clock.now()
         await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
+        await self._claims.prune()
 
     def _read(self, query: Callable[[sa.Connection], Result]) -> Result:
         with self._application.database.reading() as connection:

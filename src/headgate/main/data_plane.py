@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import uvicorn
 
+from headgate.billing.service.claimed_calls import ClaimedCalls
 from headgate.billing.service.ledger import Ledger
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
@@ -18,6 +19,7 @@ from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.model_metadata import ModelMetadata
 from headgate.gateway.models import ModelsBackend, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
+from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.addresses import is_public_host
@@ -34,6 +36,7 @@ from headgate.relay.breaker import Breakers
 from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
+from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.pipeline import CallPipeline, ReceiptObserver
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.reservation import Reservation
@@ -50,6 +53,7 @@ MEMORY_SHARE = 4
 
 class Pipelines(msgspec.Struct, frozen=True):
     calls: CallPipeline
+    idempotent_calls: IdempotentCalls
     models: ModelsPipeline
     admission: Admission
 
@@ -105,6 +109,16 @@ def build_ledger(settings: Settings, application: Application, writer: Writer) -
     )
 
 
+def build_claims(settings: Settings, application: Application, writer: Writer) -> ClaimStore:
+    """Build the store of idempotency keys and of the answers to their calls."""
+    return ClaimStore(
+        writer,
+        application.steady_clock,
+        keys_max=settings.idempotency_keys_max,
+        bytes_max=settings.idempotency_bytes_max,
+    )
+
+
 def build_handler(
     settings: Settings,
     application: Application,
@@ -118,6 +132,7 @@ def build_handler(
         grants=application.key_index,
         pipeline=pipelines.calls,
         models=pipelines.models,
+        idempotent_calls=pipelines.idempotent_calls,
         concurrency=traffic.concurrency,
         admission=pipelines.admission,
         bodies=traffic.bodies,
@@ -135,6 +150,8 @@ def build_pipelines(
     application: Application,
     *,
     ledger: Ledger,
+    claims: ClaimStore,
+    writer: Writer,
     client: Client,
     traffic: Traffic,
     observer: ReceiptObserver,
@@ -186,8 +203,16 @@ def build_pipelines(
     # A cached list can be served while the breaker of its provider is open; `Upstream` checks the
     # breakers again before it asks the provider.
     no_breakers = Breakers(clock, failures=0)
+    calls = build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream)
+    idempotent_calls = IdempotentCalls(
+        calls.run,
+        claims,
+        ClaimedCalls(ledger, claims, writer),
+        answer_bytes_max=settings.idempotency_answer_bytes_max,
+    )
     return Pipelines(
-        build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream),
+        calls,
+        idempotent_calls,
         ModelsPipeline(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),

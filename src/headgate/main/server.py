@@ -23,6 +23,7 @@ from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.migration import UnusableSchemaError
+from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
@@ -116,11 +117,13 @@ async def _serve(
         observers.start()
         stack.callback(observers.stop)
         ledger = data_plane.build_ledger(settings, application, writer)
+        claims = data_plane.build_claims(settings, application, writer)
         background_jobs = BackgroundJobs(
             settings,
             application,
             writer=writer,
             ledger=ledger,
+            claims=claims,
             server=server,
             observe=observers.observe,
         )
@@ -130,11 +133,14 @@ async def _serve(
         reload = background_jobs.reload
         reload()
         await ledger.resolve_abandoned()
+        await claims.resolve_abandoned()
         denials = platform.build_access_denial_log(application, writer, reload=reload)
         handler = _build_handler(
             settings,
             application,
             ledger=ledger,
+            claims=claims,
+            writer=writer,
             client=client,
             traffic=traffic,
             observers=observers,
@@ -207,13 +213,30 @@ def _build_handler(
     application: Application,
     *,
     ledger: Ledger,
+    claims: ClaimStore,
+    writer: Writer,
     client: HttpClient,
     traffic: data_plane.Traffic,
     observers: Observers,
     denials: AccessDenialLog,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
-        settings, application, ledger=ledger, client=client, traffic=traffic, observer=observers
+        settings,
+        application,
+        ledger=ledger,
+        claims=claims,
+        writer=writer,
+        client=client,
+        traffic=traffic,
+        observer=observers,
+    )
+    idempotent_calls = pipelines.idempotent_calls
+    observers.watch(
+        {},
+        {
+            "idempotent_replays": lambda: idempotent_calls.replays,
+            "idempotency_conflicts": lambda: idempotent_calls.conflicts,
+        },
     )
     return data_plane.build_handler(
         settings,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -11,7 +11,16 @@ from headgate.kit.http.message import Headers
 from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.request import JsonRequest
-from headgate.relay.ports import Grant
+from headgate.relay.ports import Grant, Hold, Receipt
+
+
+class CallClaim(Protocol):
+    """Record a call that may be repeated."""
+
+    def bind(self, response: Any) -> Callable[[Receipt, Hold | None], Awaitable[None]]:
+        """Return what records the receipt in the place of `Settlement.record`. `response` is the
+        complete `ClientResponse`, None without one."""
+        ...
 
 
 class Call(msgspec.Struct):
@@ -42,6 +51,8 @@ class Call(msgspec.Struct):
     """Whether the output limit may be lowered to what budget and balance cover."""
     tokens_reserved: int = 0
     """Tokens taken from the key's minute until the call is settled."""
+    claim: CallClaim | None = None
+    """The claim of its `Idempotency-Key`, which ends with the settlement."""
 
 
 class Caller(Protocol):

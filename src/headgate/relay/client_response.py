@@ -83,6 +83,11 @@ class ClientResponse(Protocol):
 
     async def complete(self, receipt: Receipt) -> None: ...
 
+    def preview(self, receipt: Receipt) -> tuple[bytes, bytes]:
+        """Return what `complete` will send: the head, empty where it was sent, and the rest of the
+        body."""
+        ...
+
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End the answer with the wire's error frame; `receipt` is that of a settled call."""
         ...
@@ -243,6 +248,10 @@ class BufferedResponse:
         head = self._encoder.encode_head(self._state, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
+    def preview(self, receipt: Receipt) -> tuple[bytes, bytes]:
+        head = self._encoder.encode_head(self._state, self._answer, receipt)
+        return redact(head, find_secret(self._state)), self._body
+
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """Raise the error: nothing was sent, so the edge can still answer with it."""
         raise error
@@ -315,6 +324,9 @@ class StreamedResponse:
             return False
         choices = state.body.choices if isinstance(state.body, JsonRequest) else 1
         return meter.is_complete(state.parsed_usage, choices)
+
+    def preview(self, receipt: Receipt) -> tuple[bytes, bytes]:
+        return b"", self._tap.preview()
 
     async def complete(self, receipt: Receipt) -> None:
         """Send the withheld bytes, and what may still follow them."""

@@ -21,7 +21,7 @@ from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
-from headgate.relay.ports import ModelCatalog, Receipt, Settlement
+from headgate.relay.ports import Hold, ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import MICROSECONDS, build_receipt
 from headgate.relay.reservation import Reservation
@@ -115,7 +115,7 @@ class CallPipeline:
             self._admission.release(call)
         # The place is free again before the settlement: a slow database must not block new calls.
         try:
-            receipt = await self._settle(state)
+            receipt = await self._settle(state, None if error else response)
         except ReceiptNotRecordedError as unrecorded:
             error = error or drop_trace(unrecorded)
         else:
@@ -133,22 +133,24 @@ class CallPipeline:
                 del error  # its traceback has this frame, which must not have it
         response.fail(error, receipt)
 
-    async def _settle(self, state: CallState) -> Receipt:
-        """Record the call's one receipt, then tell the observers. Raise
-        `ReceiptNotRecordedError`."""
+    async def _settle(self, state: CallState, response: ClientResponse | None) -> Receipt:
+        """Record the call's one receipt, then tell the observers. `response` is the complete
+        answer, None without one. Raise `ReceiptNotRecordedError`."""
         now = self._clock.now()
         charge = price_call(state, self._models, now)
         ended_at = self._clock.monotonic()
         receipt = build_receipt(state, charge, created_at=now, ended_at=ended_at)
         if state.call.tokens_reserved:
             self._admission.settle(state.call, receipt)
+        claim = state.call.claim
+        record = self._settlement.record if claim is None else claim.bind(response)
         failpoint("before_settle")
         try:
-            await self._settlement.record(receipt, state.hold)
+            await record(receipt, state.hold)
         except asyncio.CancelledError:
             # The server stops in the middle of a commit. What was queued is recorded all the same,
             # and recording is idempotent: so the answer is complete, and may be sent.
-            await self._record_again(receipt, state)
+            await self._record_again(record, receipt, state)
         # Whatever the reason: an answer that is not recorded is withheld, and its receipt kept.
         except Exception as cause:
             raise self._defer(receipt, state) from cause
@@ -156,9 +158,14 @@ class CallPipeline:
         self._observer.observe(receipt, int(elapsed * MICROSECONDS))
         return receipt
 
-    async def _record_again(self, receipt: Receipt, state: CallState) -> None:
+    async def _record_again(
+        self,
+        record: Callable[[Receipt, Hold | None], Awaitable[None]],
+        receipt: Receipt,
+        state: CallState,
+    ) -> None:
         try:
-            await self._settlement.record(receipt, state.hold)
+            await record(receipt, state.hold)
         except Exception as cause:
             raise self._defer(receipt, state) from cause
         task = asyncio.current_task()

@@ -27,6 +27,10 @@ HELP: dict[str, str] = {
     "storage_good": "1 while the database can record calls, 0 while calls are refused.",
     "receipts_deferred": "Receipts that wait in memory until the database works again.",
     "master_key_outdated": "1 after another process replaced the master key: restart this one.",
+    "idempotency_keys": "Idempotency keys of model calls that are remembered.",
+    "idempotency_bytes": "Size of the answers that are kept for idempotency keys.",
+    "idempotent_replays": "Calls that were answered with the stored answer of an earlier one.",
+    "idempotency_conflicts": "Calls that were refused because of their idempotency key.",
     "database_connections": "Connections to the database that are open.",
     "breakers_open": "Circuit breakers that are open.",
     "breaker_openings": "How often a circuit breaker opened.",
@@ -46,6 +50,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
     "retries": (),
     "breaker_openings": (),
     "bodies_refused": (),
+    "idempotent_replays": (),
+    "idempotency_conflicts": (),
 }
 """The counters and their labels."""
 

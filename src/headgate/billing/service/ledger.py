@@ -119,6 +119,15 @@ class Ledger:
         assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
         return self._settlement_queue.put((receipt, hold))
 
+    def record_in(
+        self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]
+    ) -> None:
+        """Do as `record` in a transaction of the writer, which the caller shares with it."""
+        if receipts := [receipt for receipt, hold in calls if hold is None]:
+            self._record_receipts(connection, receipts)
+        if settled := [(receipt, hold) for receipt, hold in calls if hold is not None]:
+            self._record_settled(connection, settled)
+
     def check(self) -> None:
         """Raise StorageUnavailableError if the last commit failed."""
         self._writer.health.check()

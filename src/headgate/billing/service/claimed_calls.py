@@ -1,0 +1,44 @@
+"""Record a call with an idempotency key: its receipt, its money and its answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+import sqlalchemy as sa
+
+from headgate.billing.service.ledger import Ledger
+from headgate.kit.claims import ClaimVerdict
+from headgate.kit.db.claim_store import ClaimStore
+from headgate.kit.db.writer import Writer
+from headgate.kit.failpoint import failpoint
+from headgate.relay.ports import Hold, Receipt
+
+ClaimedCall = tuple[Receipt, Hold | None, ClaimVerdict]
+
+
+class ClaimedCalls:
+    """Implement `ClaimedSettlement` on the queues of the database writer."""
+
+    def __init__(self, ledger: Ledger, claims: ClaimStore, writer: Writer) -> None:
+        self._ledger = ledger
+        self._claims = claims
+        # A power failure must not lose an answer that a client waits for, also on an own key.
+        self._queue = writer.create_queue(
+            self._record_all, durable=True, lock_name=lambda call: call[0].organization_id
+        )
+
+    def record_claimed(
+        self, receipt: Receipt, hold: Hold | None, verdict: ClaimVerdict
+    ) -> Awaitable[None]:
+        """Store receipt, ledger entries and answer, exactly once for each request. Raise as
+        `Ledger.record`."""
+        return self._queue.put((receipt, hold, verdict))
+
+    def _record_all(
+        self, connection: sa.Connection, calls: Sequence[ClaimedCall]
+    ) -> Sequence[None]:
+        self._ledger.record_in(connection, [(receipt, hold) for receipt, hold, _ in calls])
+        failpoint("mid_claim")
+        for _, _, verdict in calls:
+            self._claims.end(connection, verdict)
+        return [None] * len(calls)
