@@ -264,7 +264,6 @@ def _build(settings: Settings, application: Application, writer: Writer) -> Gate
         application,
         ledger=data_plane.build_ledger(settings, application, writer),
         claims=data_plane.build_claims(settings, application, writer),
-        writer=writer,
         client=client,
         traffic=traffic,
         observer=observers,

@@ -268,7 +268,6 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             application,
             ledger=storage,
             claims=data_plane.build_claims(loaded, application, writer),
-            writer=writer,
             client=client,
             traffic=traffic,
             observer=notebook,

@@ -14,13 +14,13 @@ from headgate.billing.service import ledger as billing
 from headgate.billing.service.ledger import Ledger
 from headgate.keys.service import flush_used
 from headgate.kit.db import monitor
-from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.monitor import StorageMonitor
 from headgate.kit.db.snapshots import SnapshotReloader
 from headgate.kit.db.writer import Writer
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
+from headgate.main.data_plane import build_claims
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner
 from headgate.relay.ports import Receipt
@@ -44,7 +44,6 @@ class BackgroundJobs:
         *,
         writer: Writer,
         ledger: Ledger,
-        claims: ClaimStore,
         server: uvicorn.Server,
         observe: Callable[[Receipt, int], None],
     ) -> None:
@@ -53,7 +52,7 @@ class BackgroundJobs:
         self._application = application
         self._writer = writer
         self._ledger = ledger
-        self._claims = claims
+        self.claims = claims = build_claims(settings, application, writer)
         self._server = server
         self._observe = observe
         self._pruner = Pruner(writer)
@@ -134,9 +133,14 @@ class BackgroundJobs:
                     run=self._expire_responses,
                     period_seconds=RESPONSES_EXPIRY_SECONDS,
                 ),
-                Job(name="extend_claims", run=self._claims.extend, period_seconds=CLAIMS_SECONDS),
+                Job(name="extend_claims", run=self.claims.extend, period_seconds=CLAIMS_SECONDS),
             )
         )
+
+    async def resolve_abandoned(self) -> None:
+        """Settle the calls that dead processes left, if this is the only process."""
+        await self._ledger.resolve_abandoned()
+        await self.claims.resolve_abandoned()
 
     async def end(self) -> None:
         """Store at a stop what is only in memory. Raise `StorageUnavailableError`."""
@@ -184,7 +188,7 @@ class BackgroundJobs:
     async def _expire_responses(self) -> None:
         now = self._application.clock.now()
         await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
-        await self._claims.prune()
+        await self.claims.prune()
 
     def _read(self, query: Callable[[sa.Connection], Result]) -> Result:
         with self._application.database.reading() as connection:

@@ -151,7 +151,6 @@ def build_pipelines(
     *,
     ledger: Ledger,
     claims: ClaimStore,
-    writer: Writer,
     client: Client,
     traffic: Traffic,
     observer: ReceiptObserver,
@@ -204,15 +203,12 @@ def build_pipelines(
     # breakers again before it asks the provider.
     no_breakers = Breakers(clock, failures=0)
     calls = build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream)
-    idempotent_calls = IdempotentCalls(
-        calls.run,
-        claims,
-        ClaimedCalls(ledger, claims, writer),
-        answer_bytes_max=settings.idempotency_answer_bytes_max,
-    )
+    bytes_max = settings.idempotency_answer_bytes_max
     return Pipelines(
         calls,
-        idempotent_calls,
+        IdempotentCalls(
+            calls.run, claims, ClaimedCalls(ledger, claims), answer_bytes_max=bytes_max
+        ),
         ModelsPipeline(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),

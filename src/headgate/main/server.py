@@ -21,9 +21,9 @@ from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
+from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.migration import UnusableSchemaError
-from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
@@ -117,30 +117,25 @@ async def _serve(
         observers.start()
         stack.callback(observers.stop)
         ledger = data_plane.build_ledger(settings, application, writer)
-        claims = data_plane.build_claims(settings, application, writer)
         background_jobs = BackgroundJobs(
             settings,
             application,
             writer=writer,
             ledger=ledger,
-            claims=claims,
             server=server,
             observe=observers.observe,
         )
         traffic = data_plane.build_traffic(settings, application)
-        observers.watch(background_jobs.gauges)
-        observers.watch(traffic.gauges, traffic.counters)
+        observers.watch({**background_jobs.gauges, **traffic.gauges}, traffic.counters)
         reload = background_jobs.reload
         reload()
-        await ledger.resolve_abandoned()
-        await claims.resolve_abandoned()
+        await background_jobs.resolve_abandoned()
         denials = platform.build_access_denial_log(application, writer, reload=reload)
         handler = _build_handler(
             settings,
             application,
             ledger=ledger,
-            claims=claims,
-            writer=writer,
+            claims=background_jobs.claims,
             client=client,
             traffic=traffic,
             observers=observers,
@@ -214,7 +209,6 @@ def _build_handler(
     *,
     ledger: Ledger,
     claims: ClaimStore,
-    writer: Writer,
     client: HttpClient,
     traffic: data_plane.Traffic,
     observers: Observers,
@@ -225,7 +219,6 @@ def _build_handler(
         application,
         ledger=ledger,
         claims=claims,
-        writer=writer,
         client=client,
         traffic=traffic,
         observer=observers,

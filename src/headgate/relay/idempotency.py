@@ -103,7 +103,7 @@ class OutcomeUnknownError(HeadgateError):
     code = "idempotency_outcome_unknown"
 
 
-class StoredAnswer(msgspec.Struct, frozen=True, array_like=True):
+class ReplayedAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Hold an answer as the client got it. `trailers` are those of a stream, for a client that
     takes them."""
 
@@ -242,7 +242,7 @@ class IdempotentCalls:
                 should_retry=False,
             ) from None
         caller.reserve_memory(len(raw))
-        answer = msgspec.msgpack.decode(raw, type=StoredAnswer)
+        answer = msgspec.msgpack.decode(raw, type=ReplayedAnswer)
         self.replays += 1
         head = answer.head + REPLAYED % claimed.owner.encode()
         if not answer.is_stream:
@@ -307,7 +307,7 @@ class OpenClaim:
             return self._end(ClaimEnding.UNKNOWN)
         return self._end(ClaimEnding.FREED)
 
-    def _build_answer(self, receipt: Receipt, response: ClientResponse) -> StoredAnswer | None:
+    def _build_answer(self, receipt: Receipt, response: ClientResponse) -> ReplayedAnswer | None:
         """Return the whole answer, with the bytes that are still withheld; None for a larger one
         than is kept."""
         recorder = self.recorder
@@ -315,8 +315,8 @@ class OpenClaim:
         if recorder.is_too_large or recorder.sent_bytes + len(rest) > recorder.bytes_max:
             return None
         if not response.has_started:
-            return StoredAnswer(receipt.status, head, rest)
-        return StoredAnswer(
+            return ReplayedAnswer(receipt.status, head, rest)
+        return ReplayedAnswer(
             recorder.status,
             recorder.head,
             b"".join((*recorder.pieces, rest)),

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from headgate.billing.service.ledger import Ledger
 from headgate.kit.claims import ClaimVerdict
 from headgate.kit.db.claim_store import ClaimStore
-from headgate.kit.db.writer import Writer
 from headgate.kit.failpoint import failpoint
 from headgate.relay.ports import Hold, Receipt
 
@@ -19,11 +18,11 @@ ClaimedCall = tuple[Receipt, Hold | None, ClaimVerdict]
 class ClaimedCalls:
     """Implement `ClaimedSettlement` on the queues of the database writer."""
 
-    def __init__(self, ledger: Ledger, claims: ClaimStore, writer: Writer) -> None:
+    def __init__(self, ledger: Ledger, claims: ClaimStore) -> None:
         self._ledger = ledger
         self._claims = claims
         # A power failure must not lose an answer that a client waits for, also on an own key.
-        self._queue = writer.create_queue(
+        self._queue = claims.writer.create_queue(
             self._record_all, durable=True, lock_name=lambda call: call[0].organization_id
         )
 

@@ -69,7 +69,7 @@ class ClaimStore:
         keys_max: int = 1_000_000,
         bytes_max: int = 1 << 30,
     ) -> None:
-        self._writer = writer
+        self.writer = writer
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._keys_max = keys_max
@@ -90,7 +90,7 @@ class ClaimStore:
 
     def release(self, verdict: ClaimVerdict) -> None:
         self.forget(verdict.id)
-        released = self._writer.call(lambda connection: self.end(connection, verdict))
+        released = self.writer.call(lambda connection: self.end(connection, verdict))
         released.add_done_callback(_report_failure)
 
     def track(self, request: ClaimRequest) -> None:
@@ -141,22 +141,22 @@ class ClaimStore:
             )
             .values(lease_until=self._clock.now() + self._lease_seconds)
         )
-        await self._writer.call(lambda connection: connection.execute(statement, running))
+        await self.writer.call(lambda connection: connection.execute(statement, running))
 
     async def resolve_abandoned(self) -> int:
         """End the runs of dead processes if this is the only process. Return how many."""
-        return await self._writer.call(self._resolve_abandoned)
+        return await self.writer.call(self._resolve_abandoned)
 
     async def prune(self) -> int:
         """Delete what is no longer kept, and count the rest. Return how many were deleted."""
         deleted = 0
-        while some := await self._writer.call(self._prune_some):
+        while some := await self.writer.call(self._prune_some):
             deleted += some
-        await self._writer.call(self._count)
+        await self.writer.call(self._count)
         return deleted
 
     def _resolve_abandoned(self, connection: sa.Connection) -> int:
-        if not self._writer.is_alone(connection):
+        if not self.writer.is_alone(connection):
             return 0
         statement = sa.update(CLAIMS).where(CLAIMS.c.state == RUNNING)
         unknown = {"state": ClaimEnding.UNKNOWN.value, "lease_until": 0.0}
