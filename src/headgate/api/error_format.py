@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.responses import Response
 
+from headgate.api.denials import find_envelope
 from headgate.api.errors import (
     FIELD_STATUS,
     JSON,
@@ -49,6 +50,16 @@ class PlatformErrorFormat:
         return _respond(500, {"detail": detail, "code": "internal_error"}, {})
 
 
+class ManagedErrorFormat(PlatformErrorFormat):
+    """The platform API's format, and a `DenialEnvelope` for refused managed work."""
+
+    def render(self, error: HeadgateError) -> Response:
+        envelope = find_envelope(error)
+        if envelope is None:
+            return super().render(error)
+        return _respond(envelope.status, msgspec.to_builtins(envelope), build_headers(error))
+
+
 class OpenAiErrorFormat:
     """`{"error": {"message", "type", "param", "code"}}`, and status 400 for errors of fields."""
 
@@ -69,7 +80,7 @@ class OpenAiErrorFormat:
 
 
 FROM_GATEWAY = {"x-headgate-error-source": "gateway"}
-PLATFORM, OPENAI = PlatformErrorFormat(), OpenAiErrorFormat()
+PLATFORM, MANAGED, OPENAI = PlatformErrorFormat(), ManagedErrorFormat(), OpenAiErrorFormat()
 
 
 def describe_for_openai(error: HeadgateError) -> dict[str, str | None]:

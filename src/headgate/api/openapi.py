@@ -14,6 +14,7 @@ import msgspec
 
 import headgate
 from headgate.api.access import Audience
+from headgate.api.denials import STATUSES, DenialEnvelope
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty
@@ -22,6 +23,9 @@ REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
 DETAIL = {"$ref": REF.format(name="Detail")}
 OPENAI_ERROR = {"$ref": REF.format(name="OpenAiErrorResponse")}
+DENIAL = {"$ref": REF.format(name="DenialEnvelope")}
+DENIED = frozenset(STATUSES.values())
+"""The statuses with which managed work is refused."""
 EITHER = {"anyOf": [DETAIL, FIELD]}
 ORGANIZATION_PARAMETER = {
     "name": "X-Organization-ID",
@@ -147,7 +151,7 @@ def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, A
 
 
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
-    yield from (Detail, FieldDetails, OpenAiErrorResponse)
+    yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
     for operation in operations:
         yield operation.query
         yield operation.body
@@ -235,6 +239,8 @@ def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> 
     responses = {str(operation.status): answer}
     for status in list_errors(operation):
         text, schema = (V1_ERRORS if operation.is_v1 else ERRORS)[status]
+        if operation.is_managed and status in DENIED:
+            schema = {"anyOf": [schema, DENIAL]}
         responses[str(status)] = {
             "description": text,
             "content": {"application/json": {"schema": schema}},
@@ -269,4 +275,6 @@ def list_errors(operation: Operation) -> list[int]:
         statuses |= {*OF_A_BODY}
     if operation.is_versioned:
         statuses.add(412)
+    if operation.is_managed:
+        statuses |= DENIED
     return sorted(statuses - {422} if operation.is_v1 else statuses)

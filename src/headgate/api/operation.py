@@ -193,6 +193,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     is_versioned: bool = False
     """Whether its object has a version, which `If-Match` can name."""
+    is_managed: bool = False
+    """Whether it runs managed work, whose refusals are answered with a `DenialEnvelope`."""
 
     @property
     def is_v1(self) -> bool:
@@ -252,6 +254,7 @@ class Operations:
         errors: tuple[int, ...] = (),
         example: Any = None,
         is_versioned: bool | None = None,
+        is_managed: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Return a decorator that registers a handler. `errors` are statuses beyond the usual
         ones. `example` is a body, or a response if there is no body. `is_versioned` is by
@@ -284,6 +287,7 @@ class Operations:
                         if is_versioned is None
                         else is_versioned
                     ),
+                    is_managed=is_managed,
                 )
             )
             return handler

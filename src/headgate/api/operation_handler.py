@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headgate.api.access_denials import find_denied_request
-from headgate.api.error_format import OPENAI, PLATFORM
+from headgate.api.error_format import MANAGED, OPENAI, PLATFORM, ErrorFormat
 from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
 from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
 from headgate.api.operation import (
@@ -49,7 +49,7 @@ class OperationHandler:
     async def serve(self, request: Request) -> Response:
         """Answer a request; errors are answered in the platform API's format."""
         request_id = self._services.ids.make("req")
-        error_format = OPENAI if self._operation.is_v1 else PLATFORM
+        error_format = choose_error_format(self._operation)
         try:
             response = await self._answer(request)
         except HeadgateError as error:
@@ -102,6 +102,12 @@ class OperationHandler:
         return render(
             response_head, None if operation.answer is None else msgspec.json.encode(answer)
         )
+
+
+def choose_error_format(operation: Operation) -> ErrorFormat:
+    if operation.is_v1:
+        return OPENAI
+    return MANAGED if operation.is_managed else PLATFORM
 
 
 def build_idempotency_claim(
