@@ -42,6 +42,10 @@ METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OP
 PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
 """What nearly every client sends; a body without a type is parsed as JSON."""
+METADATA_PAIRS_MAX = 16
+METADATA_KEY_MAX = 64
+METADATA_VALUE_MAX = 512
+"""The limits of OpenAI's own `metadata`."""
 NO_KEY = b""
 """Stands for an `Idempotency-Key` that was sent twice; it is refused."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -96,6 +100,16 @@ class InvalidBudgetHeaderError(HeadgateError):
     code = "invalid_budget_header"
 
 
+class InvalidMetadataError(HeadgateError):
+    """The header `x-headgate-metadata` is no JSON object of strings, or exceeds its limits.
+
+    Send at most 16 pairs, with keys of at most 64 characters and values of at most 512.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_metadata"
+
+
 class HeaderAction(enum.Enum):
     """Say what happens to a request header that no function reads."""
 
@@ -136,6 +150,7 @@ class RequestHead(msgspec.Struct):
     fits_budget: bool = False
     project_id: str | None = None
     idempotency_key: bytes | None = None
+    metadata: str = ""
     headers: Headers = []
     grant: Grant | None = None
     endpoint: Endpoint | None = None
@@ -344,6 +359,8 @@ class OpenAiHandler:
             request_head.correlation_id,
             (),
             request_head.fits_budget,
+            0,
+            request_head.metadata,
         )
 
     def _take_body(
@@ -484,6 +501,32 @@ def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: 
     request_head.project_id = value.decode("utf-8", "replace")
 
 
+def _read_metadata(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.metadata = parse_metadata(value)
+
+
+def parse_metadata(value: bytes) -> str:
+    """Return the metadata of a call as JSON text. Raise `InvalidMetadataError`."""
+    try:
+        pairs = msgspec.json.decode(value, type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pairs = None
+    if pairs is None or len(pairs) > METADATA_PAIRS_MAX:
+        raise InvalidMetadataError(
+            "The header `x-headgate-metadata` must be a JSON object of at most "
+            f"{METADATA_PAIRS_MAX} pairs of strings.",
+            should_retry=False,
+        )
+    for key, text in pairs.items():
+        if len(key) > METADATA_KEY_MAX or len(text) > METADATA_VALUE_MAX:
+            raise InvalidMetadataError(
+                f"In `x-headgate-metadata` a key has at most {METADATA_KEY_MAX} characters, and a "
+                f"value at most {METADATA_VALUE_MAX}: look at {key[:METADATA_KEY_MAX]!r}.",
+                should_retry=False,
+            )
+    return msgspec.json.encode(pairs).decode() if pairs else ""
+
+
 def _read_idempotency_key(
     _exchange: InboundExchange, request_head: RequestHead, value: bytes
 ) -> None:
@@ -522,6 +565,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-headgate-credential": _read_credential,
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,
+    b"x-headgate-metadata": _read_metadata,
     b"idempotency-key": _read_idempotency_key,
     b"expect": _read_expect,
     b"te": _read_te,

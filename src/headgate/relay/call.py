@@ -51,6 +51,8 @@ class Call(msgspec.Struct):
     """Whether the output limit may be lowered to what budget and balance cover."""
     tokens_reserved: int = 0
     """Tokens taken from the key's minute until the call is settled."""
+    metadata: str = ""
+    """The caller's own pairs for the receipt, as JSON; not those of the body."""
     claim: CallClaim | None = None
     """The claim of its `Idempotency-Key`, which ends with the settlement."""
 

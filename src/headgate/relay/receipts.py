@@ -65,7 +65,7 @@ def build_receipt(
         # Inlined for JSON, the usual body, to save a call.
         len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
         state.response_bytes,
-        "",
+        call.metadata,
         "bypass",
         # Credits pay first, and the wallet the rest.
         min(state.hold.credit_nano, charge.cost_nano) if state.hold else 0,
