@@ -49,6 +49,8 @@ FAILPOINTS = {
     "before_settle": "the answer is here, its receipt not queued",
     "mid_settlement": "the receipt is inserted, the hold not closed",
     "outbox_insert": "the events are inserted",
+    "webhook_fan_out": "the deliveries of events are inserted, the events not removed",
+    "webhook_result": "the result of a delivery is stored, not committed",
     "before_commit": "a batch is done, not committed",
     "after_commit": "a batch is committed, and nobody knows",
     "before_last_frame": "the call is settled, its last bytes withheld",
@@ -422,6 +424,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: Annotated[
         int, _from_zero("Days for which receipts are kept; 0 keeps them for ever.")
     ] = 0
+    webhook_endpoints_max: Annotated[
+        int, _count("Webhook endpoints allowed for each organization.")
+    ] = 100
+    webhook_seconds: Annotated[
+        float, Meta(gt=0, le=30, description="Time-out for one attempt of a webhook delivery.")
+    ] = 15.0
+    webhooks_in_flight_max: Annotated[
+        int, Meta(ge=2, description="Webhook deliveries that are sent at the same time.")
+    ] = 256
+    webhooks_per_endpoint_max: Annotated[
+        int, _count("Deliveries that are sent to one webhook endpoint at the same time.")
+    ] = 64
+    webhook_retention_days: Annotated[
+        int, _count("Days for which webhook deliveries and unwanted events are kept.")
+    ] = 30
     database_url: Annotated[
         str | None, _text("URL of a PostgreSQL shared by several processes; else DIR/headgate.db.")
     ] = None

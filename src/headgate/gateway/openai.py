@@ -163,6 +163,14 @@ def ignore_unauthenticated(_error: HeadgateError, _token: bytes, _address: str) 
     """Ignore a request without a valid key."""
 
 
+RateLimitObserver = Callable[[HeadgateError, Grant, str], None]
+"""Gets the error of a refusal with 429, the grant of the key, and the request id."""
+
+
+def ignore_rate_limited(_error: HeadgateError, _grant: Grant, _request_id: str) -> None:
+    """Ignore a request that was refused with 429."""
+
+
 class OpenAiHandler:
     """Answer everything below `/v1`."""
 
@@ -182,11 +190,13 @@ class OpenAiHandler:
         clock: Clock,
         on_refusal: Callable[[HeadgateError], None],
         on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
+        on_rate_limited: RateLimitObserver = ignore_rate_limited,
     ) -> None:
-        """Take the parts of the data plane, and two observers.
+        """Take the parts of the data plane, and three observers.
 
         `on_unauthenticated` is called with the error, the token and the client's address for every
-        request without a valid key.
+        request without a valid key; `on_rate_limited` for every one that a limit of the gateway
+        refuses with 429.
         """
         self._grants = grants
         self._pipeline = pipeline
@@ -203,6 +213,7 @@ class OpenAiHandler:
         self._clock = clock
         self._on_refusal = on_refusal
         self._on_unauthenticated = on_unauthenticated
+        self._on_rate_limited = on_rate_limited
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -388,6 +399,8 @@ class OpenAiHandler:
         self._on_refusal(error)
         if error.kind is Kind.UNAUTHENTICATED and request_head.grant is None:
             self._on_unauthenticated(error, request_head.token, try_client_address(exchange))
+        if error.kind is Kind.LIMITED and request_head.grant is not None:
+            self._on_rate_limited(error, request_head.grant, request_head.request_id)
         if exchange.response_started:
             exchange.finish(complete=False)
             return

@@ -14,7 +14,7 @@ OUTBOX = sa.Table(
     "outbox",
     METADATA,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("topic", sa.Text, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
@@ -29,3 +29,24 @@ def append(connection: sa.Connection, rows: Sequence[Row]) -> None:
     """Add events in this transaction; ids are chosen by the sender and unique."""
     _INSERT.run_all(connection, rows)
     failpoint("outbox_insert")
+
+
+def select_oldest(connection: sa.Connection, *, limit: int) -> list[Row]:
+    """Return the oldest events."""
+    statement = sa.select(OUTBOX).order_by(OUTBOX.c.created_at, OUTBOX.c.id).limit(limit)
+    return [
+        (row.id, row.created_at, row.topic, row.key, row.payload)
+        for row in connection.execute(statement)
+    ]
+
+
+def delete(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Remove events that were handed on."""
+    connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(ids)))
+
+
+def delete_before(connection: sa.Connection, at: int, *, limit: int) -> int:
+    """Remove events from before a time in unix microseconds, which nobody wanted; return how
+    many."""
+    old = sa.select(OUTBOX.c.id).where(OUTBOX.c.created_at < at).limit(limit)
+    return connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(old))).rowcount

@@ -37,6 +37,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRules
+from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
@@ -46,6 +47,7 @@ from headgate.metering.jobs import Latencies
 from headgate.relay.ports import OPERATOR
 from headgate.settings import Settings
 from headgate.vault import service as vault
+from headgate.webhooks import service as webhooks
 
 
 class DataDirectoryNotFoundError(HeadgateError):
@@ -62,7 +64,7 @@ class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
     What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
-    `managed_routes`, `secrets`, `rotations` and `credentials`. Commands that touch no
+    `managed_routes`, `secrets`, `rotations`, `webhooks` and `credentials`. Commands that touch no
     secret need no master key.
     """
 
@@ -71,6 +73,7 @@ class Application:
     managed_routes: credentials.ManagedModelRouteTable
     secrets: vault.SecretService
     rotations: vault.Rotations
+    webhooks: webhooks.WebhookService
     credentials: credentials.CredentialService
 
     def __init__(
@@ -88,13 +91,17 @@ class Application:
         self.steady_clock = SteadyClock(clock)
         self.ids = IdGenerator()
         self.audit = AuditLog(clock)
+        self.webhook_index = webhooks.EndpointIndex()
+        self.subscribed: webhooks.Subscribed = self.webhook_index.subscribed
+        if settings.test_mode:
+            self.subscribed = webhooks.everybody_subscribed
         self.accounts = AccountService(clock, self.ids, self.audit)
         self.keys = keys.KeyService(
             self.steady_clock,
             self.accounts,
             self.audit,
             keys_max=settings.keys_max,
-            subscribed=lambda _topic: settings.test_mode,
+            subscribed=self.subscribed,
         )
         self.budget_service = BudgetService(clock, self.accounts, self.keys, self.audit)
         self.plans = PlanService(clock, self.accounts, self.audit)
@@ -158,12 +165,25 @@ class Application:
         self.managed_routes = credentials.ManagedModelRouteTable(self.credential_resolver)
         self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
+        self.webhooks = self._build_webhooks()
         self.credentials = self._build_credentials()
 
     def allow(self, origin: Origin) -> None:
         """Let the operator's credentials go to an origin that this process itself started."""
         self.egress_rules = self.egress_rules.with_origins(OPERATOR, origin)
         self.credentials = self._build_credentials()
+
+    def _build_webhooks(self) -> webhooks.WebhookService:
+        return webhooks.WebhookService(
+            self.sealer,
+            egress_rules=self.egress_rules,
+            clock=self.clock,
+            ids=self.ids,
+            audit=self.audit,
+            endpoints_max=self.settings.webhook_endpoints_max,
+            subscribed=self.subscribed,
+            lookup=SystemLookup(lookups_max=self.settings.lookups_max),
+        )
 
     def _build_credentials(self) -> credentials.CredentialService:
         return credentials.CredentialService(
@@ -186,6 +206,8 @@ class Application:
         if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
             self.catalog_settings.reload(connection)
+        if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
+            self.webhook_index.load(connection, self.sealer)
 
     def write_back(self, connection: sa.Connection) -> None:
         """Store what calls only noted in memory: the time, last uses, provider capacities."""

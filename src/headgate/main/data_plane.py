@@ -18,7 +18,13 @@ from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.model_metadata import ModelMetadata
 from headgate.gateway.models import ModelsBackend, ModelsEncoder, ModelsPipeline
-from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
+from headgate.gateway.openai import (
+    HandlerLimits,
+    OpenAiHandler,
+    RateLimitObserver,
+    ignore_rate_limited,
+    ignore_unauthenticated,
+)
 from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -97,12 +103,11 @@ def build_observers(settings: Settings, server: uvicorn.Server, client: HttpClie
 
 
 def build_ledger(settings: Settings, application: Application, writer: Writer) -> Ledger:
-    """Build the ledger on the writer's queues. Its events have no subscribers yet, except in
-    tests."""
+    """Build the ledger on the writer's queues."""
     return Ledger(
         writer,
         application.clock,
-        subscribed=lambda _topic: settings.test_mode,
+        subscribed=application.subscribed,
         lease_seconds=settings.hold_lease_seconds,
         now=application.database.read_clock(),
         budgets=application.budgets,
@@ -127,6 +132,7 @@ def build_handler(
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
     on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
+    on_rate_limited: RateLimitObserver = ignore_rate_limited,
 ) -> OpenAiHandler:
     return OpenAiHandler(
         grants=application.key_index,
@@ -142,6 +148,7 @@ def build_handler(
         clock=application.clock,
         on_refusal=on_refusal,
         on_unauthenticated=on_unauthenticated,
+        on_rate_limited=on_rate_limited,
     )
 
 

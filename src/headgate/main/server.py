@@ -19,7 +19,7 @@ from headgate.data_directory.directory_lock import DirectoryLock
 from headgate.data_directory.disk_space import explain_lack_of_room
 from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
-from headgate.gateway.openai import OpenAiHandler
+from headgate.gateway.openai import OpenAiHandler, RateLimitObserver
 from headgate.kit import failpoint
 from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.engine import StorageUnavailableError
@@ -44,6 +44,7 @@ from headgate.main.first_start import (
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.simulator import check_simulator, load_simulator
+from headgate.main.webhooks import WebhookDelivery
 from headgate.settings import FAILPOINTS, Settings
 from headgate.telemetry.observers import Observers
 from headgate.vault.model.base_url import parse_base_url
@@ -111,11 +112,11 @@ async def _serve(
         rescue = DatabaseRescue(settings)
         writer.start(server.stop_at_once, rescue=rescue)
         stack.push_async_callback(writer.stop)
-        client = open_client(settings, application.egress_rules)
-        stack.push_async_callback(client.close)
+        client = _open_client(settings, application, stack)
         observers = data_plane.build_observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
+        webhooks = _build_webhooks(settings, application, writer, stack, observers)
         ledger = data_plane.build_ledger(settings, application, writer)
         background_jobs = BackgroundJobs(
             settings,
@@ -140,6 +141,7 @@ async def _serve(
             traffic=traffic,
             observers=observers,
             denials=denials,
+            on_rate_limited=webhooks.notices.observe,
         )
         edge = data_plane.build_edge(settings, handler)
         app = _build_app(
@@ -153,19 +155,50 @@ async def _serve(
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
-        tasks = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        take_deactivated = application.key_index.take_deactivated
-        tasks.append(cancellation.watch_keys(take_deactivated, handler, connections))
-        tasks.append(_announce(server, settings, application, start_state))
+        tasks = [
+            edge.run(connections),
+            background_jobs.run(),
+            traffic.concurrency.watch(),
+            webhooks.run(),
+            cancellation.watch_keys(application.key_index.take_deactivated, handler, connections),
+            _announce(server, settings, application, start_state),
+        ]
         await stack.enter_async_context(running(*tasks))
         tune_collector()
         await server.serve(sockets=listeners)
-        failpoint.failpoint("stopping")
-        await server.end_calls()
-        with contextlib.suppress(HeadgateError):
-            await background_jobs.recover()
-            await background_jobs.end()
-        await rescue.check(writer)
+        await _end_calls(server, background_jobs, writer, rescue)
+
+
+async def _end_calls(
+    server: Server, background_jobs: BackgroundJobs, writer: Writer, rescue: DatabaseRescue
+) -> None:
+    failpoint.failpoint("stopping")
+    await server.end_calls()
+    with contextlib.suppress(HeadgateError):
+        await background_jobs.recover()
+        await background_jobs.end()
+    await rescue.check(writer)
+
+
+def _build_webhooks(
+    settings: Settings,
+    application: Application,
+    writer: Writer,
+    stack: contextlib.AsyncExitStack,
+    observers: Observers,
+) -> WebhookDelivery:
+    client = _open_client(settings, application, stack)
+    webhooks = WebhookDelivery(settings, application, writer, client)
+    observers.watch(webhooks.gauges, webhooks.counters)
+    return webhooks
+
+
+def _open_client(
+    settings: Settings, application: Application, stack: contextlib.AsyncExitStack
+) -> HttpClient:
+    client = open_client(settings, application.egress_rules)
+    stack.push_async_callback(client.close)
+    return client
 
 
 async def _announce(
@@ -213,6 +246,7 @@ def _build_handler(
     traffic: data_plane.Traffic,
     observers: Observers,
     denials: AccessDenialLog,
+    on_rate_limited: RateLimitObserver,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
         settings,
@@ -238,6 +272,7 @@ def _build_handler(
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
         on_unauthenticated=denials.record_model_call,
+        on_rate_limited=on_rate_limited,
     )
 
 

@@ -38,6 +38,12 @@ HELP: dict[str, str] = {
     "calls_admitted": "Calls that are running.",
     "calls_of_one_key_max": "Most calls that one key may run; falls while the event loop is late.",
     "bodies_bytes": "Memory that the bodies of requests and answers occupy.",
+    "webhooks_pending": "Webhook deliveries that wait for their first or next attempt.",
+    "webhooks_oldest_seconds": "Age of the oldest event among the webhook deliveries that wait.",
+    "webhooks_in_flight": "Webhook deliveries that this process is sending.",
+    "webhooks_delivered": "Attempts of webhook deliveries that the receiver answered with 2xx.",
+    "webhooks_failed": "Attempts of webhook deliveries that failed and are tried again.",
+    "webhooks_exhausted": "Webhook deliveries that were given up.",
     "bodies_refused": "Bodies that were refused for lack of memory.",
 }
 """By the name without `headgate_`, and without the `_total` of counters."""
@@ -52,6 +58,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
     "bodies_refused": (),
     "idempotent_replays": (),
     "idempotency_conflicts": (),
+    "webhooks_delivered": (),
+    "webhooks_failed": (),
+    "webhooks_exhausted": (),
 }
 """The counters and their labels."""
 

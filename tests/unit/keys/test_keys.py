@@ -55,7 +55,11 @@ class Harness:
         audit = AuditLog(self.clock)
         self.accounts = accounts = AccountService(self.clock, IdGenerator(), audit)
         self.keys = KeyService(
-            self.clock, accounts, audit, keys_max=5, subscribed=lambda _topic: True
+            self.clock,
+            accounts,
+            audit,
+            keys_max=5,
+            subscribed=lambda _topic, _organization_id: True,
         )
         self.key_index = KeyIndex(self.clock)
         with self.database.transaction() as connection:

@@ -64,7 +64,7 @@ class KeyService:
         audit: AuditLog,
         *,
         keys_max: int = 10_000,
-        subscribed: Callable[[str], bool] = lambda _topic: False,
+        subscribed: Callable[[str, str], bool] = lambda _topic, _organization_id: False,
     ) -> None:
         self._clock = clock
         self._accounts = accounts
@@ -281,7 +281,7 @@ class KeyService:
         self._audit.record(connection, by, AuditEvent(action, key.organization_id, key.id, fields))
 
     def _publish(self, connection: sa.Connection, key: Key, now: float) -> None:
-        if not self._subscribed(KeyRevoked.type):
+        if not self._subscribed(KeyRevoked.type, key.organization_id):
             return
         event = KeyRevoked(key.id, key.organization_id, key.project_id, key.name, now)
         store.append_event(

@@ -30,6 +30,16 @@ class CredentialRow(msgspec.Struct, frozen=True):
     seal_number: int
 
 
+class WebhookSecretRow(msgspec.Struct, frozen=True):
+    """Hold the fields of a webhook's secret that its seal is bound to."""
+
+    id: str
+    organization_id: str
+    endpoint_id: str
+    key_id: str
+    seal_number: int
+
+
 class UnreadableRow(msgspec.Struct, frozen=True):
     """Describe a row of a sealed table that does not open, with the reason."""
 

@@ -14,9 +14,14 @@ import sqlalchemy as sa
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
-from headgate.vault.model.sealed_row import CredentialRow, UnreadableRow
+from headgate.vault.model.sealed_row import CredentialRow, UnreadableRow, WebhookSecretRow
 from headgate.vault.model.secret import SecretRecord
-from headgate.vault.service.sealing import Sealer, bind_credential, explain_unreadable
+from headgate.vault.service.sealing import (
+    Sealer,
+    bind_credential,
+    bind_webhook_secret,
+    explain_unreadable,
+)
 from headgate.vault.service.secrets import bind_secret
 from headgate.vault.store import sealed_rows
 
@@ -33,9 +38,15 @@ def _bind_secret(row: Row) -> bytes:
     return bind_secret(SecretRecord(**{name: row[name] for name in SecretRecord.__struct_fields__}))
 
 
+def _bind_webhook_secret(row: Row) -> bytes:
+    fields = {name: row[name] for name in WebhookSecretRow.__struct_fields__}
+    return bind_webhook_secret(WebhookSecretRow(**fields))
+
+
 BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
     "credentials": _bind_credential,
     "secrets": _bind_secret,
+    "webhook_secrets": _bind_webhook_secret,
 }
 """For each table, the function that returns what the seal of a row is bound to."""
 

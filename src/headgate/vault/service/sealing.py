@@ -19,7 +19,7 @@ from headgate.vault.model.keys import (
     MasterKeyState,
     OrganizationKeyRecord,
 )
-from headgate.vault.model.sealed_row import SealedCredential
+from headgate.vault.model.sealed_row import SealedCredential, WebhookSecretRow
 from headgate.vault.service.master_key import MasterKey, MasterKeySource
 from headgate.vault.store import keys as key_store
 
@@ -169,6 +169,27 @@ def bind_credential(record: SealedCredential) -> bytes:
     if record.seal_number == 0:
         return crypto.encode_fields("headgate.credential.1", *fields)
     return crypto.encode_fields("headgate.credential.2", *fields, str(record.seal_number))
+
+
+def seal_webhook_secret(key: SecretKey, secret: str, record: WebhookSecretRow) -> bytes:
+    return crypto.seal_envelope(key, secret.encode(), bound_to=bind_webhook_secret(record))
+
+
+def open_webhook_secret(key: SecretKey, sealed: bytes, record: WebhookSecretRow) -> str:
+    """Open the secret of a webhook endpoint. Raise `BrokenSealError`."""
+    return crypto.open_envelope(key, sealed, bound_to=bind_webhook_secret(record)).decode()
+
+
+def bind_webhook_secret(record: WebhookSecretRow) -> bytes:
+    return crypto.encode_fields(
+        "headgate.webhook_secret.1",
+        record.organization_id,
+        record.endpoint_id,
+        record.id,
+        FIELD,
+        record.key_id,
+        str(record.seal_number),
+    )
 
 
 def bind_key(record: OrganizationKeyRecord) -> bytes:

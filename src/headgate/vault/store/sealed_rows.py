@@ -21,8 +21,19 @@ SEALED_CREDENTIALS = sa.table(
     sa.column("seal_number", sa.BigInteger),
 )
 """The sealed columns of credentials; the table itself belongs to the feature `credentials`."""
+SEALED_WEBHOOK_SECRETS = sa.table(
+    "webhook_secrets",
+    sa.column("id", sa.Text),
+    sa.column("organization_id", sa.Text),
+    sa.column("endpoint_id", sa.Text),
+    sa.column("name", sa.Text),
+    sa.column("sealed", sa.LargeBinary),
+    sa.column("key_id", sa.Text),
+    sa.column("seal_number", sa.BigInteger),
+)
+"""The sealed columns of the secrets of webhooks; the table belongs to the feature `webhooks`."""
 SEALED_TABLES: Mapping[str, sa.TableClause] = {
-    table.name: table for table in (SEALED_CREDENTIALS, SECRETS)
+    table.name: table for table in (SEALED_CREDENTIALS, SECRETS, SEALED_WEBHOOK_SECRETS)
 }
 """Every table whose column `sealed` is opened with the organization key `key_id`.
 

@@ -1,0 +1,1 @@
+"""Deliver signed events to endpoints that customers register."""

@@ -1,0 +1,31 @@
+"""Operations on endpoints and deliveries, and the index of who subscribed to what."""
+
+from headgate.webhooks.service.endpoint_index import (
+    EndpointIndex,
+    EndpointRoute,
+    Subscribed,
+    everybody_subscribed,
+    nobody_subscribed,
+)
+from headgate.webhooks.service.endpoints import (
+    OVERLAP_SECONDS,
+    OVERLAP_SECONDS_MAX,
+    PURPOSE,
+    IssuedWebhookEndpoint,
+    WebhookService,
+)
+from headgate.webhooks.store.endpoints import TOPIC
+
+__all__ = [
+    "OVERLAP_SECONDS",
+    "OVERLAP_SECONDS_MAX",
+    "PURPOSE",
+    "TOPIC",
+    "EndpointIndex",
+    "EndpointRoute",
+    "IssuedWebhookEndpoint",
+    "Subscribed",
+    "WebhookService",
+    "everybody_subscribed",
+    "nobody_subscribed",
+]
