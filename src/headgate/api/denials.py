@@ -22,7 +22,7 @@ NANO_PER_CREDIT = 1_000_000
 
 
 class DenialEnvelope(msgspec.Struct, frozen=True):
-    """The limit that refused managed work. `current` is what is used and held of the `limit`: in
+    """Name the limit that refused managed work. `current` is what is used and held of the `limit`: in
     credits in the layer `credit`, in US dollars for a budget and the wallet, in calls or tokens per
     minute in the layer `rate`."""
 

@@ -51,7 +51,7 @@ class PlatformErrorFormat:
 
 
 class ManagedErrorFormat(PlatformErrorFormat):
-    """The platform API's format, and a `DenialEnvelope` for refused managed work."""
+    """Use the platform API's format, and a `DenialEnvelope` for refused managed work."""
 
     def render(self, error: HeadgateError) -> Response:
         envelope = find_envelope(error)

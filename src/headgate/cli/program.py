@@ -29,6 +29,7 @@ COMMANDS = (
     "vault",
     "models",
     "budgets",
+    "plans",
     "wallet",
     "receipts",
     "prices",

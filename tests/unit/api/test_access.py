@@ -92,7 +92,14 @@ def set_budgets(api: Api) -> None:
         assert api.put(f"/api/budgets/{place}", {"limit": "1"}).status == 200
 
 
+def assign_plan(api: Api) -> None:
+    with api.application.database.transaction() as connection:
+        plans = api.application.plans
+        plans.assign(connection, api.organization_id, "pro", overage=True, by=SYSTEM)
+
+
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
+    "set_overage": assign_plan,
     **{
         f"{verb}_{scope}_budget": set_budgets
         for verb in ("get", "remove")

@@ -166,6 +166,17 @@ def test_budgets_are_set_listed_and_removed(data: Path) -> None:
     assert run("budgets", "set", "1", "--key", key_id, "--project", "Default").exit_code == 1
 
 
+def test_plans_are_listed_defined_and_assigned(data: Path) -> None:
+    run_json("keys", "create")
+    assert "by agreement" in run("plans", "list").stdout
+    assert "5,000 credits" in run("plans", "set", "team", "--credits", "5000").stdout
+    assert [each["id"] for each in run_json("plans", "list")][-1] == "team"
+    assert "has the plan team" in run("plans", "assign", "team").stdout
+    assert run("plans", "assign", "team", "--overage").exit_code == 1
+    assert run("plans", "assign", "unknown").exit_code == 1
+    assert run_json("plans", "assign", "none")["plan_id"] is None
+
+
 def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
     issued = run_json(
         *("keys", "create", "--networks", "10.0.0.0/8,2001:db8::/32", "--resources", "helpdesk"),

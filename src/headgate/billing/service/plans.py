@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
@@ -9,6 +11,8 @@ from msgspec.structs import replace
 from headgate.accounts.service import AccountService
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
+from headgate.billing.model.budgets import end_of_month, name_month
+from headgate.billing.model.ledger import name_account, name_credits
 from headgate.billing.model.plans import (
     NANO_PER_CREDIT,
     InvalidPlanError,
@@ -20,6 +24,7 @@ from headgate.billing.model.plans import (
     check_plan,
     find_current,
 )
+from headgate.billing.store import ledger
 from headgate.billing.store import plans as store
 from headgate.kit.clock import Clock
 
@@ -50,6 +55,20 @@ def find_version(connection: sa.Connection, plan_id: str, at: float) -> PlanVers
     if found is None:
         raise PlanNotFoundError(f"There is no plan {plan_id!r}.", param="plan")
     return found
+
+
+class BillingState(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold the plan of an organization with its credits of this month and its wallet. Amounts are
+    nano-dollars. `plan` is None for a prepaid organization."""
+
+    organization_id: str
+    plan: PlanVersion | None
+    subscription: Subscription | None
+    credits_nano: int
+    remaining_nano: int
+    resets_at: float
+    wallet_nano: int
+    history: Sequence[Subscription]
 
 
 class PlanService:
@@ -155,6 +174,28 @@ class PlanService:
     ) -> list[Subscription]:
         """Return all subscriptions of an organization, those that begin last first."""
         return store.select_subscriptions(connection, organization_id)
+
+    def read_billing(self, connection: sa.Connection, organization_id: str) -> BillingState:
+        """Return plan, credits and wallet of an organization, as they are now. The credits of a
+        month are granted by its first managed call, and are there from its beginning."""
+        now = self._clock.now()
+        month = name_month(now)
+        current = store.find_subscription(connection, organization_id, now)
+        plan_id = None if current is None else current.plan_id
+        plan = None if plan_id is None else self.get(connection, plan_id)
+        granted = 0 if plan is None else plan.credits_per_month * NANO_PER_CREDIT
+        balances = dict(ledger.list_credits(connection, organization_id))
+        wallet = name_account(organization_id, "wallet")
+        return BillingState(
+            organization_id=organization_id,
+            plan=plan,
+            subscription=current,
+            credits_nano=granted,
+            remaining_nano=min(granted, balances.get(name_credits(month), granted)),
+            resets_at=end_of_month(month),
+            wallet_nano=ledger.read_balance(connection, wallet),
+            history=store.select_subscriptions(connection, organization_id),
+        )
 
     def _check_time(self, at: float, now: float) -> float:
         if not at:
