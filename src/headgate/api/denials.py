@@ -22,9 +22,9 @@ NANO_PER_CREDIT = 1_000_000
 
 
 class DenialEnvelope(msgspec.Struct, frozen=True):
-    """Name the limit that refused managed work. `current` is what is used and held of the `limit`: in
-    credits in the layer `credit`, in US dollars for a budget and the wallet, in calls or tokens per
-    minute in the layer `rate`."""
+    """Name the limit that refused managed work. `current` is what is used and held of the `limit`:
+    in credits in the layer `credit`, in US dollars for a budget and the wallet, in calls or tokens
+    per minute in the layer `rate`."""
 
     code: str
     layer: str
