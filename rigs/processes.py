@@ -35,14 +35,16 @@ def read_options() -> argparse.Namespace:
     add("--seconds", type=float, default=3.0, help="length of one window")
     add("--connections", type=int, default=64, help="of all gateways of a window together")
     add("--many", type=int, default=8, help="gateways of the larger group")
+    add("--credential", default="managed", help="`own`: without wallet, for comparison")
     return parser.parse_args()
 
 
 class Load:
     """Load some of the gateways at once, each by a load program of its own."""
 
-    def __init__(self, folder: Path, upstream: int) -> None:
+    def __init__(self, folder: Path, upstream: int, credential: str) -> None:
         self._folder = folder
+        self._credential = credential
         self._program = machine.build_native("load", folder)
         self._expected = folder / "expected"
         url = f"http://127.0.0.1:{upstream}/v1/chat/completions"
@@ -72,7 +74,7 @@ class Load:
         return sum(each["requests"] / (each["window"] / 1e9) for each in reports)
 
     def _render(self, gateway: Gateway, key: str) -> Path:
-        address = traffic.Address(gateway.port, key=key, credential="managed")
+        address = traffic.Address(gateway.port, key=key, credential=self._credential)
         path = self._folder / f"request-{gateway.port}"
         path.write_bytes(traffic.render_request(traffic.SMALL, address))
         return path
@@ -123,7 +125,7 @@ def main() -> int:
             running_servers("postgresql", count=options.many, provider_url=url)
         )
         servers.fill(WALLET_NANO)
-        totals = measure(servers, Load(folder, upstream), options)
+        totals = measure(servers, Load(folder, upstream, options.credential), options)
         findings = servers.judge_ledger()
     ratio = statistics.median(many / few for few, many in totals)
     for finding in findings[:10]:

@@ -74,7 +74,12 @@ async def run_d1(given: argparse.Namespace) -> list[Result]:
 
 async def run_s1(given: argparse.Namespace) -> list[Result]:
     size = spending.QUICK if given.quick else spending.FULL
-    return [await spending.spend_exactly(kind, size=size, report=report) for kind in PLACES]
+    levels = [("wallet",), ("key",), ("project",), ("organization",), spending.LIMITS]
+    return [
+        await spending.spend_exactly(kind, limits, size=size, report=report)
+        for kind in PLACES
+        for limits in levels
+    ]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]]]] = {

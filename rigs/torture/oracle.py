@@ -27,6 +27,10 @@ VERDICTS = {
     "L7": "a balance below 0",
     "L8": "an event lost, or one too many",
     "L9": "not exactly the calls that a limit covers",
+    "B1": "a budget whose counter is not the sum of its receipts",
+    "B2": "a budget that is used above its limit",
+    "B3": "held for a budget while no call runs",
+    "B4": "a refusal that names another limit, or one that covers the call",
     "DB": "a database that is damaged",
 }
 
@@ -144,7 +148,8 @@ def judge_events(read: Read) -> Iterable[Finding]:
     yield from _find(
         read,
         "L8",
-        "SELECT id FROM outbox WHERE substr(id, 19) NOT IN (SELECT request_id FROM receipts)",
+        "SELECT id FROM outbox WHERE id LIKE 'request.completed:%' "
+        "AND substr(id, 19) NOT IN (SELECT request_id FROM receipts)",
     )
 
 

@@ -7,13 +7,20 @@ import contextlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
+from headgate.billing.model.budgets import name_month
 from headgate.billing.service import ledger as billing
+from headgate.billing.store.budgets import BUDGETS, TOPIC
 from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import bump_revision
+from rigs.torture.budgets import judge_budgets, sum_spent
 from rigs.torture.oracle import Answer, Finding, Read, judge_file, judge_ledger, opened
 from rigs.torture.provider import RecordingProvider
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
@@ -32,6 +39,7 @@ class Servers:
         self.provider = provider
         self.place = gateways[0].place
         self.settings: dict[str, Any] = {}
+        self.project_id = str(self.read_one("SELECT project_id FROM keys WHERE kind = 'live'"))
         self._fills = 0
         self.organization_id = gateways[0].keys["organization_id"]
 
@@ -74,6 +82,40 @@ class Servers:
         finally:
             database.close()
 
+    def set_budget(self, scope: str, room_nano: int) -> None:
+        """Set the monthly budget of the organization or of the first key's project, so that it has
+        so much room. All servers know it within a second."""
+        scope_id = self.organization_id if scope == "organization" else self.project_id
+        with self.reading() as read:
+            # A month may end meanwhile: then there is more room, and no less.
+            spent = sum_spent(read)
+        month = name_month(time.time())
+        limit_nano = spent.get((scope, scope_id, month), (0, 0))[0] + room_nano
+        database = Database(self.place)
+        try:
+            with database.transaction() as connection:
+                connection.execute(
+                    sa.delete(BUDGETS).where(
+                        BUDGETS.c.scope == scope, BUDGETS.c.scope_id == scope_id
+                    )
+                )
+                connection.execute(
+                    sa.insert(BUDGETS).values(
+                        scope=scope,
+                        scope_id=scope_id,
+                        organization_id=self.organization_id,
+                        limit_nano=limit_nano,
+                        managed_only=0,
+                        thresholds="50,80,100",
+                        version=1,
+                        created_at=0.0,
+                        updated_at=0.0,
+                    )
+                )
+                bump_revision(connection, TOPIC)
+        finally:
+            database.close()
+
     @contextlib.contextmanager
     def reading(self) -> Generator[Read]:
         with opened(self.place) as read:
@@ -92,9 +134,11 @@ class Servers:
             )
         )
 
-    def judge(self, answers: list[Answer]) -> list[Finding]:
+    def judge(self, answers: list[Answer], *, may_exceed: bool = False) -> list[Finding]:
         """Judge the database, while the servers are idle."""
-        return judge_file(self.place, answers, self.provider.charges)
+        found = judge_file(self.place, answers, self.provider.charges)
+        with self.reading() as read:
+            return [*found, *judge_budgets(read, may_exceed=may_exceed)]
 
     def judge_ledger(self) -> list[Finding]:
         """Judge the ledger by itself, which is correct at any moment."""

@@ -7,18 +7,24 @@ more and no less, however many are attempted.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 
 import msgspec
 
+from headgate.kit.money import format_dollars
 from rigs.torture.attempts import OUTPUT_TOKENS_MAX, Attempt, AttemptLog, make_attempts
 from rigs.torture.harness import Result
 from rigs.torture.oracle import Finding
 from rigs.torture.provider import INPUT_NANO, OUTPUT_NANO
 from rigs.torture.servers import SERVERS, Servers, running_servers
 
+LIMITS = ("wallet", "key", "project", "organization")
+DENIAL_KEYS = {name: name if name == "wallet" else f"budget.{name}" for name in LIMITS}
+AMPLE_NANO = 1_000_000 * 10**9
+KNOWN_SECONDS = 1.5
+"""When every server knows a changed budget for sure."""
 CALIBRATION_NANO = 10**7
 STREAMED_EVERY = 4
 REFUSED = 402
@@ -67,23 +73,26 @@ async def _read_hold(servers: Servers, attempt: Attempt) -> int:
     return int(servers.read_one(query))
 
 
-async def spend_exactly(kind: str, *, size: Size, report: Report) -> Result:
-    """Run S1 for the wallet. `n` counts the attempts."""
-    findings, took, slowest = list[Finding](), 0.0, 0
+async def spend_exactly(
+    kind: str, limits: Sequence[str] = ("wallet",), *, size: Size, report: Report
+) -> Result:
+    """Run S1 for some of `LIMITS`, each of which covers as many calls. `n` counts the attempts."""
+    findings, took = list[Finding](), 0.0
+    named = " and ".join(limits)
     with running_servers(kind) as servers:
         priced = await calibrate(servers)
         log = AttemptLog()
         for number in range(size.repetitions):
-            servers.fill(size.calls * priced.cost_nano)
+            key = await set_limits(servers, dict.fromkeys(limits, size.calls * priced.cost_nano))
             started = time.monotonic()
-            done = await _spend(servers, priced, size)
+            done = await _spend(servers, key, priced, size, limits)
             took += time.monotonic() - started
-            found = judge_exact(done, size, servers.read_balance(), f"repetition {number}")
-            findings += found
+            left_nano = servers.read_balance() if "wallet" in limits else 0
+            findings += judge_exact(done, size, left_nano, f"repetition {number}")
+            findings += judge_refusals(done, limits)
             log.answers += done.answers
-            slowest = max(slowest, size.calls - len(done.answers))
             report(
-                f"S1 {kind}, wallet, {number + 1}/{size.repetitions}: {len(done.answers)} of "
+                f"S1 {kind}, {named}, {number + 1}/{size.repetitions}: {len(done.answers)} of "
                 f"{size.calls} calls, {dict(done.count_refusals())}, {len(findings)} findings"
             )
         findings += await asyncio.to_thread(servers.judge, log.answers)
@@ -93,16 +102,41 @@ async def spend_exactly(kind: str, *, size: Size, report: Report) -> Result:
         f"{SERVERS[kind]} x {kind}, {size.workers} workers, {size.repetitions} x {size.calls} of "
         f"{size.attempts}; {attempts / took:,.0f} attempts/s"
     )
-    return Result("S1", f"wallet spent at once, {kind}", attempts, findings, figures)
+    return Result("S1", f"{named} spent at once", attempts, findings, figures)
 
 
-async def _spend(servers: Servers, priced: Priced, size: Size) -> AttemptLog:
-    numbers = itertools.count()
+async def set_limits(servers: Servers, rooms_nano: Mapping[str, int]) -> str:
+    """Give each of the named limits so much room, and the wallet plenty unless it is one of them.
+
+    Return the key to call with: a new one, where a key's budget is limited.
+    """
+    servers.fill(rooms_nano.get("wallet", AMPLE_NANO))
+    key = servers.key
+    for name, room_nano in rooms_nano.items():
+        if name == "key":
+            budget = format_dollars(room_nano)
+            key = await asyncio.to_thread(servers.create_key, "--monthly-budget", budget)
+        elif name != "wallet":
+            await asyncio.to_thread(servers.set_budget, name, room_nano)
+    if rooms_nano.keys() - {"wallet"}:
+        await asyncio.sleep(KNOWN_SECONDS)
+    return key
+
+
+async def _spend(
+    servers: Servers, key: str, priced: Priced, size: Size, limits: Sequence[str]
+) -> AttemptLog:
+    # A wallet pays for managed calls alone, a budget counts those on an own key as well.
+    credentials = ("managed",) if "wallet" in limits else ("managed", "own")
     attempts = (
-        Attempt(priced.usage, streamed=next(numbers) % STREAMED_EVERY == 0)
-        for _ in range(size.attempts)
+        Attempt(
+            priced.usage,
+            credential=credentials[number % len(credentials)],
+            streamed=number % STREAMED_EVERY < 1,
+        )
+        for number in range(size.attempts)
     )
-    return await make_attempts(servers.ports, servers.key, attempts, workers=size.workers)
+    return await make_attempts(servers.ports, key, attempts, workers=size.workers)
 
 
 def judge_exact(log: AttemptLog, size: Size, balance_nano: int, where: str) -> list[Finding]:
@@ -117,4 +151,19 @@ def judge_exact(log: AttemptLog, size: Size, balance_nano: int, where: str) -> l
     ):
         statuses = dict(log.statuses)
         found.append(Finding("L1", f"{where}: {statuses}, {dict(log.count_refusals())}"))
+    return found
+
+
+def judge_refusals(log: AttemptLog, limits: Sequence[str]) -> list[Finding]:
+    """Return the refusals that name none of the limits, or one that had room for the call."""
+    found: list[Finding] = []
+    names = {DENIAL_KEYS[limit] for limit in limits}
+    for refusal in log.refusals:
+        if refusal.status != REFUSED:
+            continue
+        denial = refusal.error.get("denial", {})
+        if denial.get("key") not in names:
+            found.append(Finding("B4", f"{denial.get('key')} refused, and not {sorted(names)}"))
+        elif Decimal(denial["available"]) >= Decimal(denial["needed"]):
+            found.append(Finding("B4", f"{denial['available']} cover {denial['needed']}"))
     return found

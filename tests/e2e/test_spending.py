@@ -16,7 +16,10 @@ def report(text: str) -> None:
 
 @pytest.mark.prove
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("limits", [("wallet",), ("key",), ("project",), spending.LIMITS])
 @pytest.mark.parametrize("kind", PLACES)
-def test_wallet_pays_exactly_the_calls_that_it_covers_however_many_are_attempted(kind: str) -> None:
-    result = asyncio.run(spending.spend_exactly(kind, size=spending.QUICK, report=report))
+def test_limit_lets_through_exactly_the_calls_that_it_covers_however_many_are_attempted(
+    kind: str, limits: tuple[str, ...]
+) -> None:
+    result = asyncio.run(spending.spend_exactly(kind, limits, size=spending.QUICK, report=report))
     assert result.findings == []

@@ -8,9 +8,15 @@ import pytest
 
 from rigs.torture.attempts import Attempt, AttemptLog, Outcome
 from rigs.torture.oracle import Answer
-from rigs.torture.spending import Size, judge_exact
+from rigs.torture.spending import Size, judge_exact, judge_refusals
 
 SIZE = Size(calls=2, attempts=5)
+
+
+def make_refusal(key: str, needed: str, available: str) -> Outcome:
+    denial = {"key": key, "needed": needed, "available": available}
+    error = {"error": {"code": "budget_exceeded", "denial": denial}}
+    return Outcome(Attempt(), 402, body=json.dumps(error).encode())
 
 
 def make_log(*statuses: int) -> AttemptLog:
@@ -47,3 +53,19 @@ def test_wallet_that_is_not_spent_exactly_is_found(
 def test_bodies_of_attempts_have_one_length_so_that_they_hold_alike() -> None:
     attempts = [Attempt(), Attempt(streamed=True), Attempt(usage="123456/100", fails="part")]
     assert len({len(each.render("key").partition(b"\r\n\r\n")[2]) for each in attempts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "verdicts"),
+    [
+        (make_refusal("budget.key", "0.002", "0.001"), []),
+        (make_refusal("wallet", "0.002", "0.001"), ["B4"]),
+        (make_refusal("budget.key", "0.0010", "0.001"), ["B4"]),
+    ],
+)
+def test_refusal_that_names_another_limit_or_one_with_room_is_found(
+    refusal: Outcome, verdicts: list[str]
+) -> None:
+    log = AttemptLog()
+    log.add(refusal)
+    assert [each.verdict for each in judge_refusals(log, ("key",))] == verdicts
