@@ -403,6 +403,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hold_lease_seconds: Annotated[
         float, _count("Duration after which a hold whose call never settled is resolved.")
     ] = 900.0
+    embedding_cache_bytes_max: Annotated[
+        int, _from_zero("Size limit for the cache of embeddings; 0 disables it.")
+    ] = 0
     idempotency_answer_bytes_max: Annotated[
         int, _from_zero("Size limit for one answer that is kept for its Idempotency-Key.")
     ] = 8 * MEBIBYTE

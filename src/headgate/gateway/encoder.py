@@ -85,8 +85,12 @@ class OpenAiEncoder:
         return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
             request_id,
-            credential.answer_head,
-            state.attempts - 1,
+            credential.answer_head
+            if state.cache_status == "bypass"
+            else credential.answer_head.replace(
+                b": bypass\r\n", b": %b\r\n" % state.cache_status.encode()
+            ),
+            state.attempts - 1 if state.attempts else 0,
             render_model(state.parsed_usage.model or call.model) if call.model else b"",
             render_rate_limits(call.rate_limits) if call.rate_limits else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),

@@ -46,6 +46,7 @@ METADATA_PAIRS_MAX = 16
 METADATA_KEY_MAX = 64
 METADATA_VALUE_MAX = 512
 """The limits of OpenAI's own `metadata`."""
+UNCACHED = frozenset((b"no-cache", b"no-store"))
 NO_KEY = b""
 """Stands for an `Idempotency-Key` that was sent twice; it is refused."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -180,6 +181,7 @@ class OpenAiHandler:
         grants: Grants,
         pipeline: CallPipeline,
         models: ModelsPipeline,
+        embeddings: CallPipeline,
         idempotent_calls: IdempotentCalls,
         concurrency: ConcurrencyLimiter,
         admission: Admission,
@@ -201,6 +203,7 @@ class OpenAiHandler:
         self._grants = grants
         self._pipeline = pipeline
         self._models = models
+        self._embeddings = embeddings
         self._idempotent_calls = idempotent_calls
         self._concurrency = concurrency
         self._admission = admission
@@ -286,7 +289,11 @@ class OpenAiHandler:
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
             elif request_head.idempotency_key is None:
-                await self._pipeline.run(call, exchange, self._encoder)
+                if call.endpoint.name == "embeddings":
+                    call.bypasses_cache = bypasses_cache(exchange.headers)
+                    await self._embeddings.run(call, exchange, self._encoder)
+                else:
+                    await self._pipeline.run(call, exchange, self._encoder)
             else:
                 await self._idempotent_calls.run(
                     call,
@@ -420,6 +427,18 @@ class OpenAiHandler:
             head,
             errors.encode_body(error, exchange.target, request_head.request_id),
         )
+
+
+def bypasses_cache(headers: Headers) -> bool:
+    """Return whether a client asks for an answer that comes from no cache and enters none."""
+    for name, value in headers:
+        if name == b"cache-control":
+            directives = {each.strip().lower() for each in value.split(b",")}
+            if not directives.isdisjoint(UNCACHED):
+                return True
+        elif name == b"x-headgate-cache" and value.strip().lower() == b"bypass":
+            return True
+    return False
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:

@@ -20,7 +20,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
-from headgate.main.data_plane import build_claims
+from headgate.main.data_plane import build_cache, build_claims
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner
 from headgate.relay.ports import Receipt
@@ -52,6 +52,7 @@ class BackgroundJobs:
         self._application = application
         self._writer = writer
         self._ledger = ledger
+        self._cache = build_cache(settings, application, writer)
         self.claims = claims = build_claims(settings, application, writer)
         self._server = server
         self._observe = observe
@@ -189,6 +190,7 @@ class BackgroundJobs:
         now = self._application.clock.now()
         await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
         await self.claims.prune()
+        await self._cache.prune()
 
     def _read(self, query: Callable[[sa.Connection], Result]) -> Result:
         with self._application.database.reading() as connection:

@@ -13,6 +13,7 @@ from headgate.billing.service.ledger import Ledger
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, RequestHandler
+from headgate.gateway.embedding_cache import EmbeddingCache
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
@@ -25,6 +26,7 @@ from headgate.gateway.openai import (
     ignore_rate_limited,
     ignore_unauthenticated,
 )
+from headgate.kit.db.cache_store import CacheStore
 from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -59,6 +61,7 @@ MEMORY_SHARE = 4
 
 class Pipelines(msgspec.Struct, frozen=True):
     calls: CallPipeline
+    embeddings: CallPipeline
     idempotent_calls: IdempotentCalls
     models: ModelsPipeline
     admission: Admission
@@ -124,6 +127,16 @@ def build_claims(settings: Settings, application: Application, writer: Writer) -
     )
 
 
+def build_cache(settings: Settings, application: Application, writer: Writer) -> CacheStore:
+    """Build the store of cached embeddings."""
+    return CacheStore(
+        application.database,
+        writer,
+        application.steady_clock,
+        bytes_max=settings.embedding_cache_bytes_max,
+    )
+
+
 def build_handler(
     settings: Settings,
     application: Application,
@@ -138,6 +151,7 @@ def build_handler(
         grants=application.key_index,
         pipeline=pipelines.calls,
         models=pipelines.models,
+        embeddings=pipelines.embeddings,
         idempotent_calls=pipelines.idempotent_calls,
         concurrency=traffic.concurrency,
         admission=pipelines.admission,
@@ -210,16 +224,37 @@ def build_pipelines(
     # breakers again before it asks the provider.
     no_breakers = Breakers(clock, failures=0)
     calls = build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream)
-    bytes_max = settings.idempotency_answer_bytes_max
+    cached = build_embedding_cache(settings, application, upstream, claims.writer)
     return Pipelines(
         calls,
-        IdempotentCalls(
-            calls.run, claims, ClaimedCalls(ledger, claims), answer_bytes_max=bytes_max
-        ),
+        build_pipeline(routing=route(breakers=traffic.breakers), upstream=cached),
+        build_idempotent_calls(settings, calls, ledger, claims),
         ModelsPipeline(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),
         admission,
+    )
+
+
+def build_idempotent_calls(
+    settings: Settings, calls: CallPipeline, ledger: Ledger, claims: ClaimStore
+) -> IdempotentCalls:
+    return IdempotentCalls(
+        calls.run,
+        claims,
+        ClaimedCalls(ledger, claims),
+        answer_bytes_max=settings.idempotency_answer_bytes_max,
+    )
+
+
+def build_embedding_cache(
+    settings: Settings, application: Application, upstream: Upstream, writer: Writer
+) -> EmbeddingCache:
+    return EmbeddingCache(
+        upstream,
+        build_cache(settings, application, writer),
+        application.clock,
+        body_bytes_max=settings.response_body_bytes_max,
     )
 
 

@@ -55,6 +55,7 @@ class Call(msgspec.Struct):
     """The caller's own pairs for the receipt, as JSON; not those of the body."""
     claim: CallClaim | None = None
     """The claim of its `Idempotency-Key`, which ends with the settlement."""
+    bypasses_cache: bool = False
 
 
 class Caller(Protocol):

@@ -120,6 +120,7 @@ class CallState(msgspec.Struct):
     target: bytes = b""
     body: JsonRequest | bytes | AsyncIterator[bytes] = b""
     body_bytes: int = 0
+    cache_status: str = "bypass"
     response_bytes: int = 0
     """Bytes of the answer's body, as the caller gets it."""
     streams: bool = False

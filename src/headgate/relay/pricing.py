@@ -32,6 +32,8 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 FREE = Charge(pricing="free")
+CACHED = Charge(pricing="free", usage=Usage())
+"""Of an answer that came from a cache: nobody computed any token."""
 
 
 def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
@@ -40,7 +42,7 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
     usage = parsed.usage
     estimated = False
     if state.call.endpoint.pricing is Pricing.FREE or not state.attempts:
-        return FREE
+        return CACHED if state.cache_status == "hit" else FREE
     if usage is None:
         found = _charge_without_usage(state)
         if isinstance(found, Charge):

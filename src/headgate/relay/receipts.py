@@ -66,7 +66,7 @@ def build_receipt(
         len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
         state.response_bytes,
         call.metadata,
-        "bypass",
+        state.cache_status,
         # Credits pay first, and the wallet the rest.
         min(state.hold.credit_nano, charge.cost_nano) if state.hold else 0,
     )
