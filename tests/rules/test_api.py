@@ -61,6 +61,7 @@ def test_every_description_of_a_field_is_used() -> None:
 
 
 VERBS = {
+    "Send",
     "Accept",
     "Add",
     "Archive",

@@ -33,6 +33,7 @@ from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.vault.jobs import RotationRunner
 from headgate.vault.service import SecretService
+from headgate.webhooks.service import WebhookService
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog_settings: CatalogSettings
     managed_models: ManagedModelService
     secrets: SecretService
+    webhooks: WebhookService
     credential_resolver: CredentialResolver
     capacity_tracker: CapacityTracker
     credential_tester: CredentialTester

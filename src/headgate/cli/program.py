@@ -33,6 +33,7 @@ COMMANDS = (
     "wallet",
     "receipts",
     "prices",
+    "webhooks",
     "audit",
     "simulate",
     "version",

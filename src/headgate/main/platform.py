@@ -59,6 +59,7 @@ def build(
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         secrets=application.secrets,
+        webhooks=application.webhooks,
         credential_resolver=application.credential_resolver,
         capacity_tracker=application.capacity_tracker,
         credential_tester=CredentialTester(

@@ -16,6 +16,7 @@ from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
 from headgate.vault.model.secret import SecretRequest
+from headgate.webhooks.model import WebhookEndpointRequest
 from tests.fakes import account_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.callers import Caller, Outcome, list_callers
@@ -50,6 +51,22 @@ def add_secret(api: Api, tenant: Tenant) -> str:
     return name
 
 
+def add_webhook_endpoint(api: Api, tenant: Tenant) -> str:
+    request = WebhookEndpointRequest(
+        organization_id=tenant.organization_id, url="https://8.8.8.8/", enabled_events=("*",)
+    )
+    with api.application.database.transaction() as connection:
+        issued = api.application.webhooks.create(connection, request, by=SYSTEM)
+        api.application.webhooks.send_test(connection, issued.endpoint, by=SYSTEM)
+        return issued.endpoint.id
+
+
+def find_webhook_delivery(api: Api) -> str:
+    """Return the delivery of the newest endpoint, which the path names too."""
+    query = "SELECT id FROM webhook_deliveries ORDER BY created_at DESC LIMIT 1"
+    return api.read(lambda connection: connection.exec_driver_sql(query).scalar_one())
+
+
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     # The catalog is the same for everybody; what is of another type is no such integration.
@@ -62,6 +79,11 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "person_id": (account_objects.find_own_member, account_objects.find_foreign_member),
     "session_id": (account_objects.open_own_session, account_objects.open_foreign_session),
     "invitation_id": (account_objects.invite_own, account_objects.invite_foreign),
+    "endpoint_id": (
+        lambda api: add_webhook_endpoint(api, api.own),
+        lambda api: add_webhook_endpoint(api, api.other),
+    ),
+    "delivery_id": (find_webhook_delivery, lambda _api: "whd_unknown"),
     "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
     "credential_id": (
         lambda api: add_credential(api, api.own),

@@ -25,6 +25,7 @@ from headgate.api.routes import (
     secrets,
     session,
     vault,
+    webhooks,
 )
 
 ALL: Sequence[Operations] = (
@@ -46,6 +47,7 @@ ALL: Sequence[Operations] = (
     prices.OPERATIONS,
     managed_models.OPERATIONS,
     vault.OPERATIONS,
+    webhooks.OPERATIONS,
     audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""
