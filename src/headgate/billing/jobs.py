@@ -15,6 +15,15 @@ RECOUNT_INTERVAL_SECONDS = 3.0
 CLOCK_INTERVAL_SECONDS = 60.0
 
 
+CREDITS_INTERVAL_SECONDS = 3600.0
+
+
+async def expire_credits(ledger: Ledger) -> int:
+    """Let the credits of months that are over expire, and return their sum. Run every
+    `CREDITS_INTERVAL_SECONDS`."""
+    return await ledger.expire_credits()
+
+
 async def extend_leases(ledger: Ledger) -> int:
     """Extend the leases of running calls, and return how many. Run every
     `EXTENSION_INTERVAL_SECONDS`."""

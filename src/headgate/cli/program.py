@@ -31,6 +31,7 @@ COMMANDS = (
     "budgets",
     "plans",
     "wallet",
+    "ledger",
     "receipts",
     "prices",
     "webhooks",

@@ -107,6 +107,12 @@ class BackgroundJobs:
                     period_seconds=billing_jobs.EXTENSION_INTERVAL_SECONDS,
                 ),
                 Job(
+                    name="expire_credits",
+                    run=self._expire_credits,
+                    period_seconds=billing_jobs.CREDITS_INTERVAL_SECONDS,
+                    first_seconds=30.0,
+                ),
+                Job(
                     name="recount_budgets",
                     run=self._recount_budgets,
                     period_seconds=billing_jobs.RECOUNT_INTERVAL_SECONDS,
@@ -165,6 +171,9 @@ class BackgroundJobs:
 
     async def _extend_leases(self) -> None:
         await billing_jobs.extend_leases(self._ledger)
+
+    async def _expire_credits(self) -> None:
+        await billing_jobs.expire_credits(self._ledger)
 
     async def _recount_budgets(self) -> None:
         await billing_jobs.recount_budgets(self._ledger)

@@ -82,6 +82,17 @@ def find(connection: sa.Connection, request_id: str) -> Receipt | None:
     return None if row is None else from_row(row)
 
 
+def list_outcome(connection: sa.Connection, outcome: str, *, rows_max: int) -> Sequence[Receipt]:
+    """Return the newest receipts of an outcome, newest first. It reads all receipts."""
+    query = (
+        sa.select(RECEIPTS)
+        .where(RECEIPTS.c.outcome == outcome)
+        .order_by(RECEIPTS.c.created_at.desc())
+        .limit(rows_max)
+    )
+    return [from_row(row) for row in connection.execute(query)]
+
+
 def list_recent(
     connection: sa.Connection, organization_id: str, *, rows_max: int
 ) -> Sequence[Receipt]:

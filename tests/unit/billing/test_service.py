@@ -25,6 +25,7 @@ from headgate.billing.service.ledger import (
     read_available,
     read_debt,
 )
+from headgate.billing.service.verification import verify
 from headgate.billing.store import ledger as store
 from headgate.kit import outbox
 from headgate.kit.db.engine import Database, StorageUnavailableError
@@ -408,16 +409,22 @@ async def test_what_a_full_disk_refuses_is_recorded_when_there_is_room_again(
     assert read_accounts(database) == {"wallet": 850, "revenue": 150, "funding": -1_000}
 
 
-async def test_a_call_that_ends_after_its_lease_is_not_billed_again(
+async def test_call_that_ends_after_its_lease_is_corrected_to_its_cost_once(
     ledger: Ledger, database: Database, clock: StoppedClock
 ) -> None:
     hold = make_hold("req_1", 400)
     await ledger.hold(hold)
     clock.time += 61
     await ledger.resolve_expired()
-    await ledger.record(make_receipt("req_1", 150), hold)
+    for cost in (150, 150, 399):
+        await ledger.record(make_receipt("req_1", cost), hold)
     assert await ledger.resolve_expired() == 0
-    assert read_accounts(database) == {"wallet": 600, "revenue": 400, "funding": -1_000}
+    assert read_accounts(database) == {"wallet": 850, "revenue": 150, "funding": -1_000}
+    correction = find_receipt(database, "req_1.c1")
+    assert correction is not None
+    assert (correction.outcome, correction.cost_nano) == ("corrected", -250)
+    with database.reading() as connection:
+        assert verify(connection) == []
 
 
 async def test_holds_of_a_dead_process_are_resolved_at_the_next_start(

@@ -36,8 +36,16 @@ def grant(
     )
 
 
+def expire_all(connection: sa.Connection, *, month: str, at: float) -> int:
+    """Let the credits of all months before `month` expire, in every organization. Return their
+    sum."""
+    owners = store.list_credit_owners(connection, before=name_credits(month))
+    return sum([expire(connection, owner, month=month, at=at) for owner in owners])
+
+
 def expire(connection: sa.Connection, organization_id: str, *, month: str, at: float) -> int:
     """Let the credits of all months before `month` expire. Return their sum."""
+    lock_names(connection, [organization_id])
     expired = 0
     for account, balance in store.list_credits(connection, organization_id):
         if account < name_credits(month) and balance > 0:

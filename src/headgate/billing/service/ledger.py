@@ -12,7 +12,7 @@ import structlog
 from headgate.billing.events import UsageThresholdReached
 from headgate.billing.model.budgets import name_month
 from headgate.billing.model.ledger import make_unknown_receipt
-from headgate.billing.service import plans
+from headgate.billing.service import credits, plans, reconciliation
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.holds import FindPlan, HoldBatch
 from headgate.billing.service.recounts import Recounts
@@ -218,6 +218,13 @@ class Ledger:
             lambda connection: self._recounts.run(connection, appeared | removed, month=month)
         )
 
+    async def expire_credits(self) -> int:
+        """Let the credits of months that are over expire. Return their sum in nano-dollars."""
+        now = self._month_now()
+        return await self._writer.call(
+            lambda connection: credits.expire_all(connection, month=name_month(now), at=now)
+        )
+
     async def resolve_expired(self) -> int:
         """Settle the calls whose lease has expired as `unknown`, billed at their hold. Return
         how many."""
@@ -305,7 +312,24 @@ class Ledger:
             failpoint("mid_settlement")
             done = settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
             self._publish(connection, receipts, self._count(connection, done))
+        else:
+            self._settle_late(connection, receipts[0])
         return [None] * len(settled)
+
+    def _settle_late(self, connection: sa.Connection, receipt: Receipt) -> None:
+        """Correct the bill of a call that ended after its lease: its cost is known now."""
+        known = metering.find(connection, receipt.request_id)
+        if known is None or known.outcome != reconciliation.UNKNOWN:
+            return
+        call = reconciliation.find_billed(connection, receipt.request_id)
+        if call is None or call.corrections or receipt.outcome == reconciliation.UNKNOWN:
+            return
+        correction = reconciliation.correct(
+            connection, receipt.request_id, receipt.cost_nano, at=self._month_now()
+        )
+        if correction is not None:
+            log.warning("ledger.settled_late", request_id=receipt.request_id)
+            self._publish(connection, [correction])
 
     def _count(
         self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]

@@ -131,6 +131,12 @@ def select_counters(
     return [BudgetMonth(*row) for row in connection.execute(query)]
 
 
+def select_all_counters(connection: sa.Connection) -> list[BudgetMonth]:
+    """Return every counter of every month."""
+    query = sa.select(*[BUDGET_MONTHS.c[name] for name in _COLUMNS]).order_by(BUDGET_MONTHS.c.id)
+    return [BudgetMonth(*row) for row in connection.execute(query)]
+
+
 def select_provisional(connection: sa.Connection) -> list[str]:
     """Return the ids of counters that wait for their exact sum."""
     query = sa.select(BUDGET_MONTHS.c.id).where(BUDGET_MONTHS.c.state == PROVISIONAL)

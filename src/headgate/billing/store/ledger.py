@@ -175,6 +175,12 @@ def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, in
     return _CLOSE_HOLDS.run(connection, closings)
 
 
+def find_month(connection: sa.Connection, request_id: str) -> str:
+    """Return the month in which the hold of a call counts; empty where there is none."""
+    query = sa.select(HOLDS.c.month).where(HOLDS.c.request_id == request_id)
+    return connection.execute(query).scalar_one_or_none() or ""
+
+
 def extend_leases(connection: sa.Connection, ends: Sequence[tuple[int, str]]) -> int:
     """Set the ends of leases (unix microseconds) of open holds, given with their requests. Return
     how many were open."""
@@ -236,6 +242,17 @@ def list_credits(connection: sa.Connection, organization_id: str) -> list[tuple[
         .order_by(LEDGER_ACCOUNTS.c.id)
     )
     return [(name.partition(":")[2], nano) for name, nano in connection.execute(query)]
+
+
+def list_credit_owners(connection: sa.Connection, *, before: str) -> list[str]:
+    """Return the organizations with credits left in accounts before this one
+    (`credits:2026-11`)."""
+    table = LEDGER_ACCOUNTS.c
+    query = sa.select(table.id, table.organization_id).where(
+        table.kind == CREDITS, table.balance_nano > 0
+    )
+    rows = connection.execute(query)
+    return sorted({owner for name, owner in rows if name.partition(":")[2] < before})
 
 
 def sum_grants(connection: sa.Connection, account_id: str, *, prefix: str) -> int:
