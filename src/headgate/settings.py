@@ -31,6 +31,7 @@ SECRETS = frozenset(
     {
         *("openai_api_key", "master_key", "database_url", "vault_token"),
         "oidc_client_secret",
+        *("stripe_secret_key", "stripe_webhook_secret"),
         *("aws_secret_access_key", "aws_session_token"),
     }
 )
@@ -60,6 +61,8 @@ FAILPOINTS = {
     "rotation_slice": "a slice of a rotation is written, not committed",
     "rotation_switch": "the next master key is in the place of the old one, not committed",
     "rotation_files": "the next master key is in force, its file not in its place",
+    "mid_invoice": "an invoice has its number and is not stored",
+    "payment_credited": "a payment is credited, not committed",
     "stopping": "the calls that outlived the grace are being cut",
 }
 """Every failpoint, and the state of the process at that place."""
@@ -228,6 +231,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _text("URL of that issuer's keys; else it is taken from the discovery document."),
     ] = None
+
+    stripe_secret_key: Annotated[
+        str | None, _text("Secret key of the Stripe account that payments go to; none without it.")
+    ] = None
+    stripe_webhook_secret: Annotated[
+        str | None, _text("Signing secret of the webhook endpoint at Stripe, at least 24 bytes.")
+    ] = None
+    stripe_api_base: Annotated[
+        str, _text("Base URL of Stripe's API; another one only for tests.")
+    ] = "https://api.stripe.com"
+    top_up_cents_min: Annotated[int, _count("Smallest payment into a wallet, in US cents.")] = 500
+    top_up_cents_max: Annotated[int, _count("Largest payment into a wallet, in US cents.")] = (
+        1_000_000
+    )
+    payment_return_url: Annotated[
+        str | None,
+        _text("URL to which the payment page leads back; HEADGATE_PUBLIC_URL if it is not set."),
+    ] = None
+    invoice_issuer_name: Annotated[str, _text("Name of who issues the invoices.")] = "Headgate"
+    invoice_issuer_address: Annotated[
+        str | None, _text("Address of who issues the invoices; commas end its lines.")
+    ] = None
+    invoice_issuer_tax_id: Annotated[str | None, _text("Tax id of who issues the invoices.")] = None
+    invoice_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9/_-]{0,16}$",
+            description="Beginning of every invoice number.",
+        ),
+    ] = "INV-"
 
     egress_allow: Annotated[
         tuple[str, ...],

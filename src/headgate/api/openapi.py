@@ -17,7 +17,7 @@ from headgate.api.access import Audience
 from headgate.api.denials import STATUSES, DenialEnvelope
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.operation import Operation, Operations
-from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.fields import Empty, RawBody
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
@@ -153,10 +153,9 @@ def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, A
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
     yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
     for operation in operations:
-        yield operation.query
-        yield operation.body
-        if operation.answer is not None:
-            yield operation.answer
+        for kind in (operation.query, operation.body, operation.answer):
+            if kind not in (None, RawBody):
+                yield kind
 
 
 def _describe(
@@ -183,7 +182,8 @@ def _describe(
     else:
         described["security"] = []
     if operation.body is not Empty:
-        media: dict[str, Any] = {"schema": references[str(operation.body)]}
+        is_raw = operation.body is RawBody
+        media: dict[str, Any] = {"schema": {} if is_raw else references[str(operation.body)]}
         if operation.example is not None:
             media["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {"application/json": media}}

@@ -98,6 +98,7 @@ class RequestContext(Generic[Query, Body]):
         body: Body,
         claim: IdempotencyClaim | None,
         response_head: ResponseHead,
+        raw: bytes = b"",
     ) -> None:
         self.request = request
         self.services = services
@@ -105,6 +106,7 @@ class RequestContext(Generic[Query, Body]):
         self.query = query
         self.body = body
         self.response_head = response_head
+        self.raw = raw
         self.path: Mapping[str, str] = request.path_params
         self._organization_id = organization_id
         self._claim = claim
@@ -122,6 +124,12 @@ class RequestContext(Generic[Query, Body]):
         """Return the inference key that asks: it may see nothing but what is its own. None for
         everybody else."""
         return self.principal.own_key_id
+
+    @property
+    def claim_id(self) -> str | None:
+        """Return what identifies a request that is repeated with its `Idempotency-Key`, for effects
+        that take more than one transaction; None without a key."""
+        return None if self._claim is None else self._claim.id.hex()
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         return await self.services.storage.read(work)

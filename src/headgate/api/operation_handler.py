@@ -22,6 +22,7 @@ from headgate.api.operation import (
     parse_if_match,
 )
 from headgate.api.parsing import parse_body, parse_query, receive_body
+from headgate.api.schemas.fields import RawBody
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
@@ -79,7 +80,8 @@ class OperationHandler:
                 "This object has no versions. Send the request without If-Match."
             )
         raw = await receive_body(request) if operation.changes else b""
-        body = parse_body(request, raw, operation.body) if operation.changes else operation.body()
+        is_read = operation.changes and operation.body is not RawBody
+        body = parse_body(request, raw, operation.body) if is_read else operation.body()
         response_head = ResponseHead(operation.status)
         context = RequestContext(
             request,
@@ -90,6 +92,7 @@ class OperationHandler:
             body=body,
             claim=build_idempotency_claim(request, operation, admitted, raw=raw),
             response_head=response_head,
+            raw=raw,
         )
         try:
             answer = await operation.handler(context)

@@ -31,6 +31,9 @@ from headgate.kit.clock import Clock
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
+from headgate.payments.service.adjustments import AdjustmentService
+from headgate.payments.service.checkout import Checkout
+from headgate.payments.service.settings import WalletSettingsService
 from headgate.vault.jobs import RotationRunner
 from headgate.vault.service import SecretService
 from headgate.webhooks.service import WebhookService
@@ -64,3 +67,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     capacity_tracker: CapacityTracker
     credential_tester: CredentialTester
     rotation_runner: RotationRunner
+    checkout: Checkout
+    adjustments: AdjustmentService
+    wallet_settings: WalletSettingsService

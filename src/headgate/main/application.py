@@ -44,6 +44,11 @@ from headgate.kit.rate_limiter import RateLimiter
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
+from headgate.payments.model.invoice import Party
+from headgate.payments.service.adjustments import AdjustmentService
+from headgate.payments.service.invoices import InvoiceService
+from headgate.payments.service.orders import OrderService
+from headgate.payments.service.settings import WalletSettingsService
 from headgate.relay.ports import OPERATOR
 from headgate.settings import Settings
 from headgate.vault import service as vault
@@ -137,9 +142,35 @@ class Application:
         self.managed_models = credentials.ManagedModelService(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
+        self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self.latencies = Latencies()
         self.capacity_tracker = credentials.CapacityTracker(clock)
+
+    def _build_payments(self) -> None:
+        settings = self.settings
+        self.invoices = InvoiceService(
+            self.clock,
+            self.ids,
+            self.audit,
+            issuer=Party(
+                settings.invoice_issuer_name,
+                (settings.invoice_issuer_address or "").replace(",", "\n"),
+                settings.invoice_issuer_tax_id or "",
+            ),
+            prefix=settings.invoice_prefix,
+            subscribed=self.subscribed,
+        )
+        self.orders = OrderService(
+            self.clock,
+            self.ids,
+            self.audit,
+            accounts=self.accounts,
+            invoices=self.invoices,
+            subscribed=self.subscribed,
+        )
+        self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)
+        self.wallet_settings = WalletSettingsService(self.audit)
 
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.

@@ -11,6 +11,8 @@ from headgate.kit.http.guard import EgressRule, EgressRules, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
 from headgate.main.login_settings import list_issuer_origins
+from headgate.main.payment_settings import parse_api_base
+from headgate.payments.service.provider import PAYMENTS
 from headgate.relay.ports import OPERATOR
 from headgate.settings import InvalidSettingError, Settings, variable_of
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
@@ -34,6 +36,7 @@ def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRu
     """
     rules = EgressRules(build_rule(settings))
     rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
+    rules = rules.with_origins(PAYMENTS, parse_api_base(settings))
     if settings.openai_base_url is not None:
         rules = rules.with_origins(OPERATOR, _parse_own_origin(settings.openai_base_url))
     return rules if simulator is None else rules.with_origins(OPERATOR, simulator)

@@ -17,6 +17,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
+from headgate.main.payments import build_checkout
 from headgate.relay.ports import Receipt, Settlement
 from headgate.vault.jobs import RotationRunner
 
@@ -74,6 +75,9 @@ def build(
         rotation_runner=RotationRunner(
             application.rotations, application.accounts, application.database, writer
         ),
+        checkout=build_checkout(application, client),
+        adjustments=application.adjustments,
+        wallet_settings=application.wallet_settings,
     )
     return build_routes(services, authentication.authenticator.identify, modules=modules)
 

@@ -43,6 +43,7 @@ from headgate.main.first_start import (
 )
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
+from headgate.main.payment_settings import check_payments
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.main.webhooks import WebhookDelivery
 from headgate.settings import FAILPOINTS, Settings
@@ -65,6 +66,7 @@ def serve(settings: Settings) -> None:
     check_certificate(settings)
     check_authorities(settings)
     check_login_settings(settings)
+    check_payments(settings)
     check_simulator(settings)
     data_plane.build_trusted_proxies(settings)
     data_plane.build_cors(settings)

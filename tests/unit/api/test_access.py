@@ -67,6 +67,20 @@ def find_webhook_delivery(api: Api) -> str:
     return api.read(lambda connection: connection.exec_driver_sql(query).scalar_one())
 
 
+def add_invoice(api: Api, tenant: Tenant) -> str:
+    application = api.application
+    with application.database.transaction() as connection:
+        order = application.orders.create(connection, tenant.organization_id, 500, by=SYSTEM)
+        issued = application.invoices.issue_for_payment(connection, order, "Acme", by=SYSTEM)
+    return issued.invoice.id
+
+
+def add_payment(api: Api, tenant: Tenant) -> str:
+    with api.application.database.transaction() as connection:
+        order = api.application.orders.create(connection, tenant.organization_id, 500, by=SYSTEM)
+    return order.id
+
+
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     # The catalog is the same for everybody; what is of another type is no such integration.
@@ -89,6 +103,14 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
         lambda api: add_credential(api, api.own),
         lambda api: add_credential(api, api.other),
     ),
+    "invoice_id": (
+        lambda api: add_invoice(api, api.own),
+        lambda api: add_invoice(api, api.other),
+    ),
+    "payment_id": (
+        lambda api: add_payment(api, api.own),
+        lambda api: add_payment(api, api.other),
+    ),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
@@ -98,8 +120,12 @@ A parameter that is not here fails the test: nobody looked at who may see such a
 UNAUDITED: dict[str, str] = {"revoke_previous_token": "this key was never rotated"}
 """Operations that change nothing that lasts, and why."""
 
-ELSEWHERE = {"start_oidc", "finish_oidc"}
-"""Operations that need another service; `test_oidc.py` has one."""
+ELSEWHERE = {
+    *("start_oidc", "finish_oidc"),
+    *("create_top_up", "create_checkout_link", "create_customer_portal"),
+    *("take_stripe_notice", "create_refund"),
+}
+"""Operations that need another service; `test_oidc.py` and `test_wallet.py` have one."""
 
 BODIES: dict[str, Callable[[Api], dict[str, Any]]] = {
     "sign_in": account_objects.write_sign_in,

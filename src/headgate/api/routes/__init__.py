@@ -12,6 +12,7 @@ from headgate.api.routes import (
     credentials,
     integrations,
     invitations,
+    invoices,
     keys,
     llms,
     managed_models,
@@ -25,6 +26,7 @@ from headgate.api.routes import (
     secrets,
     session,
     vault,
+    wallet,
     webhooks,
 )
 
@@ -46,6 +48,8 @@ ALL: Sequence[Operations] = (
     plans.OPERATIONS,
     prices.OPERATIONS,
     managed_models.OPERATIONS,
+    wallet.OPERATIONS,
+    invoices.OPERATIONS,
     vault.OPERATIONS,
     webhooks.OPERATIONS,
     audit.OPERATIONS,

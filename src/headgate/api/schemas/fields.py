@@ -39,6 +39,11 @@ class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters and no body."""
 
 
+class RawBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A body of any content, as somebody else wrote it. The operation reads its bytes from
+    `RequestContext.raw`."""
+
+
 def build_response(kind: type[ResponseT], record: object, /, **fields: Any) -> ResponseT:
     """Build a response from `fields`, and for all others from the record's fields of the same name.
     Of these, times in unix seconds (`..._at`), enumerations and tuples are converted."""

@@ -50,6 +50,8 @@ ENTRIES = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     # A unique index, so that the database itself rejects a transaction that is done twice.
     sa.Index("uq_entries_transaction_id", "transaction_id", "account_id", unique=True),
+    # For the statement of one account, newest first.
+    sa.Index("ix_entries_account_id", "account_id", "id"),
 )
 forbid_changes(ENTRIES)
 

@@ -1,0 +1,96 @@
+"""Move money into and out of a wallet beside the calls. All amounts are nano-dollars."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.billing.model.ledger import (
+    ReferenceConflictError,
+    name_account,
+)
+from headgate.billing.model.transactions import WalletEntry
+from headgate.billing.service.transactions import post
+from headgate.billing.store import ledger as ledger_store
+from headgate.billing.store import wallet as store
+from headgate.kit.db.locks import lock_names
+
+
+class WalletBalance(msgspec.Struct, frozen=True):
+    """Hold what a wallet has: what can be spent now, what is held for open calls, what is owed."""
+
+    available_nano: int
+    held_nano: int
+    debt_nano: int
+
+
+def read_wallet(connection: sa.Connection, organization_id: str) -> WalletBalance:
+    available, held, overspend = (
+        ledger_store.read_balance(connection, name_account(organization_id, account))
+        for account in ("wallet", "held", "overspend")
+    )
+    return WalletBalance(available, held, -overspend)
+
+
+def credit(
+    connection: sa.Connection,
+    transaction_id: str,
+    organization_id: str,
+    *,
+    source: str,
+    amount_nano: int,
+    now: float,
+) -> bool:
+    """Move money from an account into the wallet, once for each transaction id, and pay debt from
+    it. Return whether it is new.
+
+    Raise `ReferenceConflictError` if the id was used for another amount.
+    """
+    assert amount_nano > 0, "a credit is positive"
+    amounts = [(source, -amount_nano), ("wallet", amount_nano)]
+    return post(connection, organization_id, transaction_id, amounts, at=now)
+
+
+def debit(
+    connection: sa.Connection,
+    transaction_id: str,
+    organization_id: str,
+    *,
+    target: str,
+    amount_nano: int,
+    now: float,
+) -> bool:
+    """Move money out of the wallet into an account, once for each transaction id. Return whether
+    it is new.
+
+    What the wallet does not have becomes debt; what is held for open calls stays held. Raise
+    `ReferenceConflictError` if the id was used for another amount.
+    """
+    assert amount_nano > 0, "a debit is positive"
+    # From here on, nothing else changes what the wallet has.
+    lock_names(connection, [organization_id])
+    known = ledger_store.read_transaction(connection, transaction_id)
+    if known.get(name_account(organization_id, target)) == amount_nano:
+        return False
+    if known:
+        raise ReferenceConflictError(
+            f"The reference {transaction_id!r} was used for another amount; choose a new one.",
+            param="reference",
+        )
+    wallet = name_account(organization_id, "wallet")
+    available_nano = ledger_store.read_balance(connection, wallet, to_change=True)
+    paid_nano = min(available_nano, amount_nano)
+    amounts = [
+        ("wallet", -paid_nano),
+        ("overspend", paid_nano - amount_nano),
+        (target, amount_nano),
+    ]
+    return post(connection, organization_id, transaction_id, amounts, at=now)
+
+
+def list_wallet_entries(
+    connection: sa.Connection, organization_id: str, *, before: int | None, limit: int
+) -> list[WalletEntry]:
+    """Return changes of the wallet, newest first, of those with a smaller number than `before`."""
+    wallet = name_account(organization_id, "wallet")
+    return store.select_entries(connection, wallet, before=before, limit=limit)

@@ -1,0 +1,1 @@
+"""Payments into wallets by a payment provider, refunds, adjustments, and invoices."""

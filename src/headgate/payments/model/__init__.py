@@ -1,0 +1,1 @@
+"""The rules of payments and invoices, without I/O."""

@@ -1,0 +1,1 @@
+"""What payments does, for the rest of the product."""

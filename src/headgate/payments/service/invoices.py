@@ -1,0 +1,175 @@
+"""Issue invoices, in the transaction of what they are about, and find them."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor, AuditEvent
+from headgate.audit.service import AuditLog
+from headgate.kit.clock import Clock
+from headgate.kit.failpoint import failpoint
+from headgate.kit.ids import IdGenerator
+from headgate.payments.events import InvoicePaid
+from headgate.payments.model.invoice import (
+    Invoice,
+    InvoiceKind,
+    InvoiceLine,
+    InvoiceNotFoundError,
+    Party,
+    StoredInvoice,
+)
+from headgate.payments.model.order import CURRENCY, PaymentOrder
+from headgate.payments.service.outgoing import Subscribed, publish
+from headgate.payments.store import invoices as store
+from headgate.payments.store import orders as order_store
+
+
+class InvoiceDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what an invoice is about, before it has a number."""
+
+    organization_id: str
+    organization_name: str
+    kind: InvoiceKind
+    reference: str
+    lines: tuple[InvoiceLine, ...]
+    corrects: str | None = None
+    note: str = ""
+
+
+class InvoiceService:
+    """Issue each invoice once for its reference, with the next number of the installation."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        ids: IdGenerator,
+        audit: AuditLog,
+        *,
+        issuer: Party,
+        prefix: str,
+        subscribed: Subscribed,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._audit = audit
+        self._issuer = issuer
+        self._prefix = prefix
+        self._subscribed = subscribed
+
+    def issue(self, connection: sa.Connection, draft: InvoiceDraft, *, by: Actor) -> StoredInvoice:
+        """Issue an invoice, or return the one that was issued for the reference."""
+        known = store.find_invoice_of(connection, draft.reference)
+        if known is not None:
+            return known
+        now = self._clock.now()
+        number = store.take_number(connection)
+        settings = order_store.find_settings(connection, draft.organization_id)
+        failpoint("mid_invoice")
+        invoice = Invoice(
+            id=self._ids.make("inv"),
+            organization_id=draft.organization_id,
+            number=f"{self._prefix}{number:06d}",
+            kind=draft.kind,
+            reference=draft.reference,
+            corrects=draft.corrects,
+            currency=CURRENCY,
+            total_nano=sum(line.amount_nano for line in draft.lines),
+            issued_at=now,
+            issuer=self._issuer,
+            customer=Party(
+                settings.billing_name or draft.organization_name,
+                settings.billing_address,
+                settings.tax_id,
+            ),
+            lines=draft.lines,
+            note=draft.note,
+        )
+        store.insert_invoice(connection, invoice, number=number)
+        changes = {"number": invoice.number, "kind": invoice.kind, "reference": invoice.reference}
+        event = AuditEvent("invoice.issued", invoice.organization_id, invoice.id, changes)
+        self._audit.record(connection, by, event)
+        self._mark_paid(connection, invoice, now)
+        return StoredInvoice(invoice, now)
+
+    def _mark_paid(self, connection: sa.Connection, invoice: Invoice, now: float) -> None:
+        if not store.insert_payment(connection, invoice.id, at=now):
+            return
+        if invoice.kind == "credit_note":
+            return
+        event = InvoicePaid(
+            organization_id=invoice.organization_id,
+            invoice_id=invoice.id,
+            number=invoice.number,
+            kind=invoice.kind,
+            total_nano=invoice.total_nano,
+            currency=invoice.currency,
+            paid_at=now,
+        )
+        publish(connection, event, invoice.id, now=now, subscribed=self._subscribed)
+
+    def issue_for_payment(
+        self,
+        connection: sa.Connection,
+        order: PaymentOrder,
+        organization_name: str,
+        *,
+        by: Actor,
+        suffix: str = "",
+        cents: int | None = None,
+    ) -> StoredInvoice:
+        nano = (
+            order.amount_nano
+            if cents is None
+            else cents * (order.amount_nano // order.amount_cents)
+        )
+        draft = InvoiceDraft(
+            organization_id=order.organization_id,
+            organization_name=organization_name,
+            kind="payment",
+            reference=f"{order.id}{suffix}",
+            lines=(InvoiceLine("Payment into the prepaid wallet", nano),),
+            note=f"Payment {order.id}",
+        )
+        return self.issue(connection, draft, by=by)
+
+    def issue_credit_note(
+        self,
+        connection: sa.Connection,
+        corrected: Invoice,
+        *,
+        reference: str,
+        amount_nano: int,
+        reason: str,
+        by: Actor,
+    ) -> StoredInvoice:
+        """Correct an invoice by an amount that it claimed too much."""
+        draft = InvoiceDraft(
+            organization_id=corrected.organization_id,
+            organization_name=corrected.customer.name,
+            kind="credit_note",
+            reference=reference,
+            corrects=corrected.id,
+            lines=(InvoiceLine(f"Credit for invoice {corrected.number}", -amount_nano),),
+            note=reason,
+        )
+        return self.issue(connection, draft, by=by)
+
+
+def get_invoice(connection: sa.Connection, organization_id: str, invoice_id: str) -> StoredInvoice:
+    """Return an invoice of an organization. Raise `InvoiceNotFoundError`."""
+    found = store.find_invoice(connection, organization_id, invoice_id)
+    if found is None:
+        raise InvoiceNotFoundError(f"There is no invoice {invoice_id!r}.")
+    return found
+
+
+def find_invoice_of(connection: sa.Connection, reference: str) -> StoredInvoice | None:
+    return store.find_invoice_of(connection, reference)
+
+
+def list_invoices(
+    connection: sa.Connection, organization_id: str, *, before: str | None, limit: int
+) -> list[StoredInvoice]:
+    """Return invoices, newest first, of those with a smaller id than `before`."""
+    return store.select_invoices(connection, organization_id, before=before, limit=limit)
