@@ -1,0 +1,21 @@
+"""Values and rules of receipts and usage, without I/O."""
+
+from headgate.metering.model.receipts import (
+    MICROSECONDS,
+    Latency,
+    LatencySample,
+    Outcomes,
+    from_row,
+    summarize,
+    to_row,
+)
+
+__all__ = [
+    "MICROSECONDS",
+    "Latency",
+    "LatencySample",
+    "Outcomes",
+    "from_row",
+    "summarize",
+    "to_row",
+]

@@ -1,0 +1,25 @@
+"""All SQL of receipts and usage."""
+
+from headgate.metering.store.receipts import (
+    RECEIPTS,
+    count,
+    count_before,
+    delete_before,
+    find,
+    insert,
+    list_recent,
+    select_latency_samples,
+    sum_outcomes,
+)
+
+__all__ = [
+    "RECEIPTS",
+    "count",
+    "count_before",
+    "delete_before",
+    "find",
+    "insert",
+    "list_recent",
+    "select_latency_samples",
+    "sum_outcomes",
+]
