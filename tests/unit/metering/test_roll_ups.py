@@ -21,13 +21,13 @@ from headgate.metering.model.histogram import (
     make_histogram,
 )
 from headgate.metering.model.zones import find_day, list_periods
-from headgate.metering.service.usage import UsageQuery, query_usage
+from headgate.metering.service.usage import UsageRequest, query_usage
 from headgate.metering.store.usage import UsageFilter
 from tests.unit.metering.usage_data import DAYS, START, make_random_receipts
 
 pytestmark = pytest.mark.anyio
 END = START + DAYS * 86_400
-QUERY = UsageQuery(
+QUERY = UsageRequest(
     filters=UsageFilter(organization_id="org_1"),
     start=int(START * MICROSECONDS),
     end=int(END * MICROSECONDS),

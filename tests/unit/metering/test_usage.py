@@ -23,7 +23,7 @@ from headgate.metering.service.roll_up import rebuild_some, roll_up_step
 from headgate.metering.service.usage import (
     InvalidCursorError,
     UsageAnswer,
-    UsageQuery,
+    UsageRequest,
     query_usage,
     sum_cost,
 )
@@ -40,7 +40,7 @@ from tests.unit.metering.usage_data import (
 )
 
 END = START + DAYS * 86_400
-WHOLE = UsageQuery(
+WHOLE = UsageRequest(
     filters=UsageFilter(organization_id="org_1"),
     start=int(START * MICROSECONDS),
     end=int(END * MICROSECONDS),
@@ -86,7 +86,7 @@ def rebuild(database: Database) -> int:
     raise AssertionError
 
 
-def ask(database: Database, query: UsageQuery) -> UsageAnswer:
+def ask(database: Database, query: UsageRequest) -> UsageAnswer:
     with database.reading() as connection:
         return query_usage(connection, query)
 

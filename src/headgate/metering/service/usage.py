@@ -55,7 +55,7 @@ class InvalidCursorError(HeadgateError):
     code = "invalid_cursor"
 
 
-class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Describe a query. `start` and `end` are in microseconds since 1970 and are widened to
     quarters of an hour. `group_by` has names of `DIMENSIONS` and `metadata:<name>`."""
 
@@ -88,7 +88,7 @@ def find_zone_of(connection: sa.Connection, organization_id: str) -> str:
     return find_reporting_zones(connection, organization_id).get(organization_id, DEFAULT_ZONE)
 
 
-def query_usage(connection: sa.Connection, query: UsageQuery) -> UsageAnswer:
+def query_usage(connection: sa.Connection, query: UsageRequest) -> UsageAnswer:
     """Return one page of rows by time and group, and the sum over the whole range. Periods and
     groups without calls have rows of zeros.
 
@@ -108,7 +108,7 @@ def query_usage(connection: sa.Connection, query: UsageQuery) -> UsageAnswer:
     return UsageAnswer(whole, rows, total, next_cursor)
 
 
-def stream_usage(connection: sa.Connection, query: UsageQuery) -> Iterator[UsageRow]:
+def stream_usage(connection: sa.Connection, query: UsageRequest) -> Iterator[UsageRow]:
     """Yield all rows of a query, for exports."""
     find_zone(query.zone)
     whole = Period(floor_quarter(query.start), ceil_quarter(query.end))
@@ -163,7 +163,7 @@ def _split(state: ZoneState, period: Period) -> list[tuple[sa.Table, Period]]:
 class _Reader:
     """Read sums for one query in one transaction."""
 
-    def __init__(self, connection: sa.Connection, query: UsageQuery) -> None:
+    def __init__(self, connection: sa.Connection, query: UsageRequest) -> None:
         self._connection = connection
         self._query = query
         organization_id = query.filters.organization_id
