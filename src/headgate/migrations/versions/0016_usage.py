@@ -46,18 +46,22 @@ def upgrade() -> None:
     for name in ("usage_quarters", "usage_days"):
         op.create_table(
             name,
-            sa.Column("organization_id", sa.Text, primary_key=True),
-            sa.Column("bucket_at", sa.BigInteger, primary_key=True),
-            *(sa.Column(each, sa.Text, primary_key=True) for each in TEXTS),
-            sa.Column("managed", sa.SmallInteger, primary_key=True),
+            sa.Column("organization_id", sa.Text, nullable=False),
+            sa.Column("bucket_at", sa.BigInteger, nullable=False),
+            *(sa.Column(each, sa.Text, nullable=False) for each in TEXTS),
+            sa.Column("managed", sa.SmallInteger, nullable=False),
             *(sa.Column(each, sa.BigInteger, nullable=False) for each in SUMS),
             sa.Column("histogram", sa.LargeBinary, nullable=False),
+            sa.PrimaryKeyConstraint(
+                *("organization_id", "bucket_at", *TEXTS, "managed"), name=f"pk_{name}"
+            ),
         )
     op.create_table(
         "usage_zones",
-        sa.Column("organization_id", sa.Text, primary_key=True),
+        sa.Column("organization_id", sa.Text, nullable=False),
         sa.Column("zone", sa.Text, nullable=False),
         sa.Column("built_until", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("organization_id", name="pk_usage_zones"),
     )
 
 
