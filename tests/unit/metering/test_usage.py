@@ -21,7 +21,7 @@ from headgate.metering.model.zones import UnknownZoneError, find_day
 from headgate.metering.service import usage as service
 from headgate.metering.service.roll_up import rebuild_some, roll_up_step
 from headgate.metering.service.usage import (
-    InvalidCursorError,
+    InvalidUsageCursorError,
     UsageAnswer,
     UsageRequest,
     query_usage,
@@ -284,7 +284,7 @@ def test_bad_queries_are_refused(database: Database, monkeypatch: pytest.MonkeyP
         ask(database, replace(WHOLE, end=WHOLE.start))
     with pytest.raises(UnknownZoneError):
         ask(database, replace(WHOLE, zone="Mars/Olympus"))
-    with pytest.raises(InvalidCursorError):
+    with pytest.raises(InvalidUsageCursorError):
         ask(database, replace(WHOLE, cursor="?"))
     monkeypatch.setattr(service, "GROUPS_MAX", 2)
     with pytest.raises(UsageTooLargeError):

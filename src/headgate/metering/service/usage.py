@@ -45,7 +45,7 @@ METADATA = "metadata:"
 _EMPTY = ZoneState("", DEFAULT_ZONE, 0)
 
 
-class InvalidCursorError(HeadgateError):
+class InvalidUsageCursorError(HeadgateError):
     """The cursor is none that this list has returned.
 
     Send the `next_cursor` of the last page, with the same filters.
@@ -92,7 +92,7 @@ def query_usage(connection: sa.Connection, query: UsageRequest) -> UsageAnswer:
     """Return one page of rows by time and group, and the sum over the whole range. Periods and
     groups without calls have rows of zeros.
 
-    Raise `UsageRangeError`, `UsageTooLargeError`, `UnknownZoneError` and `InvalidCursorError`.
+    Raise `UsageRangeError`, `UsageTooLargeError`, `UnknownZoneError` and `InvalidUsageCursorError`.
     """
     find_zone(query.zone)
     whole = Period(floor_quarter(query.start), ceil_quarter(query.end))
@@ -289,5 +289,5 @@ def _decode_cursor(cursor: str, start: int) -> tuple[int, Group | None]:
             base64.urlsafe_b64decode(cursor), type=tuple[int, tuple[str, ...]]
         )
     except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidCursorError("The cursor cannot be read.", param="cursor") from error
+        raise InvalidUsageCursorError("The cursor cannot be read.", param="cursor") from error
     return place
