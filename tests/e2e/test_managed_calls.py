@@ -151,8 +151,6 @@ def test_money_is_set_aside_before_the_provider_is_asked(harness: Harness, walle
         ({"prompt": ["a", "b", "c", "d"]}, 4),
         ({"prompt": ["a", "b"], "n": 3}, 6),
         ({"n": -4}, 1),
-        ({"max_tokens": -4}, 128_000 / 200),
-        ({"max_tokens": None}, 128_000 / 200),
     ],
 )
 def test_hold_covers_every_answer_that_is_asked_for(
@@ -166,12 +164,35 @@ def test_hold_covers_every_answer_that_is_asked_for(
 
     harness.answer_with(answer)
     answered = harness.post("/v1/completions", {**ASK, "max_tokens": 200, **change})
-    least = int(200 * 9000 * answers)
-    if least > NANO_PER_DOLLAR:
-        check_error(answered, 402, "insufficient_funds", source="gateway")
-        return
-    assert NANO_PER_DOLLAR - during[0] >= least
+    assert answered.status == 200
+    assert NANO_PER_DOLLAR - during[0] >= int(200 * 9000 * answers)
     check_settled(harness, wallet, COST_NANO)
+
+
+def test_call_without_a_limit_gets_half_of_the_wallet_and_a_limit_that_fits(
+    harness: Harness, wallet: Wallet
+) -> None:
+    during: list[int] = []
+    limits: list[int] = []
+
+    def answer(received: ReceivedRequest) -> None:
+        during.append(wallet.nano)
+        limits.append(received.json["max_tokens"])
+        received.answer(COMPLETION)
+
+    harness.answer_with(answer)
+    answered = harness.post("/v1/completions", {**ASK, "max_tokens": None})
+    assert NANO_PER_DOLLAR // 2 <= during[0] < NANO_PER_DOLLAR
+    assert NANO_PER_DOLLAR - during[0] >= limits[0] * 9000
+    assert answered.headers["x-headgate-output-limit"] == str(limits[0])
+    check_settled(harness, wallet, COST_NANO)
+
+
+def test_limit_that_is_not_positive_and_not_covered_is_refused(
+    harness: Harness, wallet: Wallet
+) -> None:
+    answered = harness.post("/v1/completions", {**ASK, "max_tokens": -4})
+    check_unasked(harness, wallet, answered, 400, "invalid_output_limit")
 
 
 def test_hold_covers_models_whose_longest_answer_is_not_known(
@@ -184,7 +205,10 @@ def test_hold_covers_models_whose_longest_answer_is_not_known(
         received.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-5.1-codex-mini"))
 
     harness.answer_with(answer)
-    harness.post(CHAT, {"model": "gpt-5.1-codex-mini", "messages": []})
+    harness.post(
+        CHAT,
+        {"model": "gpt-5.1-codex-mini", "messages": [], "max_completion_tokens": 400_000},
+    )
     # It cannot be longer than the window of 400,000 tokens, at $2 for a million.
     assert NANO_PER_DOLLAR - during[0] >= 400_000 * 2000
     check_settled(harness, wallet, 1000 * 250 + 100 * 2000)

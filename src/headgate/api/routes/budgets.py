@@ -65,7 +65,10 @@ async def list_budgets(context: RequestContext[BudgetQuery, Empty]) -> BudgetPag
 
 
 @OPERATIONS.get(
-    "/api/budgets/organization", access=READ, summary="Read the budget of the organization"
+    "/api/budgets/organization",
+    access=READ,
+    summary="Read the budget of the organization",
+    errors=(404,),
 )
 async def get_organization_budget(context: RequestContext[Empty, Empty]) -> BudgetResponse:
     """Return the budget of the organization, with what is used of it in this month. 404 if it has
@@ -94,6 +97,7 @@ async def set_organization_budget(context: RequestContext[Empty, BudgetSet]) -> 
     access=WRITE,
     status=204,
     summary="Remove the budget of the organization",
+    errors=(404,),
 )
 async def remove_organization_budget(context: RequestContext[Empty, Empty]) -> None:
     """Let the organization spend without a limit of its own. What was used stays counted."""
