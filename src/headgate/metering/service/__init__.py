@@ -1,1 +1,0 @@
-"""What metering does, for the rest of the product."""
