@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from headgate.billing.store.ledger import ENTRIES, HOLDS, LEDGER_ACCOUNTS
@@ -20,7 +22,7 @@ def find_bill_faults(connection: sa.Connection, *, since: float, rows_max: int) 
     ]
 
 
-def _build_queries(since: int) -> list[tuple[str, sa.Executable]]:
+def _build_queries(since: int) -> list[tuple[str, Any]]:
     receipts, holds, accounts = RECEIPTS.c, HOLDS.c, LEDGER_ACCOUNTS.c
     paid = (
         sa.select(ENTRIES.c.request_id, sa.func.sum(ENTRIES.c.amount_nano).label("nano"))
