@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rigs.torture import disk, drain, flushes, kills, simulation, spending
+from rigs.torture import disk, drain, flushes, kills, mixed, repeated, simulation, spending
 from rigs.torture.harness import Result
 from rigs.torture.oracle import VERDICTS
 from rigs.torture.servers import PLACES
@@ -46,6 +46,14 @@ async def run_k1(given: argparse.Namespace) -> list[Result]:
 async def run_k2(given: argparse.Namespace) -> list[Result]:
     times = given.times or (1 if given.quick else 20)
     return [await kills.kill_at_points(times=times, clients=16, seed=given.seed, report=report)]
+
+
+async def run_k3(given: argparse.Namespace) -> list[Result]:
+    keys = 150 if given.quick else 1_000
+    result = await repeated.repeat_across_kills(
+        keys=keys, workers=32, seed=given.seed, report=report, wait_seconds=(0.1, 1.0)
+    )
+    return [result]
 
 
 async def run_k4(_given: argparse.Namespace) -> list[Result]:
@@ -82,14 +90,48 @@ async def run_s1(given: argparse.Namespace) -> list[Result]:
     ]
 
 
+async def run_s2(given: argparse.Namespace) -> list[Result]:
+    size = (mixed.QUICK if given.quick else mixed.FULL).s2
+    return [
+        await mixed.spend_tightest(kind, size=size, seed=given.seed, report=report)
+        for kind in PLACES
+    ]
+
+
+async def run_s3(given: argparse.Namespace) -> list[Result]:
+    size = (mixed.QUICK if given.quick else mixed.FULL).s3
+    return [
+        await mixed.spend_with_failures(kind, size=size, seed=given.seed, report=report)
+        for kind in PLACES
+    ]
+
+
+async def run_s5(given: argparse.Namespace) -> list[Result]:
+    attempts = (mixed.QUICK if given.quick else mixed.FULL).s5
+    return [
+        await mixed.refuse_nobody(kind, attempts=attempts, seed=given.seed, report=report)
+        for kind in PLACES
+    ]
+
+
+async def run_s7(given: argparse.Namespace) -> list[Result]:
+    size = (mixed.QUICK if given.quick else mixed.FULL).s7
+    return [await mixed.spend_above_holds(kind, size=size, report=report) for kind in PLACES]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]]]] = {
     "K1": run_k1,
     "K2": run_k2,
+    "K3": run_k3,
     "K4": run_k4,
     "K5": run_k5,
     "K6": run_k6,
     "D1": run_d1,
     "S1": run_s1,
+    "S2": run_s2,
+    "S3": run_s3,
+    "S5": run_s5,
+    "S7": run_s7,
 }
 
 

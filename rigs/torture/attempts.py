@@ -30,6 +30,9 @@ class Attempt(msgspec.Struct, frozen=True):
     """Whether the client closes the connection right after it has sent the request."""
     key: str = ""
     """The key to call with; empty for the one of the load."""
+    tag: str = ""
+    """The idempotency key, which the provider is told as well; empty for none."""
+    pause_seconds: float = 0.0
 
     def render(self, key: str) -> bytes:
         """Return the whole request. All bodies have the same length, and so the same hold."""
@@ -40,6 +43,8 @@ class Attempt(msgspec.Struct, frozen=True):
             "usage": self.usage,
             "fails": self.fails,
         }
+        if self.tag:
+            asked |= {"tag": self.tag, "pause_seconds": self.pause_seconds}
         if self.streamed:
             # Otherwise the gateway adds it, and holds for its bytes.
             asked |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -47,8 +52,9 @@ class Attempt(msgspec.Struct, frozen=True):
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer "
             f"{self.key or key}\r\nx-headgate-credential: {self.credential}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
+        head += f"idempotency-key: {self.tag}\r\n\r\n" if self.tag else "\r\n"
         return head.encode() + body
 
 
@@ -119,7 +125,7 @@ async def _work(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for attempt in attempts:
-            outcome = await _attempt(reader, writer, attempt, key)
+            outcome = await send(reader, writer, attempt, key)
             note(outcome)
             if outcome.status == 0 or (outcome.status == 200 and outcome.answer is None):
                 writer.close()
@@ -128,9 +134,10 @@ async def _work(
         writer.close()
 
 
-async def _attempt(
+async def send(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, attempt: Attempt, key: str
 ) -> Outcome:
+    """Make one attempt on a connection. Return status 0 where that died."""
     status = 0
     try:
         writer.write(attempt.render(key))
@@ -142,9 +149,9 @@ async def _attempt(
             if fields.get("transfer-encoding") != "chunked":
                 body = await reader.readexactly(int(fields["content-length"]))
                 answer = _find_answer(fields, body) if status == 200 else None
-                return Outcome(attempt, status, answer, b"" if answer else body)
+                return Outcome(attempt, status, answer, b"" if answer and not attempt.tag else body)
             return await _read_stream(reader, attempt, fields)
-    except (OSError, asyncio.IncompleteReadError, TimeoutError):
+    except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError):
         return Outcome(attempt, status)
 
 
@@ -156,7 +163,8 @@ async def _read_stream(
         text += piece
     if not text.endswith(DONE):
         return Outcome(attempt, 200, body=text)
-    return Outcome(attempt, 200, _find_answer(fields, text[6 : text.index(b"\n")]))
+    answer = _find_answer(fields, text[6 : text.index(b"\n")])
+    return Outcome(attempt, 200, answer, text if attempt.tag else b"")
 
 
 def _find_answer(fields: dict[str, str], document: bytes) -> Answer:

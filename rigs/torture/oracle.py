@@ -31,6 +31,8 @@ VERDICTS = {
     "B2": "a budget that is used above its limit",
     "B3": "held for a budget while no call runs",
     "B4": "a refusal that names another limit, or one that covers the call",
+    "R1": "a provider called more than twice for one idempotency key, or twice without need",
+    "R2": "an idempotency key that was billed twice, or answered in two ways",
     "DB": "a database that is damaged",
 }
 

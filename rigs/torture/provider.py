@@ -35,6 +35,8 @@ class RecordingProvider:
 
     def __init__(self) -> None:
         self.charges: dict[str, int] = {}
+        self.tags: dict[str, str] = {}
+        """The `tag` of the request, by the id of the answer; of requests that have one."""
         self.port = 0
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
@@ -103,6 +105,8 @@ class RecordingProvider:
         self.charges[f"chatcmpl-{number}"] = (
             usage["prompt_tokens"] * INPUT_NANO + usage["completion_tokens"] * OUTPUT_NANO
         )
+        if tag := asked.get("tag"):
+            self.tags[f"chatcmpl-{number}"] = tag
         if not asked.get("stream"):
             if pause_seconds:
                 await asyncio.sleep(pause_seconds)
