@@ -31,6 +31,7 @@ class ClaimedCalls:
     ) -> Awaitable[None]:
         """Store receipt, ledger entries and answer, exactly once for each request. Raise as
         `Ledger.record`."""
+        self._ledger.end_lease(receipt.request_id)
         return self._queue.put((receipt, hold, verdict))
 
     def _record_all(

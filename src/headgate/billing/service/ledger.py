@@ -111,7 +111,7 @@ class Ledger:
         such hold.
         """
         if receipt.request_id in self._in_flight:
-            del self._in_flight[receipt.request_id]
+            self.end_lease(receipt.request_id)
         if hold is None:
             if receipt.organization_id in self._budgets.organizations:
                 return self._counted_queue.put(receipt)
@@ -119,12 +119,17 @@ class Ledger:
         assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
         return self._settlement_queue.put((receipt, hold))
 
+    def end_lease(self, request_id: str) -> None:
+        """Extend the lease of a call no more, since its receipt is on its way."""
+        self._in_flight.pop(request_id, None)
+
     def record_in(
         self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]
     ) -> None:
-        """Do as `record` in a transaction of the writer, which the caller shares with it."""
+        """Do as `record` in a transaction of the writer, which the caller shares with it. The
+        caller calls `end_lease` before, on the event loop."""
         if receipts := [receipt for receipt, hold in calls if hold is None]:
-            self._record_receipts(connection, receipts)
+            self._record_counted(connection, receipts)
         if settled := [(receipt, hold) for receipt, hold in calls if hold is not None]:
             self._record_settled(connection, settled)
 
