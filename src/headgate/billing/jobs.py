@@ -13,27 +13,7 @@ EXTENSION_INTERVAL_SECONDS = 20.0
 """A third of a lease, so that two runs may fail."""
 RECOUNT_INTERVAL_SECONDS = 3.0
 CLOCK_INTERVAL_SECONDS = 60.0
-
-
 CREDITS_INTERVAL_SECONDS = 3600.0
-
-
-async def expire_credits(ledger: Ledger) -> int:
-    """Let the credits of months that are over expire, and return their sum. Run every
-    `CREDITS_INTERVAL_SECONDS`."""
-    return await ledger.expire_credits()
-
-
-async def extend_leases(ledger: Ledger) -> int:
-    """Extend the leases of running calls, and return how many. Run every
-    `EXTENSION_INTERVAL_SECONDS`."""
-    return await ledger.extend_leases()
-
-
-async def recount_budgets(ledger: Ledger) -> int:
-    """Make the counters of new budgets exact, and return how many. Run every
-    `RECOUNT_INTERVAL_SECONDS`."""
-    return await ledger.recount()
 
 
 async def resolve_expired_holds(ledger: Ledger) -> int:

@@ -19,7 +19,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Describe work to repeat. Without `first_seconds`, the first run is after one period."""
 
     name: str
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Awaitable[object]]
     period_seconds: float
     first_seconds: float | None = None
 

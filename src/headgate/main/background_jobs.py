@@ -103,18 +103,18 @@ class BackgroundJobs:
                 Job(name="storage", run=self._monitor.check, period_seconds=monitor.PERIOD_SECONDS),
                 Job(
                     name="extend_leases",
-                    run=self._extend_leases,
+                    run=self._ledger.extend_leases,
                     period_seconds=billing_jobs.EXTENSION_INTERVAL_SECONDS,
                 ),
                 Job(
                     name="expire_credits",
-                    run=self._expire_credits,
+                    run=self._ledger.expire_credits,
                     period_seconds=billing_jobs.CREDITS_INTERVAL_SECONDS,
                     first_seconds=30.0,
                 ),
                 Job(
                     name="recount_budgets",
-                    run=self._recount_budgets,
+                    run=self._ledger.recount,
                     period_seconds=billing_jobs.RECOUNT_INTERVAL_SECONDS,
                 ),
                 Job(
@@ -168,15 +168,6 @@ class BackgroundJobs:
             at = self._application.clock.now()
             await self._writer.call(lambda connection: flush_used(connection, used, at=at))
         self._holds_open = await asyncio.to_thread(self._read, billing.count_open_holds)
-
-    async def _extend_leases(self) -> None:
-        await billing_jobs.extend_leases(self._ledger)
-
-    async def _expire_credits(self) -> None:
-        await billing_jobs.expire_credits(self._ledger)
-
-    async def _recount_budgets(self) -> None:
-        await billing_jobs.recount_budgets(self._ledger)
 
     async def _read_clock(self) -> None:
         now = await asyncio.to_thread(self._application.database.read_clock)

@@ -9,9 +9,6 @@ import msgspec
 
 from headgate.relay.ports import Budget
 
-THRESHOLDS: tuple[int, ...] = (50, 80, 100)
-"""The percentages of a budget that are announced unless it names others."""
-
 EXACT, PROVISIONAL, STALE = "exact", "provisional", "stale"
 """What a counter's `used` is: the sum of all receipts; the sum at its creation, while other
 processes may not know the budget yet; or one that missed receipts while there was no budget."""

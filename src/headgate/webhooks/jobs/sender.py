@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import random
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ import msgspec
 from headgate import __version__
 from headgate.kit.http.errors import EgressError, PoolExhaustedError
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
+from headgate.llm.provider_errors import parse_retry_after
 from headgate.webhooks.model.delivery import (
     Attempt,
     ClaimedDelivery,
@@ -120,7 +120,10 @@ class Sender:
         if 300 <= status < 400:
             error += " Redirects are not followed."
         return self._fail(
-            attempt, latency, error=error, retry_after_seconds=_read_retry_after(response, at)
+            attempt,
+            latency,
+            error=error,
+            retry_after_seconds=parse_retry_after(response.headers, at) or 0.0,
         )
 
     def _fail(
@@ -150,23 +153,6 @@ async def _discard(response: Response) -> None:
     with contextlib.suppress(EgressError, TimeoutError):
         async with asyncio.timeout(ANSWER_SECONDS):
             await response.read(ANSWER_BYTES_MAX)
-
-
-def _read_retry_after(response: Response, now: float) -> float:
-    for name, value in response.headers:
-        if name == b"retry-after":
-            return _parse_retry_after(value.decode("latin-1").strip(), now)
-    return 0.0
-
-
-def _parse_retry_after(text: str, now: float) -> float:
-    """Return the seconds of a `Retry-After` (a number or an HTTP date); 0 for anything else."""
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 def _shorten(error: Exception) -> str:
