@@ -32,27 +32,17 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import Budget, Grant
+from tests.fakes.ledger import SetClock
 
 NOW = 1_790_000_000.0
 DOLLAR = 1_000_000_000
-
-
-class SetClock:
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 class Stage:
     """An organization with a project and a key."""
 
     def __init__(self, database: Database) -> None:
-        self.database, self.clock = database, SetClock()
+        self.database, self.clock = database, SetClock(NOW)
         self.audit = AuditLog(self.clock)
         accounts = AccountService(self.clock, IdGenerator(), self.audit)
         self.keys = KeyService(self.clock, accounts, self.audit)

@@ -29,21 +29,11 @@ from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.ids import IdGenerator
+from tests.fakes.ledger import SetClock
 
 NOW = 1_790_000_000.0
 DAY = 86_400.0
 DOLLAR = 1_000_000_000
-
-
-class SetClock:
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 class Stage:
@@ -51,7 +41,7 @@ class Stage:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.clock = SetClock()
+        self.clock = SetClock(NOW)
         audit = AuditLog(self.clock)
         accounts = AccountService(self.clock, IdGenerator(), audit)
         self.plans = PlanService(self.clock, accounts, audit)

@@ -14,20 +14,10 @@ from headgate.kit.db.claim_store import KEPT_SECONDS, ClaimsFullError, ClaimStor
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
+from tests.fakes.ledger import SetClock
 
 pytestmark = pytest.mark.anyio
 LEASE_SECONDS = 60.0
-
-
-class SetClock:
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ async def end(
 
 
 async def test_two_processes_share_claims_and_one_of_them_runs(database: Database) -> None:
-    clock = SetClock()
+    clock = SetClock(1_800_000_000.0)
     async with opened(database, clock) as (one, writer), opened(database, clock) as (other, _):
         assert (await one.acquire(ask("req_1"))).state is ClaimState.ACQUIRED
         found = await other.acquire(ask("req_2"))
@@ -75,7 +65,7 @@ async def test_two_processes_share_claims_and_one_of_them_runs(database: Databas
 
 
 async def test_claim_is_forgotten_after_a_day(database: Database) -> None:
-    clock = SetClock()
+    clock = SetClock(1_800_000_000.0)
     async with opened(database, clock) as (store, writer):
         await store.acquire(ask("req_1"))
         await end(store, writer, ask("req_1"), ClaimEnding.ANSWERED, answer=b"box")
@@ -91,7 +81,7 @@ async def test_claim_is_forgotten_after_a_day(database: Database) -> None:
 
 
 async def test_lease_is_extended_while_its_process_lives(database: Database) -> None:
-    clock = SetClock()
+    clock = SetClock(1_800_000_000.0)
     async with opened(database, clock) as (store, _):
         await store.acquire(ask("req_1"))
         store.track(ask("req_1"))
@@ -110,16 +100,19 @@ async def test_claims_of_a_dead_server_are_unknown_at_the_next_start(tmp_path: P
     database = Database(tmp_path / "test.db")
     with database.transaction() as connection:
         METADATA.create_all(connection)
-    async with opened(database, SetClock()) as (store, _):
+    async with opened(database, SetClock(1_800_000_000.0)) as (store, _):
         await store.acquire(ask("req_1"))
-    async with opened(database, SetClock()) as (store, _):
+    async with opened(database, SetClock(1_800_000_000.0)) as (store, _):
         assert await store.resolve_abandoned() == 1
         assert (await store.acquire(ask("req_2"))).previous == "req_1"
     database.close()
 
 
 async def test_full_store_takes_no_key_and_keeps_no_answer(database: Database) -> None:
-    async with opened(database, SetClock(), keys_max=1, bytes_max=2) as (store, writer):
+    async with opened(database, SetClock(1_800_000_000.0), keys_max=1, bytes_max=2) as (
+        store,
+        writer,
+    ):
         await store.acquire(ask("req_1"))
         with pytest.raises(ClaimsFullError):
             await store.acquire(ask("req_2", name="b"))
