@@ -111,17 +111,15 @@ def _post_difference(connection: sa.Connection, correction: Receipt, *, at: floa
         available = store.lock_balances(connection, [wallet]).get(wallet, 0)
         debt = min(0, available + wallet_change)
         wallet_change -= debt
-    month = store.find_month(connection, correction.request_id.rpartition(".c")[0])
+    amounts = [("revenue", cost_nano), ("overspend", debt), ("wallet", wallet_change)]
+    if credit_nano:
+        month = store.find_month(connection, correction.request_id.rpartition(".c")[0])
+        amounts.append((name_credits(month or name_month(at)), -credit_nano))
     post(
         connection,
         organization_id,
         f"correct:{correction.request_id}",
-        [
-            ("revenue", cost_nano),
-            (name_credits(month or name_month(at)), -credit_nano),
-            ("overspend", debt),
-            ("wallet", wallet_change),
-        ],
+        amounts,
         at=at,
         request_id=correction.request_id,
     )
