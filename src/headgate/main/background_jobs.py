@@ -113,6 +113,12 @@ class BackgroundJobs:
                     first_seconds=30.0,
                 ),
                 Job(
+                    name="raise_credits",
+                    run=self._ledger.raise_credits,
+                    period_seconds=billing_jobs.RAISE_INTERVAL_SECONDS,
+                    first_seconds=30.0,
+                ),
+                Job(
                     name="recount_budgets",
                     run=self._ledger.recount,
                     period_seconds=billing_jobs.RECOUNT_INTERVAL_SECONDS,

@@ -391,7 +391,8 @@ class Hold(msgspec.Struct, frozen=True):
 
     The wallet pays a `managed` call. A call on an own credential holds nothing but its share of
     `budgets`. `amount_nano` is what is asked for; the ledger may grant less, down to
-    `amount_min_nano` (-1: all or nothing). The ledger fills in `credit_nano`, the part that the
+    `amount_min_nano` (-1: all or nothing), and with `shares_rest` at most half of what is
+    available. The ledger fills in `credit_nano`, the part that the
     plan's credits pay, and `month` (`2026-11`), in which the call counts.
 
     The other fields say whose call it is, for the receipt of a call that was never settled.
@@ -413,6 +414,7 @@ class Hold(msgspec.Struct, frozen=True):
     managed: bool = True
     budgets: tuple[Budget, ...] = ()
     amount_min_nano: int = -1
+    shares_rest: bool = True
     credit_nano: int = 0
     month: str = ""
 

@@ -151,6 +151,7 @@ class Reservation:
             managed=credential.managed,
             budgets=budgets,
             amount_min_nano=-1 if least is None or least >= amount else least,
+            shares_rest=not bound.stated,
         )
 
     def _limit_output(self, state: CallState, bound: CallBound, amount: int) -> None:

@@ -149,6 +149,15 @@ async def test_grant_lies_between_the_least_and_the_wanted_amount(process: Ledge
     assert small.amount_nano == 10
 
 
+async def test_call_that_states_its_limit_is_fitted_into_all_that_is_left(
+    process: LedgerHarness,
+) -> None:
+    stated = msgspec.structs.replace(
+        make_hold("req_1", 1_500, amount_min_nano=16), shares_rest=False
+    )
+    assert (await process.ledger.hold(stated)).amount_nano == 1_000
+
+
 async def test_granted_amount_fits_every_budget(process: LedgerHarness) -> None:
     hold = await process.ledger.hold(
         make_hold("req_1", 900, KEY, PROJECT, ORGANIZATION, amount_min_nano=10)

@@ -89,6 +89,29 @@ async def test_unused_credits_expire_with_their_month(process: LedgerHarness) ->
     assert process.read_accounts()["credits_granted"] == -330
 
 
+async def test_plan_that_grants_more_from_now_on_adds_the_difference_within_the_month(
+    process: LedgerHarness,
+) -> None:
+    process.plans[ORG] = WITHOUT
+    await process.ledger.hold(make_hold("req_1", 250))
+    process.plans[ORG] = Plan("max", "Max", 1_000, overage=False)
+    assert await process.ledger.raise_credits() == 1
+    assert await process.ledger.raise_credits() == 0
+    await process.ledger.hold(make_hold("req_2", 750))
+    with pytest.raises(CreditsExhaustedError):
+        await process.ledger.hold(make_hold("req_3", 1))
+    # A smaller plan takes nothing back.
+    process.plans[ORG] = WITHOUT
+    assert await process.ledger.raise_credits() == 0
+    assert process.read_accounts()["credits_granted"] == -1_000
+
+
+async def test_credits_that_no_call_needed_yet_are_not_raised(process: LedgerHarness) -> None:
+    process.plans[ORG] = WITHOUT
+    assert await process.ledger.raise_credits() == 0
+    assert "credits_granted" not in process.read_accounts()
+
+
 async def test_call_of_unknown_outcome_is_corrected_once_and_counts(
     process: LedgerHarness,
 ) -> None:

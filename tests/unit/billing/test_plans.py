@@ -14,6 +14,7 @@ from headgate.accounts.model import AccountNotFoundError
 from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
+from headgate.billing.model.budgets import name_month
 from headgate.billing.model.plans import (
     InvalidPlanError,
     OverageNotAllowedError,
@@ -23,6 +24,7 @@ from headgate.billing.model.plans import (
     PlanVersion,
     UnusablePlanFileError,
 )
+from headgate.billing.service import credits
 from headgate.billing.service.plans import PlanService, find_plan, find_version
 from headgate.billing.store.plans import list_shipped
 from headgate.kit.db import migration
@@ -99,6 +101,25 @@ def test_organization_without_a_plan_is_prepaid(stage: Stage) -> None:
     stage.assign(None)
     assert stage.find(NOW + DAY) is None
     assert stage.find(NOW) == Plan("free", "Free", DOLLAR, overage=False)
+
+
+def test_upgrade_adds_its_credits_at_once_to_those_of_this_month(stage: Stage) -> None:
+    stage.assign("free")
+    month = name_month(NOW)
+    with stage.database.transaction() as connection:
+        plan = find_plan(connection, stage.organization_id, NOW)
+        assert plan is not None
+        credits.grant(connection, stage.organization_id, plan, month=month, at=NOW)
+    stage.clock.time += 60
+    stage.assign("pro")
+    with stage.database.reading() as connection:
+        state = stage.plans.read_billing(connection, stage.organization_id)
+    assert (state.credits_nano, state.remaining_nano) == (20 * DOLLAR, 20 * DOLLAR)
+    stage.clock.time += 60
+    stage.assign("free")
+    with stage.database.reading() as connection:
+        state = stage.plans.read_billing(connection, stage.organization_id)
+    assert (state.credits_nano, state.remaining_nano) == (20 * DOLLAR, 20 * DOLLAR)
 
 
 def test_overage_needs_the_plan_and_the_organization(stage: Stage) -> None:

@@ -174,6 +174,16 @@ async def test_stated_limit_is_held_for_whole_or_refused_with_what_would_fit() -
     assert exact.body is exact.call.body
 
 
+async def test_only_a_call_without_a_limit_of_its_own_leaves_half_to_others() -> None:
+    stated = b'{"model":"gpt-5.4-mini","max_tokens":400}'
+    state = await hold(stated, available=len(stated) + 10 * 100, fits=True)
+    assert state.hold is not None
+    assert state.hold.shares_rest is False
+    state = await hold(CHAT, available=len(CHAT) + 10 * 300)
+    assert state.hold is not None
+    assert state.hold.shares_rest is True
+
+
 async def test_refusal_says_so_when_no_limit_fits() -> None:
     with pytest.raises(HoldRefusedError) as caught:
         await hold(CHAT, available=len(CHAT))

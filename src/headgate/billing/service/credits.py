@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 
 from headgate.billing.model.ledger import CREDITS_GRANTED, name_account, name_credits
@@ -9,6 +11,9 @@ from headgate.billing.model.plans import Plan
 from headgate.billing.service.transactions import post
 from headgate.billing.store import ledger as store
 from headgate.kit.db.locks import lock_names
+
+FindPlan = Callable[[sa.Connection, str, float], Plan | None]
+"""Return the plan that an organization has at a time (unix seconds); None for a prepaid one."""
 
 
 def grant(
@@ -21,8 +26,7 @@ def grant(
     nothing back.
     """
     lock_names(connection, [organization_id])
-    account = name_account(organization_id, name_credits(month))
-    granted = store.sum_grants(connection, account, prefix=f"credits:{organization_id}:{month}")
+    granted = sum_granted(connection, organization_id, month=month)
     missing = plan.credits_nano - granted
     if granted and missing <= 0:
         return False
@@ -34,6 +38,34 @@ def grant(
         [(CREDITS_GRANTED, -missing), (name_credits(month), missing)],
         at=at,
     )
+
+
+def raise_grant(
+    connection: sa.Connection, organization_id: str, plan: Plan | None, *, month: str, at: float
+) -> bool:
+    """Add what a plan grants more to the credits of a month that are granted already. Return
+    whether it did. Credits that are not granted yet come with the first managed call."""
+    if plan is None or not sum_granted(connection, organization_id, month=month):
+        return False
+    return grant(connection, organization_id, plan, month=month, at=at)
+
+
+def raise_grants(connection: sa.Connection, find_plan: FindPlan, *, month: str, at: float) -> int:
+    """Do so for every organization with credits of this month: its plan may have begun to grant
+    more at a time that was set before. Return for how many."""
+    owners = store.list_granted(connection, name_credits(month))
+    return sum(
+        [
+            raise_grant(connection, owner, find_plan(connection, owner, at), month=month, at=at)
+            for owner in owners
+        ]
+    )
+
+
+def sum_granted(connection: sa.Connection, organization_id: str, *, month: str) -> int:
+    """Return the credits that were granted for a month."""
+    account = name_account(organization_id, name_credits(month))
+    return store.sum_grants(connection, account, prefix=f"credits:{organization_id}:{month}")
 
 
 def expire_all(connection: sa.Connection, *, month: str, at: float) -> int:

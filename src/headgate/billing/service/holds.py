@@ -24,6 +24,7 @@ from headgate.billing.model.refusals import (
     InsufficientFundsError,
 )
 from headgate.billing.service import credits
+from headgate.billing.service.credits import FindPlan
 from headgate.billing.service.transactions import append
 from headgate.billing.store import budgets as budget_store
 from headgate.billing.store import ledger as store
@@ -33,10 +34,6 @@ MICROSECONDS = 1_000_000
 FITTED_SHARE = 2
 """A call that states no limit of its own gets at most one part of so many of what is available, so
 that concurrent calls of one wallet all get something, and none of them everything."""
-
-
-FindPlan = Callable[[sa.Connection, str, float], Plan | None]
-"""Return the plan that an organization has at a time (unix seconds); None for a prepaid one."""
 
 
 class Funds(msgspec.Struct):
@@ -127,7 +124,8 @@ class HoldBatch:
             available.append(funds.payable_nano)
         amount = hold.amount_nano
         if fits and available:
-            amount = min(amount, max(needed, min(available) // FITTED_SHARE))
+            rest = min(available)
+            amount = min(amount, max(needed, rest // FITTED_SHARE if hold.shares_rest else rest))
         return self._take(hold, amount)
 
     def _refuse(self, organization_id: str, funds: Funds, needed: int) -> HoldRefusedError:

@@ -230,6 +230,16 @@ class Ledger:
             lambda connection: credits.expire_all(connection, month=name_month(now), at=now)
         )
 
+    async def raise_credits(self) -> int:
+        """Add what plans grant more than they did when the credits of this month were granted.
+        Return in how many organizations."""
+        now = self._month_now()
+        return await self._writer.call(
+            lambda connection: credits.raise_grants(
+                connection, self._find_plan, month=name_month(now), at=now
+            )
+        )
+
     async def resolve_expired(self) -> int:
         """Settle the calls whose lease has expired as `unknown`, billed at their hold. Return
         how many."""

@@ -24,6 +24,7 @@ from headgate.billing.model.plans import (
     check_plan,
     find_current,
 )
+from headgate.billing.service import credits
 from headgate.billing.store import ledger
 from headgate.billing.store import plans as store
 from headgate.kit.clock import Clock
@@ -183,7 +184,8 @@ class PlanService:
         current = store.find_subscription(connection, organization_id, now)
         plan_id = None if current is None else current.plan_id
         plan = None if plan_id is None else self.get(connection, plan_id)
-        granted = 0 if plan is None else plan.credits_per_month * NANO_PER_CREDIT
+        planned = 0 if plan is None else plan.credits_per_month * NANO_PER_CREDIT
+        granted = max(planned, credits.sum_granted(connection, organization_id, month=month))
         balances = dict(ledger.list_credits(connection, organization_id))
         wallet = name_account(organization_id, "wallet")
         return BillingState(
@@ -191,7 +193,7 @@ class PlanService:
             plan=plan,
             subscription=current,
             credits_nano=granted,
-            remaining_nano=min(granted, balances.get(name_credits(month), granted)),
+            remaining_nano=balances.get(name_credits(month), granted),
             resets_at=end_of_month(month),
             wallet_nano=ledger.read_balance(connection, wallet),
             history=store.select_subscriptions(connection, organization_id),
@@ -224,6 +226,11 @@ class PlanService:
             by.id,
         )
         store.insert_subscription(connection, subscription)
+        now = self._clock.now()
+        if begins <= now:
+            plan = find_plan(connection, organization_id, now)
+            month = name_month(now)
+            credits.raise_grant(connection, organization_id, plan, month=month, at=now)
         changes = {"plan": plan_id, "overage": overage, "effective_from": begins}
         event = AuditEvent("subscription.changed", organization_id, organization_id, changes)
         self._audit.record(connection, by, event)

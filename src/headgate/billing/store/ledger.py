@@ -257,6 +257,15 @@ def list_credit_owners(connection: sa.Connection, *, before: str) -> list[str]:
     return sorted({owner for name, owner in rows if name.partition(":")[2] < before})
 
 
+def list_granted(connection: sa.Connection, name: str) -> list[str]:
+    """Return the organizations that have an account of this month's credits
+    (`credits:2026-11`)."""
+    table = LEDGER_ACCOUNTS.c
+    query = sa.select(table.id, table.organization_id).where(table.kind == CREDITS)
+    rows = connection.execute(query)
+    return sorted({owner for account, owner in rows if account == name_account(owner, name)})
+
+
 def sum_grants(connection: sa.Connection, account_id: str, *, prefix: str) -> int:
     """Return what the transactions whose names begin so moved on an account."""
     query = sa.select(sa.func.coalesce(sa.func.sum(ENTRIES.c.amount_nano), 0)).where(

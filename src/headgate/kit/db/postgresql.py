@@ -55,6 +55,7 @@ ALONE, WRITING = 1, 2
 
 _LOCK_ALONE = f"SELECT pg_advisory_xact_lock({SPACE}, {ALONE})"
 _BE_WRITER = b"SELECT pg_advisory_lock_shared(%d, %d)" % (SPACE, WRITING)
+_STOP_WRITING = b"SELECT pg_advisory_unlock_shared(%d, %d)" % (SPACE, WRITING)
 _COUNT_WRITERS = sa.text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
     f" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -297,6 +298,8 @@ class PostgresWriterConnection:
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):
             self._cursor.execute(_LEAVE, (self._topic,))
+            # The server notices a closed connection only later, and counts its locks until then.
+            self._cursor.execute(_STOP_WRITING)
         self._drop()
 
     def _drop(self) -> None:
