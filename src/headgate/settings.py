@@ -58,6 +58,7 @@ FAILPOINTS = {
     "after_last_frame": "the last bytes are written",
     "hold_reaper": "holds that nobody settles are resolved, not committed",
     "retention": "old receipts are deleted, not committed",
+    "roll_up": "receipts are added to the sums of usage, not committed",
     "rotation_slice": "a slice of a rotation is written, not committed",
     "rotation_switch": "the next master key is in the place of the old one, not committed",
     "rotation_files": "the next master key is in force, its file not in its place",
@@ -459,6 +460,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     retention_days: Annotated[
         int, _from_zero("Days for which receipts are kept; 0 keeps them for ever.")
+    ] = 0
+    usage_retention_days: Annotated[
+        int, _from_zero("Days for which sums of usage are kept; 0 keeps them for ever.")
     ] = 0
     webhook_endpoints_max: Annotated[
         int, _count("Webhook endpoints allowed for each organization.")

@@ -12,7 +12,7 @@ from headgate.cli.options import Data, format_time, parse_past
 from headgate.kit.db.writer import Writer
 from headgate.main.application import Application
 from headgate.metering import store as metering
-from headgate.metering.jobs import Progress, Pruner
+from headgate.metering.jobs import Progress, Pruner, RollUps
 
 ROWS_BETWEEN_LINES = 100_000
 
@@ -31,7 +31,8 @@ def prune(
     before: Annotated[str, typer.Option(help="An age such as 90d, or an ISO 8601 time.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the receipts.")] = False,
 ) -> None:
-    """Delete receipts older than a time. Ledger entries stay, with every amount in them.
+    """Delete receipts older than a time. Ledger entries stay, with every amount in them, and so do
+    the sums of usage.
 
     The server may run meanwhile. The database file does not shrink; new receipts take the freed
     room.
@@ -59,6 +60,7 @@ async def _prune(application: Application, at: float) -> Progress:
             typer.echo(f"{printed} so far", err=True)
 
     try:
+        await RollUps(writer).run()
         return await Pruner(writer).run(at, print_progress)
     finally:
         await writer.stop()

@@ -22,7 +22,7 @@ from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
 from headgate.main.data_plane import build_cache, build_claims
 from headgate.metering import jobs as metering_jobs
-from headgate.metering.jobs import Pruner
+from headgate.metering.jobs import Pruner, RollUps
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
 
@@ -57,6 +57,7 @@ class BackgroundJobs:
         self._server = server
         self._observe = observe
         self._pruner = Pruner(writer)
+        self._roll_ups = RollUps(writer)
         self._reloader = SnapshotReloader(database, application.load)
         self._monitor = StorageMonitor(
             database,
@@ -130,6 +131,12 @@ class BackgroundJobs:
                 ),
                 Job(name="expire_holds", run=self._expire_holds, period_seconds=expiry_seconds),
                 Job(
+                    name="roll_up",
+                    run=self._roll_up,
+                    period_seconds=metering_jobs.ROLL_UP_SECONDS,
+                    first_seconds=0.0,
+                ),
+                Job(
                     name="retention",
                     run=self._delete_old_receipts,
                     period_seconds=metering_jobs.INTERVAL_SECONDS,
@@ -185,6 +192,11 @@ class BackgroundJobs:
     async def _delete_old_receipts(self) -> None:
         days, now = self._settings.retention_days, self._application.clock.now()
         await metering_jobs.delete_old_receipts(self._pruner, days=days, now=now)
+        days = self._settings.usage_retention_days
+        await metering_jobs.delete_old_roll_ups(self._roll_ups, days=days, now=now)
+
+    async def _roll_up(self) -> None:
+        await self._roll_ups.run()
 
     async def _measure_latencies(self) -> None:
         application, now = self._application, self._application.clock.now()

@@ -1,4 +1,4 @@
-"""Background jobs of metering: measure latencies, and delete old receipts.
+"""Background jobs of metering: measure latencies, roll receipts up, and delete old ones.
 
 Pruning deletes receipts only. The entries and holds of the ledger stay, and with them every amount
 and the guarantee that no request is billed twice. The database file does not shrink; new receipts
@@ -18,7 +18,9 @@ import structlog
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
 from headgate.metering import store
-from headgate.metering.model import Latency, LatencySample, summarize
+from headgate.metering.model import MICROSECONDS, Latency, LatencySample, summarize
+from headgate.metering.service import roll_up
+from headgate.metering.store import usage as usage_store
 
 DAY_SECONDS = 86_400
 INTERVAL_SECONDS = 60.0
@@ -45,6 +47,11 @@ MODELS_MAX = 1_000
 
 _Place = tuple[str, str]
 """Credential id, and model as the client named it."""
+
+ROLL_UP_SECONDS = 5.0
+"""The interval between two runs of `RollUps.run`. Later receipts are summed for each query."""
+ROLL_UP_LOCK = "usage"
+"""Of several processes, one at a time adds to the roll-ups."""
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +160,61 @@ class Pruner:
             if rows < STEP_ROWS or self._read_seconds() - begin >= self._slice_seconds:
                 break
         return total
+
+
+class RollUps:
+    """Roll receipts up in slices on the writer's thread, each of limited duration."""
+
+    def __init__(self, writer: Writer, *, slice_seconds: float = roll_up.SLICE_SECONDS) -> None:
+        # Not flushed: what a power failure takes back, the next run does again.
+        self._queue = writer.create_queue(
+            self._run_step, durable=False, lock_name=lambda _: ROLL_UP_LOCK
+        )
+        self._slice_seconds = slice_seconds
+        self._took_seconds = 0.0
+
+    async def run(self, on_slice: Callable[[int], None] = lambda _: None) -> int:
+        """Roll up every receipt, and rebuild days whose zone has changed. Return the number of
+        receipts. Raise `StorageUnavailableError`."""
+        total = 0
+        while (rows := await self._queue.put(self._roll_up)) > 0:
+            total += rows
+            on_slice(total)
+            await self._rest()
+        while await self._queue.put(self._rebuild):
+            await self._rest()
+        return total
+
+    async def delete_before(self, before: float) -> None:
+        """Delete roll-ups older than `before` (unix seconds)."""
+        at = int(before * MICROSECONDS)
+        while await self._queue.put(
+            lambda connection: usage_store.delete_before(connection, at, STEP_ROWS)
+        ):
+            await self._rest()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(max(REST_SECONDS_MIN, self._took_seconds * REST_RATIO))
+
+    def _roll_up(self, connection: sa.Connection) -> int:
+        return roll_up.roll_up_some(connection, slice_seconds=self._slice_seconds)
+
+    def _rebuild(self, connection: sa.Connection) -> int:
+        return int(roll_up.rebuild_some(connection))
+
+    def _run_step(
+        self, connection: sa.Connection, steps: Sequence[Callable[[sa.Connection], int]]
+    ) -> Sequence[int]:
+        begin = time.perf_counter()
+        results = [step(connection) for step in steps]
+        self._took_seconds = time.perf_counter() - begin
+        return results
+
+
+async def delete_old_roll_ups(roll_ups: RollUps, *, days: int, now: float) -> None:
+    """Delete roll-ups older than `days` (0 keeps them for ever)."""
+    if days:
+        await roll_ups.delete_before(now - days * DAY_SECONDS)
 
 
 async def delete_old_receipts(pruner: Pruner, *, days: int, now: float) -> None:

@@ -18,7 +18,8 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
 from headgate.metering import store as metering
-from headgate.metering.jobs import STEP_ROWS, Progress, Pruner
+from headgate.metering.jobs import STEP_ROWS, Progress, Pruner, RollUps
+from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.example_receipt import make_receipt
 
@@ -65,6 +66,7 @@ def make_old(count: int, *, at: float = OLD, first: int = 0) -> list[Receipt]:
 def store(database: Database, receipts: Sequence[Receipt]) -> None:
     with database.transaction() as connection:
         assert metering.insert(connection, receipts) == len(receipts)
+        connection.execute(sa.update(RECEIPTS).values(rolled_up=1))
 
 
 def insert_all(connection: sa.Connection, receipts: Sequence[Receipt]) -> Sequence[None]:
@@ -109,6 +111,7 @@ async def test_money_stays_when_its_receipt_goes(database: Database, writer: Wri
         await ledger.hold(hold)
     await ledger.record(settled, holds[0])
     entries, stored = read_all(database, ENTRIES), read_all(database, HOLDS)
+    await RollUps(writer).run()
     assert (await Pruner(writer).run(BEFORE)).rows == 1
     assert (read_all(database, ENTRIES), read_all(database, HOLDS)) == (entries, stored)
     # The same request cannot be billed again, nor can the books be made to disagree.

@@ -25,7 +25,8 @@ class Organization(msgspec.Struct, frozen=True):
     """Represent a tenant: every owned object belongs to exactly one.
 
     A suspended organization keeps its data, and all its keys and people are refused. `version`
-    counts changes. Times are unix seconds.
+    counts changes. Times are unix seconds. `reporting_zone` is the IANA name of the time zone in
+    which the days and months of its usage begin.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Organization(msgspec.Struct, frozen=True):
     created_at: float
     suspended_at: float | None = None
     version: int = 1
+    reporting_zone: str = "UTC"
 
 
 class Project(msgspec.Struct, frozen=True):

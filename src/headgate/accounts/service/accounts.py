@@ -28,6 +28,13 @@ def find_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
     return store.select_inactive_accounts(connection)
 
 
+def find_reporting_zones(
+    connection: sa.Connection, organization_id: str | None = None
+) -> dict[str, str]:
+    """Return the IANA name of the zone in which each organization, or this one, counts its days."""
+    return store.select_reporting_zones(connection, organization_id)
+
+
 class AccountService:
     """Manage organizations and projects. The caller commits the transaction."""
 

@@ -22,6 +22,7 @@ ORGANIZATIONS = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("suspended_at", sa.Double),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("reporting_zone", sa.Text, nullable=False, server_default=sa.text("'UTC'")),
 )
 
 PROJECTS = sa.Table(
@@ -131,6 +132,15 @@ def update_project(connection: sa.Connection, project_id: str, values: Mapping[s
         .where(PROJECTS.c.id == project_id)
         .values(**values, version=PROJECTS.c.version + 1)
     )
+
+
+def select_reporting_zones(
+    connection: sa.Connection, organization_id: str | None
+) -> dict[str, str]:
+    statement = sa.select(ORGANIZATIONS.c.id, ORGANIZATIONS.c.reporting_zone)
+    if organization_id is not None:
+        statement = statement.where(ORGANIZATIONS.c.id == organization_id)
+    return {row.id: row.reporting_zone for row in connection.execute(statement)}
 
 
 def select_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:

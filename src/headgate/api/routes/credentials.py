@@ -43,6 +43,7 @@ from headgate.credentials.model.credential import (
 )
 from headgate.credentials.service import CredentialFilter, CredentialTestResult
 from headgate.metering import store as metering
+from headgate.metering.model import Outcomes
 
 OPERATIONS = Operations(
     "Credentials", "Secrets of model providers. They are stored encrypted and never returned."
@@ -284,7 +285,7 @@ async def get_credential_usage(
     credentials can be read, too."""
     start, end = read_period(context.query, context.services.clock.now())
 
-    def count(connection: sa.Connection) -> list[metering.Outcomes]:
+    def count(connection: sa.Connection) -> list[Outcomes]:
         record = find(context, connection, removed=True)
         return metering.sum_outcomes(
             connection, context.organization_id, record.id, since=start, until=end

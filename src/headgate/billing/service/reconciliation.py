@@ -13,9 +13,10 @@ from headgate.billing.store import ledger as store
 from headgate.kit.db.locks import lock_names
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.metering import store as metering
+from headgate.metering.model import CORRECTED
 from headgate.relay.ports import Receipt
 
-UNKNOWN, CORRECTED = "unknown", "corrected"
+UNKNOWN = "unknown"
 CORRECTIONS_MAX = 100
 
 

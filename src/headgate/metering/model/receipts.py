@@ -15,6 +15,8 @@ MICROSECONDS = 1_000_000
 BANDS = (("low", 1_000), ("standard", 5_000))
 """Bands of latency, each with the median in milliseconds that it stays below."""
 HIGH = "high"
+CORRECTED = "corrected"
+"""The outcome of a receipt that corrects the cost of a call; it is no call itself."""
 
 _encode_usage = msgspec.json.Encoder().encode
 _decode_usage = msgspec.json.Decoder(Usage).decode

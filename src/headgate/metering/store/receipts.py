@@ -64,11 +64,23 @@ RECEIPTS = sa.Table(
     sa.Column("metadata", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.Column("cache_status", sa.Text, nullable=False, server_default=sa.text("'bypass'")),
     sa.Column("credit_nano", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-    # The only index besides the primary key, since every call waits for this insert.
+    # 1 once it is in the roll-ups. Inserts leave it out.
+    sa.Column("rolled_up", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
+    # The only large index besides the primary key, since every call waits for this insert.
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
+    # This one holds only the receipts of the last seconds.
+    sa.Index(
+        "ix_receipts_open",
+        "organization_id",
+        "created_at",
+        sqlite_where=sa.text("rolled_up = 0"),
+        postgresql_where=sa.text("rolled_up = 0"),
+    ),
 )
-_INSERT = BulkInsert(RECEIPTS, ignore_known=True)
-"""The type to cast the text of a usage to; SQLite's JSON functions take text."""
+COLUMNS = tuple(name for name in (each.name for each in RECEIPTS.c) if name != "rolled_up")
+OPEN = sa.text("receipts.rolled_up = 0")
+"""The condition of the index of open receipts, as a literal: a parameter would not match it."""
+_INSERT = BulkInsert(RECEIPTS, *COLUMNS, ignore_known=True)
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
@@ -217,8 +229,10 @@ def count_before(connection: sa.Connection, unix_seconds: float) -> int:
 
 
 def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the condition for old receipts; ids sort by time, so the primary key finds them."""
+    """Return the condition for old receipts; ids sort by time, so the primary key finds them.
+    Those that are in no roll-up yet stay for the next run."""
     return (
+        RECEIPTS.c.rolled_up == 1,
         RECEIPTS.c.request_id < first_id("req", unix_seconds),
         RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS),
     )

@@ -1,0 +1,23 @@
+"""Values and rules of receipts and usage, without I/O."""
+
+from headgate.metering.model.receipts import (
+    CORRECTED,
+    MICROSECONDS,
+    Latency,
+    LatencySample,
+    Outcomes,
+    from_row,
+    summarize,
+    to_row,
+)
+
+__all__ = [
+    "CORRECTED",
+    "MICROSECONDS",
+    "Latency",
+    "LatencySample",
+    "Outcomes",
+    "from_row",
+    "summarize",
+    "to_row",
+]

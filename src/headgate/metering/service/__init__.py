@@ -1,0 +1,1 @@
+"""What metering does, for the rest of the product."""
