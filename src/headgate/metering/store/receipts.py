@@ -229,20 +229,19 @@ def count_before(connection: sa.Connection, unix_seconds: float) -> int:
 
 
 def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the condition for old receipts; ids sort by time, so the primary key finds them.
-    Those that are in no roll-up yet stay for the next run."""
+    """Return the condition for old receipts; ids sort by time, so the primary key finds them."""
     return (
-        RECEIPTS.c.rolled_up == 1,
         RECEIPTS.c.request_id < first_id("req", unix_seconds),
         RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS),
     )
 
 
 def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int) -> int:
-    """Delete at most `rows_max` receipts older than a time, oldest first. Return how many."""
+    """Delete at most `rows_max` receipts older than a time, oldest first. Return how many. Those
+    that are in no roll-up yet stay for the next run."""
     old = (
         sa.select(RECEIPTS.c.request_id)
-        .where(*_older(unix_seconds))
+        .where(RECEIPTS.c.rolled_up == 1, *_older(unix_seconds))
         .order_by(RECEIPTS.c.request_id)
         .limit(rows_max)
     )
