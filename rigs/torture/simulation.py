@@ -24,6 +24,7 @@ import structlog
 from headgate.billing.model.ledger import make_unknown_receipt
 from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, fund
+from headgate.kit import outbox
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
@@ -177,7 +178,7 @@ class World:
         self.disk.refuses = False
         self.writer = SteppedWriter(self.database, self.disk)
         self.ledger = Ledger(
-            self.writer, self.clock, subscribed=lambda _topic: True, lease_seconds=LEASE_SECONDS
+            self.writer, self.clock, read_wanted=outbox.want_everything, lease_seconds=LEASE_SECONDS
         )
         self.tasks = [self.clean_up()]
         while self.tasks:

@@ -20,6 +20,7 @@ from headgate.billing.service.ledger import Ledger
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.model import KeyKind, KeyRequest
+from headgate.kit import outbox
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
@@ -260,7 +261,7 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         stack.push_async_callback(writer.stop)
         client = open_client(loaded, application.egress_rules)
         stack.push_async_callback(client.close)
-        storage = Storage(writer, application.clock, subscribed=lambda _topic: False)
+        storage = Storage(writer, application.clock, read_wanted=outbox.want_nothing)
         traffic = data_plane.build_traffic(loaded, application)
         notebook = ReceiptRecorder()
         pipelines = data_plane.build_pipelines(

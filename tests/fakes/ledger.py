@@ -54,7 +54,7 @@ class LedgerHarness:
         self.ledger = Ledger(
             self.writer,
             clock,
-            subscribed=lambda _topic: True,
+            read_wanted=outbox.want_everything,
             budgets=self.budgets,
             find_plan=lambda _connection, organization_id, _at: self.plans.get(organization_id),
         )

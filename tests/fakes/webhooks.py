@@ -177,6 +177,7 @@ class WebhookHarness:
                 self.database,
                 writer,
                 index=self.application.webhook_index,
+                subscriptions=self.application.subscriptions,
                 service=self.application.webhooks,
                 sender=sender,
                 clock=self.clock,
@@ -214,13 +215,16 @@ def running_webhooks(
 ) -> Generator[WebhookHarness]:
     """Webhooks in a data directory; `variables` are settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
-    clock = clock or SystemClock()
-    application = open_application(settings.load(environment, data=folder), clock=clock)
+    loaded = settings.load(environment, data=folder)
+    application = open_application(loaded, clock=clock or SystemClock())
+    if clock is not None:
+        # The database's own clock would not follow the test's.
+        application.database.read_clock = lambda: None
     try:
         with application.database.transaction() as connection:
             accounts = application.accounts
             made = accounts.create_organization(connection, "Own", by=SYSTEM)
-        harness = WebhookHarness(application, clock, made.id)
+        harness = WebhookHarness(application, clock or application.database_clock, made.id)
         harness.reload()
         yield harness
     finally:

@@ -72,18 +72,20 @@ def create(
     ] = False,
 ) -> None:
     """Register an endpoint and print its secret, which cannot be shown again."""
-    with open_data_directory(data) as application, application.database.transaction() as connection:
-        owner = application.accounts.find_organization(connection, organization)
-        request = WebhookEndpointRequest(
-            organization_id=owner.id,
-            url=url,
-            enabled_events=tuple(events or ("*",)),
-            description=description,
-            ordered=ordered,
-        )
-        issued = application.unlock(connection).webhooks.create(
-            connection, request, by=COMMAND_LINE
-        )
+    with open_data_directory(data) as application:
+        with application.database.transaction() as connection:
+            owner = application.accounts.find_organization(connection, organization)
+            request = WebhookEndpointRequest(
+                organization_id=owner.id,
+                url=url,
+                enabled_events=tuple(events or ("*",)),
+                description=description,
+                ordered=ordered,
+            )
+            issued = application.unlock(connection).webhooks.create(
+                connection, request, by=COMMAND_LINE
+            )
+        application.database.wait_for_earlier_writes()
     _print_secret(issued, as_json=as_json)
 
 
@@ -232,10 +234,15 @@ def replay(
 def _change(
     endpoint_id: str, data: Any, changes: dict[str, Any], *, enabled: bool | None = None
 ) -> WebhookEndpoint:
-    with open_data_directory(data) as application, application.database.transaction() as connection:
-        webhooks = application.unlock(connection).webhooks
-        endpoint = webhooks.get(connection, None, endpoint_id)
-        return webhooks.update(connection, endpoint, changes, enabled=enabled, by=COMMAND_LINE)
+    with open_data_directory(data) as application:
+        with application.database.transaction() as connection:
+            webhooks = application.unlock(connection).webhooks
+            endpoint = webhooks.get(connection, None, endpoint_id)
+            changed = webhooks.update(
+                connection, endpoint, changes, enabled=enabled, by=COMMAND_LINE
+            )
+        application.database.wait_for_earlier_writes()
+    return changed
 
 
 def _print_secret(issued: IssuedWebhookEndpoint, *, as_json: bool) -> None:

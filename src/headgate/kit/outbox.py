@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 
 import sqlalchemy as sa
 
@@ -23,6 +23,29 @@ _INSERT = build_insert(OUTBOX)
 
 Row = tuple[str, int, str, str, bytes]
 """id, created_at (unix microseconds), topic, key (events of one key keep their order), payload."""
+
+WantedEvents = Container[tuple[str, str]]
+"""Hold the topic and the organization of events that somebody wants. Empty, it is false."""
+ReadWanted = Callable[[sa.Connection], WantedEvents]
+"""Read what is wanted as of this transaction. A writing transaction calls it after its first write,
+so that `Database.wait_for_earlier_writes` waits for it."""
+
+
+class _EveryEvent:
+    def __contains__(self, _event: object) -> bool:
+        return True
+
+
+_EVERY_EVENT = _EveryEvent()
+_NO_EVENT: frozenset[tuple[str, str]] = frozenset()
+
+
+def want_nothing(_connection: sa.Connection) -> WantedEvents:
+    return _NO_EVENT
+
+
+def want_everything(_connection: sa.Connection) -> WantedEvents:
+    return _EVERY_EVENT
 
 
 def append(connection: sa.Connection, rows: Sequence[Row]) -> None:

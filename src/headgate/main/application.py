@@ -31,8 +31,10 @@ from headgate.data_directory.database import open_database
 from headgate.data_directory.directory_lock import DATABASE_FILE, DataDirectoryInUseError
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys import service as keys
+from headgate.kit import outbox
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
 from headgate.kit.db import migration, schema
+from headgate.kit.db.clock import DatabaseClock
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
@@ -94,19 +96,21 @@ class Application:
         self.egress_rules = egress_rules
         self.clock = clock = clock or SystemClock()
         self.steady_clock = SteadyClock(clock)
+        self.database_clock = DatabaseClock(clock, database)
         self.ids = IdGenerator()
         self.audit = AuditLog(clock)
         self.webhook_index = webhooks.EndpointIndex()
-        self.subscribed: webhooks.Subscribed = self.webhook_index.subscribed
+        self.subscriptions = webhooks.Subscriptions()
+        self.read_wanted: outbox.ReadWanted = self.subscriptions.read_wanted
         if settings.test_mode:
-            self.subscribed = webhooks.everybody_subscribed
+            self.read_wanted = outbox.want_everything
         self.accounts = AccountService(clock, self.ids, self.audit)
         self.keys = keys.KeyService(
             self.steady_clock,
             self.accounts,
             self.audit,
             keys_max=settings.keys_max,
-            subscribed=self.subscribed,
+            read_wanted=self.read_wanted,
         )
         self.budget_service = BudgetService(clock, self.accounts, self.keys, self.audit)
         self.plans = PlanService(clock, self.accounts, self.audit)
@@ -159,7 +163,7 @@ class Application:
                 settings.invoice_issuer_tax_id or "",
             ),
             prefix=settings.invoice_prefix,
-            subscribed=self.subscribed,
+            read_wanted=self.read_wanted,
         )
         self.orders = OrderService(
             self.clock,
@@ -167,7 +171,7 @@ class Application:
             self.audit,
             accounts=self.accounts,
             invoices=self.invoices,
-            subscribed=self.subscribed,
+            read_wanted=self.read_wanted,
         )
         self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)
         self.wallet_settings = WalletSettingsService(self.audit)
@@ -208,11 +212,11 @@ class Application:
         return webhooks.WebhookService(
             self.sealer,
             egress_rules=self.egress_rules,
-            clock=self.clock,
+            clock=self.database_clock,
             ids=self.ids,
             audit=self.audit,
             endpoints_max=self.settings.webhook_endpoints_max,
-            subscribed=self.subscribed,
+            read_wanted=self.read_wanted,
             lookup=SystemLookup(lookups_max=self.settings.lookups_max),
         )
 
@@ -239,6 +243,7 @@ class Application:
             self.catalog_settings.reload(connection)
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
+            self.subscriptions.load(connection)
 
     def write_back(self, connection: sa.Connection) -> None:
         """Store what calls only noted in memory: the time, last uses, provider capacities."""

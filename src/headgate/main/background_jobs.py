@@ -183,7 +183,7 @@ class BackgroundJobs:
         self._holds_open = await asyncio.to_thread(self._read, billing.count_open_holds)
 
     async def _read_clock(self) -> None:
-        now = await asyncio.to_thread(self._application.database.read_clock)
+        now = await asyncio.to_thread(self._application.database_clock.adjust)
         self._ledger.adjust_clock(self._application.clock.now() if now is None else now)
 
     async def _expire_holds(self) -> None:

@@ -26,6 +26,7 @@ from headgate.gateway.openai import (
     ignore_rate_limited,
     ignore_unauthenticated,
 )
+from headgate.kit.clock import SteadyClock
 from headgate.kit.db.cache_store import CacheStore
 from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.writer import Writer
@@ -110,9 +111,9 @@ def build_ledger(settings: Settings, application: Application, writer: Writer) -
     return Ledger(
         writer,
         application.clock,
-        subscribed=application.subscribed,
+        read_wanted=application.read_wanted,
         lease_seconds=settings.hold_lease_seconds,
-        now=application.database.read_clock(),
+        now=application.database_clock.adjust(),
         budgets=application.budgets,
     )
 
@@ -121,7 +122,7 @@ def build_claims(settings: Settings, application: Application, writer: Writer) -
     """Build the store of idempotency keys and of the answers to their calls."""
     return ClaimStore(
         writer,
-        application.steady_clock,
+        SteadyClock(application.database_clock),
         keys_max=settings.idempotency_keys_max,
         bytes_max=settings.idempotency_bytes_max,
     )

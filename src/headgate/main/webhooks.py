@@ -12,9 +12,8 @@ from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
 from headgate.settings import Settings
 from headgate.webhooks.jobs import PRUNING_SECONDS, Dispatcher, DispatcherLimits, WebhookPruner
-from headgate.webhooks.jobs.dispatcher import CLOCK_SECONDS, WorldClock
 from headgate.webhooks.jobs.sender import Sender
-from headgate.webhooks.service.rate_limit_notices import RateLimitNotices
+from headgate.webhooks.service.rate_limit_notices import RateLimitNotices, select_wanted
 
 NOTICES_SECONDS = 1.0
 MEASURING_SECONDS = 15.0
@@ -30,12 +29,15 @@ class WebhookDelivery:
         self, settings: Settings, application: Application, writer: Writer, client: Client
     ) -> None:
         self._writer = writer
-        self._clock = clock = WorldClock(application.clock, application.database)
-        self.notices = RateLimitNotices(application.subscribed, application.clock, application.ids)
+        clock = application.database_clock
+        self._read_wanted = application.read_wanted
+        self._database = application.database
+        self.notices = RateLimitNotices(application.clock, application.ids)
         self.dispatcher = Dispatcher(
             application.database,
             writer,
             index=application.webhook_index,
+            subscriptions=application.subscriptions,
             service=application.webhooks,
             sender=Sender(
                 client,
@@ -75,12 +77,6 @@ class WebhookDelivery:
             run_jobs(
                 (
                     Job(
-                        name="webhook_clock",
-                        run=self._adjust_clock,
-                        period_seconds=CLOCK_SECONDS,
-                        first_seconds=0.0,
-                    ),
-                    Job(
                         name="rate_limit_notices",
                         run=self.store_notices,
                         period_seconds=NOTICES_SECONDS,
@@ -98,11 +94,15 @@ class WebhookDelivery:
     async def store_notices(self) -> None:
         """Store the refusals with 429 that were gathered. Raise `StorageUnavailableError`."""
         rows = self.notices.take()
-        if rows:
-            await self._writer.call(lambda connection: outbox.append(connection, rows))
+        if not rows:
+            return
+        wanted = select_wanted(rows, await asyncio.to_thread(self._look))
+        if wanted:
+            await self._writer.call(lambda connection: outbox.append(connection, wanted))
 
-    async def _adjust_clock(self) -> None:
-        await asyncio.to_thread(self._clock.adjust)
+    def _look(self) -> outbox.WantedEvents:
+        with self._database.reading() as connection:
+            return self._read_wanted(connection)
 
     async def _prune(self) -> None:
         await self._pruner.run()

@@ -16,6 +16,7 @@ import msgspec
 from headgate.billing.model.ledger import make_unknown_receipt
 from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
@@ -43,7 +44,7 @@ async def main(place: str, name: str, attempts: int) -> None:
     ledger = Ledger(
         writer,
         SystemClock(),
-        subscribed=frozenset[str]().__contains__,
+        read_wanted=outbox.want_nothing,
         now=database.read_clock(),
     )
     numbers = iter(range(attempts)) if attempts else itertools.count()

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, find_inconsistencies, read_available
 from headgate.billing.store import ledger as store
+from headgate.kit import outbox
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
@@ -113,7 +114,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.ledger = Ledger(
             self.writer,
             self.clock,
-            subscribed=frozenset[str]().__contains__,
+            read_wanted=outbox.want_nothing,
             lease_seconds=LEASE_SECONDS,
         )
 

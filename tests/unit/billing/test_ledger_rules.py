@@ -28,6 +28,7 @@ from headgate.billing.model.ledger import (
 from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, fund, read_available
 from headgate.billing.store import ledger as store
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -204,9 +205,7 @@ def work(database: Database, task: Callable[[Ledger], Awaitable[_T]]) -> _T:
         writer = Writer(database)
         writer.start()
         try:
-            return await task(
-                Ledger(writer, SystemClock(), subscribed=frozenset[str]().__contains__)
-            )
+            return await task(Ledger(writer, SystemClock(), read_wanted=outbox.want_nothing))
         finally:
             await writer.stop()
 

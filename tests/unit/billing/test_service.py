@@ -127,7 +127,7 @@ async def writer(database: Database) -> AsyncGenerator[Writer]:
 
 @pytest.fixture
 def ledger(writer: Writer, clock: StoppedClock) -> Ledger:
-    return Ledger(writer, clock, subscribed={"request.completed"}.__contains__, lease_seconds=60.0)
+    return Ledger(writer, clock, read_wanted=outbox.want_everything, lease_seconds=60.0)
 
 
 def read_accounts(database: Database) -> dict[str, int]:
@@ -266,7 +266,7 @@ async def test_what_is_owed_is_paid_by_the_next_grants_first(
 async def test_usage_that_cannot_be_is_an_event_whoever_has_subscribed(
     database: Database, writer: Writer, clock: StoppedClock, *, managed: bool, topics: set[str]
 ) -> None:
-    ledger = Ledger(writer, clock, subscribed=lambda _topic: False)
+    ledger = Ledger(writer, clock, read_wanted=outbox.want_nothing)
     hold = make_hold("req_1", 400)
     await ledger.hold(hold)
     receipt = msgspec.structs.replace(
@@ -318,7 +318,7 @@ async def test_every_settled_call_is_announced_once_with_its_receipt(
 async def test_nothing_is_announced_that_nobody_wants(
     writer: Writer, clock: StoppedClock, database: Database
 ) -> None:
-    ledger = Ledger(writer, clock, subscribed=frozenset[str]().__contains__)
+    ledger = Ledger(writer, clock, read_wanted=outbox.want_nothing)
     await ledger.record(make_receipt("req_1", 150), None)
     with database.reading() as connection:
         assert connection.execute(sa.select(outbox.OUTBOX)).all() == []

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from headgate.billing.model.ledger import make_unknown_receipt
 from headgate.billing.service.ledger import Ledger, find_inconsistencies, fund, read_available
 from headgate.billing.store import ledger as store
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.writer import Writer
@@ -51,7 +52,7 @@ async def process(url: object, *, lease_seconds: float = 900.0) -> AsyncGenerato
     yield Ledger(
         writer,
         SystemClock(),
-        subscribed=frozenset[str]().__contains__,
+        read_wanted=outbox.want_nothing,
         lease_seconds=lease_seconds,
         now=database.read_clock(),
     )

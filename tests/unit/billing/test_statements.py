@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.billing.service.ledger import Ledger, fund
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
@@ -74,7 +75,7 @@ class Calls:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        self._ledger = Ledger(writer, SystemClock(), subscribed=lambda _: True)
+        self._ledger = Ledger(writer, SystemClock(), read_wanted=outbox.want_everything)
         self._done = 0
 
     async def fund(self) -> None:

@@ -28,6 +28,7 @@ from headgate.keys.model import (
 )
 from headgate.keys.model import token as token_format
 from headgate.keys.service import Authority, KeyIndex, KeyService, flush_used
+from headgate.kit import outbox
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions, record_time
 from headgate.kit.ids import IdGenerator
@@ -59,7 +60,7 @@ class Harness:
             accounts,
             audit,
             keys_max=5,
-            subscribed=lambda _topic, _organization_id: True,
+            read_wanted=outbox.want_everything,
         )
         self.key_index = KeyIndex(self.clock)
         with self.database.transaction() as connection:

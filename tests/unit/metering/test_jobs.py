@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from headgate.billing.service import ledger as billing
 from headgate.billing.service.ledger import Ledger
 from headgate.billing.store.ledger import ENTRIES, HOLDS
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -101,7 +102,7 @@ async def test_only_what_is_old_goes_in_bounded_memory(database: Database, write
 
 
 async def test_money_stays_when_its_receipt_goes(database: Database, writer: Writer) -> None:
-    ledger = Ledger(writer, SystemClock(), subscribed=lambda _: False)
+    ledger = Ledger(writer, SystemClock(), read_wanted=outbox.want_nothing)
     await ledger.fund("org_1", 10**9, reference="test")
     [settled, open_one] = make_old(2)
     holds = [

@@ -11,6 +11,7 @@ import pytest
 
 from headgate.billing.model.ledger import make_unknown_receipt
 from headgate.billing.service.ledger import Ledger, fund
+from headgate.kit import outbox
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -38,7 +39,7 @@ async def path(tmp_path: Path) -> Path:
         fund(connection, "org_1", amount_nano=1_000, reference="start", now=1.0)
     writer = Writer(database)
     writer.start()
-    ledger = Ledger(writer, SystemClock(), subscribed=lambda _topic: True)
+    ledger = Ledger(writer, SystemClock(), read_wanted=outbox.want_everything)
     await ledger.hold(HOLD)
     receipt = make_unknown_receipt(HOLD, created_at=1.0)
     await ledger.record(

@@ -204,7 +204,9 @@ async def test_410_disables_the_endpoint_and_its_queue_waits(harness: WebhookHar
     with harness.database.reading() as connection:
         query = "SELECT actor_id FROM audit WHERE action = 'webhook_endpoint.disabled'"
         assert connection.exec_driver_sql(query).scalar_one() == "headgate"
-    assert harness.application.subscribed("wallet.recharged", harness.organization_id) is False
+    with harness.database.reading() as connection:
+        wanted = harness.application.read_wanted(connection)
+    assert wanted == {("webhook.endpoint_disabled", harness.organization_id)}
 
 
 async def test_endpoint_is_disabled_after_five_days_of_failures_only(

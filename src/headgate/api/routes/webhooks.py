@@ -75,11 +75,14 @@ async def create_webhook_endpoint(
         description=body.description,
         ordered=body.ordered,
     )
-    return await context.create(
+    issued = await context.create(
         lambda connection: to_issued_endpoint_response(
             context.services.webhooks.create(connection, request, by=context.actor)
         )
     )
+    # From the answer on, no event is missed (decision 0027).
+    await context.services.storage.wait_for_earlier_writes()
+    return issued
 
 
 @OPERATIONS.get(f"/v1{_ONE}", access=READ, summary="Read a webhook endpoint")
@@ -113,7 +116,9 @@ async def update_webhook_endpoint(
             connection, endpoint, changes, enabled=enabled, by=context.actor
         )
 
-    return to_endpoint_response(await context.write(change))
+    changed = await context.write(change)
+    await context.services.storage.wait_for_earlier_writes()
+    return to_endpoint_response(changed)
 
 
 @OPERATIONS.delete(f"/v1{_ONE}", access=WRITE, status=204, summary="Delete a webhook endpoint")

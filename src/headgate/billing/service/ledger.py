@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -52,7 +52,7 @@ class Ledger:
 
     A hold that outlives its lease is settled as `unknown`. A lease is short, and extended while the
     call runs, until the longer of `lease_seconds` and the hold's own `lease_seconds` is over.
-    `subscribed` tells whether any subscriber wants the events of a topic. `now` is the time of the
+    `read_wanted` tells which events somebody wants. `now` is the time of the
     database's clock where several processes share it. `budgets` finds the budgets of calls that
     hold nothing for them.
     """
@@ -62,7 +62,7 @@ class Ledger:
         writer: Writer,
         clock: Clock,
         *,
-        subscribed: Callable[[str], bool],
+        read_wanted: outbox.ReadWanted = outbox.want_nothing,
         lease_seconds: float = 900.0,
         now: float | None = None,
         budgets: BudgetIndex | None = None,
@@ -70,7 +70,7 @@ class Ledger:
     ) -> None:
         self._writer = writer
         self._clock = clock
-        self._subscribed = subscribed
+        self._read_wanted = read_wanted
         self._lease_seconds = lease_seconds
         self._budgets = budgets or BudgetIndex()
         self._find_plan = find_plan
@@ -368,10 +368,14 @@ class Ledger:
         reached: Sequence[UsageThresholdReached] = (),
     ) -> None:
         events: list[Event] = []
-        if reached and self._subscribed(UsageThresholdReached.type):
-            events += reached
-        if self._subscribed(RequestCompleted.type):
-            events += map(RequestCompleted, receipts)
+        wanted = self._read_wanted(connection)
+        if wanted:
+            events += [each for each in reached if (each.type, each.organization_id) in wanted]
+            events += [
+                RequestCompleted(receipt)
+                for receipt in receipts
+                if (RequestCompleted.type, receipt.organization_id) in wanted
+            ]
         for receipt in receipts:
             if receipt.pricing == "implausible":
                 log.warning(
@@ -381,7 +385,7 @@ class Ledger:
                 )
                 # The operator must decide about money of the platform, so this event is always
                 # stored, even without a subscriber.
-                if receipt.managed or self._subscribed(UsageImplausible.type):
+                if receipt.managed or (UsageImplausible.type, receipt.organization_id) in wanted:
                     events.append(UsageImplausible(receipt))
         if events:
             at = int(self._clock.now() * MICROSECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,6 +39,7 @@ from headgate.keys.service.authority import (
     check_authority,
     check_change,
 )
+from headgate.kit import outbox
 from headgate.kit.clock import Clock
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
@@ -64,12 +65,12 @@ class KeyService:
         audit: AuditLog,
         *,
         keys_max: int = 10_000,
-        subscribed: Callable[[str, str], bool] = lambda _topic, _organization_id: False,
+        read_wanted: outbox.ReadWanted = outbox.want_nothing,
     ) -> None:
         self._clock = clock
         self._accounts = accounts
         self._audit = audit
-        self._subscribed = subscribed
+        self._read_wanted = read_wanted
         self.keys_max = keys_max
         """The maximum number of unrevoked keys of an organization."""
 
@@ -281,7 +282,7 @@ class KeyService:
         self._audit.record(connection, by, AuditEvent(action, key.organization_id, key.id, fields))
 
     def _publish(self, connection: sa.Connection, key: Key, now: float) -> None:
-        if not self._subscribed(KeyRevoked.type, key.organization_id):
+        if (KeyRevoked.type, key.organization_id) not in self._read_wanted(connection):
             return
         event = KeyRevoked(key.id, key.organization_id, key.project_id, key.name, now)
         store.append_event(

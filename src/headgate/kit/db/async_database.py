@@ -30,6 +30,10 @@ class AsyncDatabase:
 
         return await asyncio.to_thread(run)
 
+    async def wait_for_earlier_writes(self) -> bool:
+        """Do as `Database.wait_for_earlier_writes`."""
+        return await asyncio.to_thread(self._database.wait_for_earlier_writes)
+
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Run one transaction of the writer, then reload; return when this process acts by it."""
         try:

@@ -97,6 +97,15 @@ class Dialect(Protocol):
         """Return whether no other process has a connection to write with."""
         ...
 
+    def read_number(self, connection: sa.Connection) -> int | None:
+        """Return the number of this transaction, which is greater than those of all that have
+        written something; None where transactions that write run one after the other."""
+        ...
+
+    def read_oldest(self, connection: sa.Connection) -> int:
+        """Return a number below which all transactions have ended."""
+        ...
+
     def read_clock(self, connection: sa.Connection) -> float | None:
         """Return Unix seconds by a clock that all processes share; None for a single process."""
         ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from headgate.kit.errors import HeadgateError, Kind
 
 POSTGRESQL = "headgate.kit.db.postgresql"
 """Imported only when used, as its driver may not be installed."""
+EARLIER_WRITES_SECONDS = 5.0
+EARLIER_WRITES_POLL_SECONDS = 0.005
 
 
 class StorageUnavailableError(HeadgateError):
@@ -114,6 +118,25 @@ class Database:
         """Return Unix seconds by a clock that all processes share; None for a single process."""
         with self.reading() as connection:
             return self.dialect.read_clock(connection)
+
+    def wait_for_earlier_writes(self, timeout_seconds: float = EARLIER_WRITES_SECONDS) -> bool:
+        """Wait until all transactions of any process have ended that had written something before;
+        blocks. Return False if some have not ended in time.
+
+        A transaction whose first write comes later sees everything that is committed by now.
+        """
+        with self.reading() as connection:
+            number = self.dialect.read_number(connection)
+        deadline = time.monotonic() + timeout_seconds
+        while number is not None and self._read_oldest() < number:
+            if time.monotonic() > deadline:
+                return False
+            threading.Event().wait(EARLIER_WRITES_POLL_SECONDS)
+        return True
+
+    def _read_oldest(self) -> int:
+        with self.reading() as connection:
+            return self.dialect.read_oldest(connection)
 
     @property
     def file_bytes(self) -> int:

@@ -61,6 +61,8 @@ _COUNT_WRITERS = sa.text(
     f" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     f" AND classid = {SPACE} AND objid = {WRITING}"
 )
+_NUMBER = "SELECT pg_current_xact_id()::text"
+_OLDEST = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 _FIND_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_SESSION = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
@@ -142,6 +144,12 @@ class PostgreSql:
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
         return connection.execute(_COUNT_WRITERS).scalar_one() <= 1
+
+    def read_number(self, connection: sa.Connection) -> int:
+        return int(connection.exec_driver_sql(_NUMBER).scalar_one())
+
+    def read_oldest(self, connection: sa.Connection) -> int:
+        return int(connection.exec_driver_sql(_OLDEST).scalar_one())
 
     def read_clock(self, connection: sa.Connection) -> float:
         query = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))

@@ -174,6 +174,13 @@ class Sqlite:
         """Return True: a lock on the data directory keeps a second server out."""
         return True
 
+    def read_number(self, connection: sa.Connection) -> None:
+        """Return None: a transaction that writes is alone."""
+        return
+
+    def read_oldest(self, connection: sa.Connection) -> int:
+        return 0
+
     def read_clock(self, connection: sa.Connection) -> None:
         """Return None: the process's own clock is the only one."""
         return

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
+from headgate.kit import outbox
 from headgate.kit.clock import Clock
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import IdGenerator
@@ -20,7 +21,7 @@ from headgate.payments.model.invoice import (
     StoredInvoice,
 )
 from headgate.payments.model.order import CURRENCY, PaymentOrder
-from headgate.payments.service.outgoing import Subscribed, publish
+from headgate.payments.service.outgoing import publish
 from headgate.payments.store import invoices as store
 from headgate.payments.store import orders as order_store
 
@@ -48,14 +49,14 @@ class InvoiceService:
         *,
         issuer: Party,
         prefix: str,
-        subscribed: Subscribed,
+        read_wanted: outbox.ReadWanted,
     ) -> None:
         self._clock = clock
         self._ids = ids
         self._audit = audit
         self._issuer = issuer
         self._prefix = prefix
-        self._subscribed = subscribed
+        self._read_wanted = read_wanted
 
     def issue(self, connection: sa.Connection, draft: InvoiceDraft, *, by: Actor) -> StoredInvoice:
         """Issue an invoice, or return the one that was issued for the reference."""
@@ -106,7 +107,7 @@ class InvoiceService:
             currency=invoice.currency,
             paid_at=now,
         )
-        publish(connection, event, invoice.id, now=now, subscribed=self._subscribed)
+        publish(connection, event, invoice.id, now=now, read_wanted=self._read_wanted)
 
     def issue_for_payment(
         self,

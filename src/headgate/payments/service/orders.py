@@ -10,6 +10,7 @@ from headgate.accounts.service import AccountService
 from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.billing.service import wallet
+from headgate.kit import outbox
 from headgate.kit.clock import Clock
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import IdGenerator
@@ -25,7 +26,7 @@ from headgate.payments.model.order import (
 )
 from headgate.payments.service import invoices
 from headgate.payments.service.invoices import InvoiceService
-from headgate.payments.service.outgoing import Subscribed, publish
+from headgate.payments.service.outgoing import publish
 from headgate.payments.store import orders as store
 
 REFUSED = "refused"
@@ -46,14 +47,14 @@ class OrderService:
         *,
         accounts: AccountService,
         invoices: InvoiceService,
-        subscribed: Subscribed,
+        read_wanted: outbox.ReadWanted,
     ) -> None:
         self._clock = clock
         self._ids = ids
         self._audit = audit
         self._accounts = accounts
         self._invoices = invoices
-        self._subscribed = subscribed
+        self._read_wanted = read_wanted
 
     def create(
         self,
@@ -207,7 +208,7 @@ class OrderService:
             debt_nano=balance.debt_nano,
             created_at=now,
         )
-        publish(connection, event, order.id, now=now, subscribed=self._subscribed)
+        publish(connection, event, order.id, now=now, read_wanted=self._read_wanted)
         changes = {"amount_cents": order.amount_cents, "currency": order.currency}
         self._record(connection, "top_up.paid", order, by, changes)
         return "credited"

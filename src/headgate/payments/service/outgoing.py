@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import sqlalchemy as sa
 
@@ -13,9 +11,6 @@ from headgate.payments.events import InvoicePaid, WalletRecharged
 MICROSECONDS = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
-Subscribed = Callable[[str, str], bool]
-"""Tell whether any subscriber wants the events of a topic of an organization."""
-
 
 def publish(
     connection: sa.Connection,
@@ -23,10 +18,10 @@ def publish(
     subject: str,
     *,
     now: float,
-    subscribed: Subscribed,
+    read_wanted: outbox.ReadWanted,
 ) -> None:
     """Store an event about a subject, in the transaction that makes it true."""
-    if subscribed(event.type, event.organization_id):
+    if (event.type, event.organization_id) in read_wanted(connection):
         at = int(now * MICROSECONDS)
         event_id = f"{event.type}:{subject}"
         outbox.append(

@@ -29,7 +29,7 @@ from headgate.webhooks.model.delivery import (
     DeliveryStatus,
 )
 from headgate.webhooks.model.endpoint import DisabledReason
-from headgate.webhooks.service import EndpointIndex, EndpointRoute, WebhookService
+from headgate.webhooks.service import EndpointIndex, EndpointRoute, Subscriptions, WebhookService
 from headgate.webhooks.service.fan_out import FanOut, fan_out
 from headgate.webhooks.store import deliveries as delivery_store
 from headgate.webhooks.store import endpoints as endpoint_store
@@ -42,8 +42,6 @@ IDLE_SECONDS = 1.0
 GATHER_SECONDS = 0.005
 """How long finished deliveries are gathered, so that their places are filled by one statement."""
 STOP_SECONDS = 5.0
-CLOCK_SECONDS = 60.0
-"""How often the database's clock is read."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,24 +61,6 @@ class DeliverySender(Protocol):
     async def send(self, route: EndpointRoute, delivery: ClaimedDelivery) -> Attempt: ...
 
 
-class WorldClock:
-    """Tell the time by the clock that all processes of a database share."""
-
-    def __init__(self, clock: Clock, database: Database) -> None:
-        self._clock = clock
-        self._database = database
-        self._offset = 0.0
-        self.monotonic = clock.monotonic
-
-    def now(self) -> float:
-        return self._clock.now() + self._offset
-
-    def adjust(self) -> None:
-        """Read the database's clock; blocks."""
-        shared = self._database.read_clock()
-        self._offset = 0.0 if shared is None else shared - self._clock.now()
-
-
 class Dispatcher:
     """Run the deliveries of this process."""
 
@@ -90,6 +70,7 @@ class Dispatcher:
         writer: Writer,
         *,
         index: EndpointIndex,
+        subscriptions: Subscriptions,
         service: WebhookService,
         sender: DeliverySender,
         clock: Clock,
@@ -98,6 +79,7 @@ class Dispatcher:
         self._database = database
         self._writer = writer
         self._index = index
+        self._subscriptions = subscriptions
         self._service = service
         self._sender = sender
         self._clock = clock
@@ -143,8 +125,8 @@ class Dispatcher:
         if not self._index.routes:
             return False
         events, due = await asyncio.to_thread(self._look)
-        if events:
-            await self._fan_out_queue.put(fan_out(events, self._index, now=self._clock.now()))
+        if events is not None:
+            await self._fan_out_queue.put(events)
             due = await asyncio.to_thread(self._find_due)
         known = [each for each in due if each.endpoint_id in self._index.routes]
         now = int(self._clock.now() * MICROSECONDS)
@@ -152,7 +134,8 @@ class Dispatcher:
         claimed = await self._claim_queue.put(quotas) if quotas else ()
         for delivery in claimed:
             self._start(delivery)
-        return len(events) == EVENTS_PER_STEP or bool(claimed)
+        is_full = events is not None and len(events.outbox_ids) == EVENTS_PER_STEP
+        return is_full or bool(claimed)
 
     async def drain(self) -> None:
         """Wait until nothing is on its way."""
@@ -191,10 +174,18 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _look(self) -> tuple[list[outbox.Row], list[DueEndpoint]]:
+    def _look(self) -> tuple[FanOut | None, list[DueEndpoint]]:
+        """Return the deliveries of new events; without any, the endpoints that have something due.
+
+        Events and subscriptions are of one state of the database: an endpoint that was registered
+        before an event was committed is there when the event is.
+        """
         with self._database.reading() as connection:
             events = outbox.select_oldest(connection, limit=EVENTS_PER_STEP)
-            return events, [] if events else delivery_store.select_due_endpoints(connection)
+            if not events:
+                return None, delivery_store.select_due_endpoints(connection)
+            table = self._subscriptions.read(connection)
+        return fan_out(events, table, now=self._clock.now()), []
 
     def _find_due(self) -> list[DueEndpoint]:
         with self._database.reading() as connection:

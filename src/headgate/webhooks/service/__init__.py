@@ -3,9 +3,6 @@
 from headgate.webhooks.service.endpoint_index import (
     EndpointIndex,
     EndpointRoute,
-    Subscribed,
-    everybody_subscribed,
-    nobody_subscribed,
 )
 from headgate.webhooks.service.endpoints import (
     OVERLAP_SECONDS,
@@ -13,6 +10,11 @@ from headgate.webhooks.service.endpoints import (
     PURPOSE,
     IssuedWebhookEndpoint,
     WebhookService,
+)
+from headgate.webhooks.service.subscriptions import (
+    EndpointSubscription,
+    Subscriptions,
+    SubscriptionTable,
 )
 from headgate.webhooks.store.endpoints import TOPIC
 
@@ -23,9 +25,9 @@ __all__ = [
     "TOPIC",
     "EndpointIndex",
     "EndpointRoute",
+    "EndpointSubscription",
     "IssuedWebhookEndpoint",
-    "Subscribed",
+    "SubscriptionTable",
+    "Subscriptions",
     "WebhookService",
-    "everybody_subscribed",
-    "nobody_subscribed",
 ]

@@ -42,7 +42,6 @@ from headgate.webhooks.model.endpoint import (
 )
 from headgate.webhooks.model.event import parse_event
 from headgate.webhooks.model.signature import make_secret
-from headgate.webhooks.service.endpoint_index import Subscribed, nobody_subscribed
 from headgate.webhooks.service.fan_out import make_delivery_row
 from headgate.webhooks.store import deliveries as delivery_store
 from headgate.webhooks.store import endpoints as endpoint_store
@@ -80,7 +79,7 @@ class WebhookService:
         ids: IdGenerator,
         audit: AuditLog,
         endpoints_max: int = 100,
-        subscribed: Subscribed = nobody_subscribed,
+        read_wanted: outbox.ReadWanted = outbox.want_nothing,
         lookup: Lookup | None = None,
     ) -> None:
         """Take `lookup` to resolve the names of new URLs; None leaves that to the deliveries."""
@@ -90,7 +89,7 @@ class WebhookService:
         self._clock = clock
         self._ids = ids
         self._audit = audit
-        self._subscribed = subscribed
+        self._read_wanted = read_wanted
         self.endpoints_max = endpoints_max
         """The maximum number of endpoints of an organization."""
 
@@ -169,7 +168,8 @@ class WebhookService:
         changed = _difference(endpoint, _disable(endpoint, reason, now))
         self._update(connection, endpoint, changed)
         self._record(connection, SYSTEM, "webhook_endpoint.disabled", endpoint, changed)
-        if self._subscribed(WebhookEndpointDisabled.type, endpoint.organization_id):
+        topic = (WebhookEndpointDisabled.type, endpoint.organization_id)
+        if topic in self._read_wanted(connection):
             event = WebhookEndpointDisabled(
                 organization_id=endpoint.organization_id,
                 endpoint_id=endpoint.id,

@@ -10,7 +10,7 @@ import structlog
 from headgate.kit import outbox
 from headgate.webhooks.model.delivery import MICROSECONDS, DeliveryStatus
 from headgate.webhooks.model.event import StoredEvent, name_delivery, parse_event, render_body
-from headgate.webhooks.service.endpoint_index import EndpointIndex
+from headgate.webhooks.service.subscriptions import SubscriptionTable
 from headgate.webhooks.store.deliveries import DeliveryRow
 
 log = structlog.get_logger(__name__)
@@ -23,26 +23,27 @@ class FanOut(msgspec.Struct, frozen=True):
     deliveries: list[DeliveryRow]
 
 
-def fan_out(rows: Sequence[outbox.Row], index: EndpointIndex, *, now: float) -> FanOut:
-    """Make the deliveries of events, due now. An event that nobody wants has none, and is
-    removed."""
+def fan_out(rows: Sequence[outbox.Row], table: SubscriptionTable, *, now: float) -> FanOut:
+    """Make the deliveries of events, due now. An event that nobody wants has none, and is removed.
+    The transaction that read the events reads the table too."""
     due_at = int(now * MICROSECONDS)
     deliveries: list[DeliveryRow] = []
-    for row in rows:
+    for stored in rows:
         try:
-            event = parse_event(row)
+            event = parse_event(stored)
         except (msgspec.DecodeError, AttributeError):
-            log.exception("webhooks.event_unreadable", event=row[0])
+            log.exception("webhooks.event_unreadable", event=stored[0])
             continue
-        routes = index.find(event.type, event.organization_id)
-        if not routes:
+        subscriptions = table.find(event.type, event.organization_id)
+        if not subscriptions:
             continue
         body = render_body(event)
-        for route in routes:
-            order_key = event.key if route.ordered else ""
-            deliveries.append(
-                make_delivery_row(event, route.id, order_key=order_key, due_at=due_at, body=body)
+        for each in subscriptions:
+            order_key = event.key if each.ordered else ""
+            row = make_delivery_row(
+                event, each.endpoint_id, order_key=order_key, due_at=due_at, body=body
             )
+            deliveries.append(row)
     return FanOut([row[0] for row in rows], deliveries)
 
 

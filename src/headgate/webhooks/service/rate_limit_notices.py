@@ -1,9 +1,12 @@
 """Gather refusals with 429, so that a flood of them becomes few events.
 
 At most one event for each key and run of `take` (once a second), with the number of refusals.
+Whether anybody wants the events is asked when they are stored.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,7 +16,6 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import Grant
 from headgate.webhooks.events import RequestRateLimited
-from headgate.webhooks.service.endpoint_index import Subscribed
 
 KEYS_MAX = 1_000
 """Keys whose refusals are gathered at the same time; of others there is no event in that second."""
@@ -23,10 +25,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Refusals:
-    __slots__ = ("count", "error", "first_at", "grant", "last_at", "request_id")
+    __slots__ = ("code", "count", "first_at", "grant", "last_at", "message", "request_id")
 
     def __init__(self, error: HeadgateError, grant: Grant, request_id: str, now: float) -> None:
-        self.error = error
+        # Not the error itself, whose traceback holds the whole call.
+        self.code = error.code
+        self.message = error.message
         self.grant = grant
         self.request_id = request_id
         self.count = 1
@@ -36,16 +40,13 @@ class _Refusals:
 class RateLimitNotices:
     """Count refusals of keys between two runs of `take`."""
 
-    def __init__(self, subscribed: Subscribed, clock: Clock, ids: IdGenerator) -> None:
-        self._subscribed = subscribed
+    def __init__(self, clock: Clock, ids: IdGenerator) -> None:
         self._clock = clock
         self._ids = ids
         self._refusals: dict[str, _Refusals] = {}
 
     def observe(self, error: HeadgateError, grant: Grant, request_id: str) -> None:
-        """Note one refusal, if the organization of the key subscribed to the event."""
-        if not self._subscribed(RequestRateLimited.type, grant.organization_id):
-            return
+        """Note one refusal."""
         now = self._clock.now()
         known = self._refusals.get(grant.key_id)
         if known is not None:
@@ -66,11 +67,16 @@ class RateLimitNotices:
             project_id=grant.project_id,
             key_id=grant.key_id,
             request_id=refusals.request_id,
-            code=refusals.error.code,
-            message=refusals.error.message,
+            code=refusals.code,
+            message=refusals.message,
             count=refusals.count,
             first_at=refusals.first_at,
             last_at=refusals.last_at,
         )
         at = int(refusals.first_at * MICROSECONDS)
         return self._ids.make(event.type), at, event.type, grant.organization_id, _encode(event)
+
+
+def select_wanted(rows: Sequence[outbox.Row], wanted: outbox.WantedEvents) -> list[outbox.Row]:
+    """Return the rows that somebody wants. The key of a row is its organization."""
+    return [row for row in rows if (row[2], row[3]) in wanted]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA, bump_revision, count_rows
+from headgate.kit.db.schema import METADATA, bump_revision, count_rows, read_revision
 from headgate.webhooks.model.endpoint import DisabledReason, WebhookEndpoint
 
 TOPIC = "webhooks"
@@ -67,6 +67,11 @@ _SECRET_FIELDS = SecretRow.__struct_fields__
 def note_change(connection: sa.Connection) -> None:
     """Let every process reload its endpoints."""
     bump_revision(connection, TOPIC)
+
+
+def read_version(connection: sa.Connection) -> int:
+    """Return the number of the last change of any endpoint that this transaction sees."""
+    return read_revision(connection, TOPIC)
 
 
 def insert_endpoint(connection: sa.Connection, endpoint: WebhookEndpoint) -> None:
