@@ -8,6 +8,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.log import mask_text
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.kit.rate_limiter import RateLimitedError
+from headgate.relay.managed_calls import PlanConcurrencyError
 from headgate.relay.ports import Denial, HoldRefusedError
 
 RATE = "rate"
@@ -43,6 +44,15 @@ def find_envelope(error: HeadgateError) -> DenialEnvelope | None:
     such as the provider's own rate limit."""
     if isinstance(error, HoldRefusedError):
         return _describe_hold(error.denial, error.message)
+    if isinstance(error, PlanConcurrencyError):
+        return DenialEnvelope(
+            CODES[RATE],
+            RATE,
+            "concurrent_requests",
+            error.running,
+            error.limit,
+            mask_text(error.message),
+        )
     if isinstance(error, RateLimitedError) and error.rate_limits:
         rate = min(error.rate_limits, key=lambda each: each.remaining)
         return DenialEnvelope(

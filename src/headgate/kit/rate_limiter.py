@@ -36,9 +36,10 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class RateLimitedError(HeadgateError):
-    """The key has used up its requests or tokens of this minute.
+    """The key has used up its requests or tokens of this minute, or its organization the managed
+    calls that its plan allows.
 
-    Wait for the seconds in `Retry-After`, or raise the key's limits.
+    Wait for the seconds in `Retry-After`, raise the key's limits, or change the plan.
     """
 
     kind = Kind.LIMITED
@@ -63,12 +64,14 @@ class LimitedKey(Protocol):
 class RateLimiter:
     """Limit the rates of keys within one process.
 
-    State exists only for keys that are limited: a float or two each. An internal fault lets the
+    `subject` begins the message of a refusal. State exists only for keys that are limited: a float
+    or two each. An internal fault lets the
     call pass: a limiter is no reason for an outage.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, subject: str = "This key may use") -> None:
         self._now = clock.monotonic
+        self._subject = subject
         self._next_at: dict[str, float] = {}
         """When the next request would be on time."""
         self._levels: dict[str, tuple[float, float]] = {}
@@ -130,7 +133,7 @@ class RateLimiter:
         if unit:
             limit = bucket if unit == "tokens" else requests
             raise RateLimitedError(
-                f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
+                f"{self._subject} {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
                 wait_seconds=wait,
                 rate_limits=_describe(key, due - now, level if with_tokens else None),
             )

@@ -20,6 +20,8 @@ from headgate.audit.service import AuditLog
 from headgate.billing.service.budget_index import TOPICS as BUDGET_TOPICS
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.budgets import BudgetService
+from headgate.billing.service.plan_limits import TOPIC as PLANS_TOPIC
+from headgate.billing.service.plan_limits import PlanLimitIndex
 from headgate.billing.service.plans import PlanService
 from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
 from headgate.catalog.service.catalog import Catalog
@@ -140,6 +142,7 @@ class Application:
         self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(clock)
         self.budgets = BudgetIndex()
+        self.plan_limits = PlanLimitIndex(clock)
         self.catalog = Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
         self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
@@ -235,6 +238,8 @@ class Application:
             self.key_index.load(connection)
         if not topics.isdisjoint(BUDGET_TOPICS):
             self.budgets.load(connection)
+        if PLANS_TOPIC in topics:
+            self.plan_limits.load(connection)
         if vault.TOPIC in topics:
             self.credential_resolver.load(connection)
             self.managed_routes.load(connection)

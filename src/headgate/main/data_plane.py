@@ -46,6 +46,7 @@ from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
 from headgate.relay.idempotency import IdempotentCalls
+from headgate.relay.managed_calls import ManagedCallLimiter
 from headgate.relay.pipeline import CallPipeline, ReceiptObserver
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.reservation import Reservation
@@ -180,16 +181,11 @@ def build_pipelines(
     """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = application.clock, application.catalog
     refusals, timeouts = UsageRefusals(), msgspec.convert(settings, Timeouts, from_attributes=True)
-    upstream = Upstream(
-        client,
-        policy=build_retry_policy(settings),
-        timeouts=timeouts,
-        breakers=traffic.breakers,
-        clock=clock,
-        capacity_recorder=application.capacity_tracker,
-        usage_refusals=refusals,
+    upstream = build_upstream(settings, application, client, traffic.breakers, refusals)
+    managed_calls = ManagedCallLimiter(clock, application.plan_limits)
+    admission = Admission(
+        application.rate_limiter, traffic.concurrency, catalog, managed_calls=managed_calls
     )
-    admission = Admission(application.rate_limiter, traffic.concurrency, catalog)
     build_pipeline = functools.partial(
         CallPipeline,
         admission=admission,
@@ -198,6 +194,7 @@ def build_pipelines(
             catalog,
             clock,
             budgets=application.budgets,
+            managed_calls=managed_calls,
             timeouts=timeouts,
             tool_calls_assumed=settings.held_tool_calls,
         ),
@@ -234,6 +231,25 @@ def build_pipelines(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),
         admission,
+    )
+
+
+def build_upstream(
+    settings: Settings,
+    application: Application,
+    client: Client,
+    breakers: Breakers,
+    refusals: UsageRefusals,
+) -> Upstream:
+    """Build what sends calls to providers."""
+    return Upstream(
+        client,
+        policy=build_retry_policy(settings),
+        timeouts=msgspec.convert(settings, Timeouts, from_attributes=True),
+        breakers=breakers,
+        clock=application.clock,
+        capacity_recorder=application.capacity_tracker,
+        usage_refusals=refusals,
     )
 
 

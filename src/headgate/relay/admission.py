@@ -14,6 +14,7 @@ from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.concurrency import ConcurrencyLimiter
+from headgate.relay.managed_calls import ManagedCallLimiter
 from headgate.relay.ports import Grant, ModelCatalog, Receipt
 
 OUTPUT_TOKENS_ASSUMED = 1_000
@@ -101,8 +102,11 @@ class Admission:
         rate_limiter: RateLimiter,
         concurrency: ConcurrencyLimiter,
         models: ModelCatalog | None = None,
+        *,
+        managed_calls: ManagedCallLimiter | None = None,
     ) -> None:
         self._rate_limiter = rate_limiter
+        self._managed_calls = managed_calls
         self._concurrency = concurrency
         self._models = models
 
@@ -137,6 +141,8 @@ class Admission:
 
     def release(self, call: Call) -> None:
         self._concurrency.release(call.grant.key_id)
+        if call.has_plan_place and self._managed_calls is not None:
+            self._managed_calls.release(call)
 
     def settle(self, call: Call, receipt: Receipt) -> None:
         """Replace the tokens that were reserved for a call by those that it used. A call that was

@@ -386,6 +386,22 @@ class HoldRefusedError(HeadgateError):
         """What a call with that limit would hold."""
 
 
+class ManagedCallLimits(msgspec.Struct, frozen=True):
+    """Hold how many managed calls an organization may make. 0 means "no limit"."""
+
+    requests_per_minute: int = 0
+    concurrent_requests: int = 0
+
+
+class OrganizationLimits(Protocol):
+    """Find what the plans of organizations allow, from memory."""
+
+    organizations: Container[str]
+    """Organizations that may have limits, for one look without a call."""
+
+    def find(self, organization_id: str) -> ManagedCallLimits: ...
+
+
 class Hold(msgspec.Struct, frozen=True):
     """Hold the worst-case cost of one call, until it is settled.
 

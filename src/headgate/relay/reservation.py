@@ -13,6 +13,7 @@ from headgate.llm.endpoint import Pricing
 from headgate.relay.call_bound import CallBound, bound_call
 from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import merge_timeouts
+from headgate.relay.managed_calls import ManagedCallLimiter
 from headgate.relay.ports import (
     Budget,
     Budgets,
@@ -85,6 +86,7 @@ class Reservation:
         *,
         timeouts: Timeouts,
         budgets: Budgets = NO_BUDGETS,
+        managed_calls: ManagedCallLimiter | None = None,
         tool_calls_assumed: int = 10,
     ) -> None:
         self._wallet = wallet
@@ -92,11 +94,12 @@ class Reservation:
         self._clock = clock
         self._timeouts = timeouts
         self._budgets = budgets
+        self._managed_calls = managed_calls
         self._tool_calls_assumed = tool_calls_assumed
 
     async def hold(self, state: CallState) -> None:
-        """Hold the money, or raise: `UnpricedModelError` (fail closed), `HoldRefusedError`, or
-        `InvalidOutputLimitError`."""
+        """Hold the money, or raise: `UnpricedModelError` (fail closed), `HoldRefusedError`,
+        `InvalidOutputLimitError`, or for a managed call what its plan does not allow."""
         credential, call = state.credential, state.call
         if credential is None or (
             not credential.managed
@@ -113,6 +116,8 @@ class Reservation:
         amount = None if bound is None else bound.cost(bound.limit)
         if bound is None or amount is None:
             raise make_unpriced_error(state, budgets)
+        if credential.managed and self._managed_calls is not None:
+            self._managed_calls.admit(call)
         hold = self._make_hold(state, bound, amount, budgets)
         try:
             state.hold = await self._wallet.hold(hold)

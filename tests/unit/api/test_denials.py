@@ -15,6 +15,7 @@ from headgate.api.routes import ALL
 from headgate.api.schemas.fields import Empty
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.rate_limiter import RateLimit, RateLimitedError
+from headgate.relay.managed_calls import PlanConcurrencyError
 from headgate.relay.ports import Denial, HoldRefusedError
 from tests.fakes.api import Api, Props, running_api
 
@@ -43,6 +44,7 @@ ERRORS: dict[str, HeadgateError] = {
         wait_seconds=2.5,
         rate_limits=(RateLimit("requests", 60, 9, 50.0), RateLimit("tokens", 1000, 0, 60.0)),
     ),
+    "concurrency": PlanConcurrencyError(5, 5),
     "upstream": UpstreamLimitError("The provider is busy.", retry_after_seconds=3),
 }
 OPERATIONS = Operations("Runs", "Operations of this test.")
@@ -86,6 +88,13 @@ def test_refused_managed_work_has_six_flat_fields(
     assert (answer.json["layer"], answer.json["code"]) == (layer, CODES[layer])
     assert answer.json["reason"]
     assert ("retry-after" in answer.headers) == (layer == "rate")
+
+
+def test_plan_without_a_free_place_denies_by_rate(runs: Api) -> None:
+    answer = runs.get("/api/runs/concurrency")
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert (answer.json["layer"], answer.json["key"]) == ("rate", "concurrent_requests")
+    assert (answer.json["current"], answer.json["limit"]) == (5, 5)
 
 
 def test_rate_limit_of_the_provider_is_no_denial(runs: Api) -> None:

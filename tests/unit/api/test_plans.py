@@ -44,6 +44,25 @@ def test_operator_adds_a_version_of_a_plan(api: Api) -> None:
     assert current[1]["credits_per_month"] == 5
 
 
+def test_plan_limits_members_projects_and_keys(api: Api) -> None:
+    body = {"id": "tiny", "name": "Tiny", "credits_per_month": 5}
+    limits = {"seats": 2, "projects": 2, "keys": 3}
+    assert api.post(PLANS, body | {"limits": limits}, key=OPERATOR_KEY).status == 201
+    place = f"/api/platform/organizations/{api.organization_id}/subscription"
+    assert api.put(place, {"plan": "tiny"}, key=OPERATOR_KEY).status == 200
+    people = [{"email": f"{number}@example.com"} for number in range(4)]
+    names = [{"name": f"Name {number}"} for number in range(4)]
+    bodies = {"/api/projects": names, "/api/api-keys": names, "/api/invitations": people}
+    for path, each in bodies.items():
+        answers = [api.post(path, body) for body in each]
+        refused = answers[-1]
+        assert (refused.status, refused.json["code"]) == (403, "quota_exceeded"), path
+        assert "The plan Tiny allows" in str(refused.json)
+        assert any(answer.status == 201 for answer in answers), path
+    assert api.put(place, {"plan": None}, key=OPERATOR_KEY).status == 200
+    assert api.post("/api/projects", {"name": "One more"}).status == 201
+
+
 def test_bad_field_of_a_plan_is_named(api: Api) -> None:
     good = {"id": "team", "name": "Team", "credits_per_month": 1}
     for field, value in (("id", "Team"), ("credits_per_month", -1), ("price_per_month", "x")):

@@ -23,6 +23,7 @@ from headgate.api.authenticator import check_csrf_token
 from headgate.api.errors import InvalidFieldError
 from headgate.api.gate import read_tokens
 from headgate.api.operation import Operations, RequestContext
+from headgate.api.quotas import check_plan
 from headgate.api.routes.members import find_role
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.invitations import (
@@ -75,6 +76,7 @@ async def create_invitation(
     context.principal.check_organization_wide()
 
     def create(connection: sa.Connection) -> IssuedInvitationResponse:
+        check_plan(context, connection, "seats")
         issued = context.services.invitations.create(
             connection,
             context.organization_id,

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from headgate.api.access import organization
 from headgate.api.errors import InvalidFieldError
 from headgate.api.operation import Operations, RequestContext
+from headgate.api.quotas import check_plan
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.keys import (
     IssuedKeyResponse,
@@ -90,6 +91,7 @@ async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyRespo
             kind=body.kind,
             **read_fields(msgspec.structs.asdict(body)),
         )
+        check_plan(context, connection, "keys")
         issued = context.services.keys.create(
             connection, request, by=context.actor, authority=find_authority(context, connection)
         )

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from headgate.accounts.model import AccountNotFoundError, Project
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
+from headgate.api.quotas import check_plan
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.projects import (
     ProjectFields,
@@ -52,16 +53,18 @@ async def create_project(context: RequestContext[Empty, ProjectFields]) -> Proje
     """Create a project in the organization. A management key that is limited to some projects
     cannot create another one."""
     context.principal.check_organization_wide()
-    return await context.create(
-        lambda connection: to_project_response(
-            context.services.accounts.create_project(
-                connection,
-                context.body.name,
-                organization_id=context.organization_id,
-                by=context.actor,
-            )
+
+    def create(connection: sa.Connection) -> ProjectResponse:
+        check_plan(context, connection, "projects")
+        project = context.services.accounts.create_project(
+            connection,
+            context.body.name,
+            organization_id=context.organization_id,
+            by=context.actor,
         )
-    )
+        return to_project_response(project)
+
+    return await context.create(create)
 
 
 @OPERATIONS.get("/api/projects/{project_id}", access=READ, summary="Read a project")

@@ -107,6 +107,22 @@ class OverageNotAllowedError(HeadgateError):
     code = "overage_not_allowed"
 
 
+class PlanQuotaError(HeadgateError):
+    """The organization has as many members, projects or keys as its plan allows.
+
+    Remove one that is not needed, or change the plan.
+    """
+
+    kind = Kind.FORBIDDEN
+    code = "quota_exceeded"
+
+    def __init__(self, plan: str, name: str, *, limit: int, used: int) -> None:
+        super().__init__(
+            f"The plan {plan} allows {limit} {name}, and the organization has {used}. Remove one "
+            "that is not needed, or change the plan."
+        )
+
+
 class UnusablePlanFileError(HeadgateError):
     """The file of the shipped plans cannot be read.
 

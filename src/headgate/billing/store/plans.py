@@ -194,6 +194,13 @@ def select_subscriptions(connection: sa.Connection, organization_id: str) -> lis
     return [_build_subscription(row) for row in connection.execute(query)]
 
 
+def select_all_subscriptions(connection: sa.Connection) -> Iterator[Subscription]:
+    """Yield the subscriptions of all organizations, oldest first."""
+    query = sa.select(SUBSCRIPTIONS).order_by(SUBSCRIPTIONS.c.version)
+    for row in connection.execute(query):
+        yield _build_subscription(row)
+
+
 def _build_subscription(row: Sequence[Any]) -> Subscription:
     version, organization_id, plan_id, overage, effective_from, created_at, created_by = row
     return Subscription(

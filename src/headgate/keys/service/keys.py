@@ -209,6 +209,10 @@ class KeyService:
         """Return every key, oldest first."""
         return list(store.select_all(connection))
 
+    def count(self, connection: sa.Connection, organization_id: str) -> int:
+        """Return how many keys of an organization are not revoked."""
+        return store.count_unrevoked(connection, organization_id)
+
     def list_with_budget(
         self, connection: sa.Connection, organization_id: str, *, among: Sequence[str] = ()
     ) -> list[Key]:
