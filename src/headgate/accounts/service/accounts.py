@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import IdGenerator
+from headgate.kit.time_zones import find_zone
 
 TOPIC = store.TOPIC
 
@@ -144,13 +145,24 @@ class AccountService:
             raise AccountNotFoundError("There is no such organization.", param="organization_id")
         return organization
 
-    def rename_organization(
-        self, connection: sa.Connection, organization: Organization, name: str, *, by: Actor
+    def change_organization(
+        self,
+        connection: sa.Connection,
+        organization: Organization,
+        changes: Mapping[str, str],
+        *,
+        by: Actor,
     ) -> Organization:
-        """Rename the organization and return it. Raise `InvalidNameError`."""
-        return self._change(
-            connection, organization, {"name": check_name(name)}, by=by, action="updated"
-        )
+        """Change `name` or `reporting_zone` and return the organization. Raise `InvalidNameError`
+        and `UnknownZoneError`."""
+        values = dict(changes)
+        if "name" in values:
+            values["name"] = check_name(values["name"])
+        if "reporting_zone" in values:
+            find_zone(values["reporting_zone"], param="reporting_zone")
+        if not values:
+            return organization
+        return self._change(connection, organization, values, by=by, action="updated")
 
     def suspend_organization(
         self, connection: sa.Connection, organization: Organization, *, by: Actor
@@ -180,7 +192,7 @@ class AccountService:
     ) -> Organization:
         store.update_organization(connection, organization.id, values)
         store.note_change(connection)
-        fields = values if "name" in values else {}
+        fields = {} if "suspended_at" in values else values
         event = AuditEvent(f"organization.{action}", organization.id, organization.id, fields)
         self._audit.record(connection, by, event)
         return self.get_organization(connection, organization.id)

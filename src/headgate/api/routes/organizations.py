@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import UNSET
 
 from headgate.accounts.model import Organization, Role
 from headgate.api.access import PERSON, organization, platform
@@ -104,25 +105,27 @@ async def get_organization(context: RequestContext[Empty, Empty]) -> Organizatio
 @OPERATIONS.patch(
     "/api/organization",
     access=organization("organization:write"),
-    summary="Rename the organization",
-    errors=(404,),
-    example={"name": "Research and development"},
+    summary="Change the organization",
+    errors=(400, 404),
+    example={"name": "Research and development", "reporting_zone": "Europe/Berlin"},
 )
 async def update_organization(
     context: RequestContext[Empty, OrganizationUpdate],
 ) -> OrganizationResponse:
-    """Change the name of the organization that the header `X-Organization-ID` names. Its id and
-    everything that belongs to it stay the same."""
+    """Change the name or the reporting zone of the organization that the header
+    `X-Organization-ID` names. Its id and everything that belongs to it stay the same."""
     context.principal.check_organization_wide()
+    given = msgspec.structs.asdict(context.body)
+    changes = {name: value for name, value in given.items() if value is not UNSET}
 
-    def rename(connection: sa.Connection) -> Organization:
+    def change(connection: sa.Connection) -> Organization:
         accounts = context.services.accounts
         found = context.check_version(
             accounts.get_organization(connection, context.organization_id)
         )
-        return accounts.rename_organization(connection, found, context.body.name, by=context.actor)
+        return accounts.change_organization(connection, found, changes, by=context.actor)
 
-    return to_organization_response(await context.write(rename))
+    return to_organization_response(await context.write(change))
 
 
 @OPERATIONS.get(

@@ -6,7 +6,7 @@ import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from headgate.accounts.model import Membership, Organization
 from headgate.api.schemas.fields import Name, build_response
@@ -17,9 +17,10 @@ Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a
 
 
 class OrganizationUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The new name of the organization."""
+    """What changes of the organization. What is missing stays as it is."""
 
-    name: Name
+    name: Name | UnsetType = UNSET
+    reporting_zone: Annotated[str, Meta(min_length=1, max_length=100)] | UnsetType = UNSET
 
 
 class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +41,7 @@ class OrganizationResponse(msgspec.Struct, kw_only=True):
     name: str
     created_at: datetime.datetime
     suspended_at: datetime.datetime | None
+    reporting_zone: str
     version: int
 
 

@@ -57,6 +57,16 @@ class UsageRangeError(HeadgateError):
     code = "invalid_range"
 
 
+class InvalidGroupError(HeadgateError):
+    """A name in `group_by` is none of the fields that usage can be grouped by.
+
+    Use the names in the message, each once, and at most one of `hour`, `day` and `month`.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_group"
+
+
 class UsageTooLargeError(HeadgateError):
     """The query has more groups, or would read more receipts, than one answer may.
 

@@ -10,11 +10,10 @@ import datetime
 import functools
 from collections.abc import Iterator
 from typing import Literal
-from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.time_zones import find_zone
 
 MICROSECONDS = 1_000_000
 QUARTER = 900 * MICROSECONDS
@@ -24,37 +23,11 @@ DEFAULT_ZONE = "UTC"
 Granularity = Literal["hour", "day", "month"]
 
 
-class UnknownZoneError(HeadgateError):
-    """The name of a time zone is unknown.
-
-    Use a name of the IANA database, such as `Europe/Berlin` or `UTC`.
-    """
-
-    kind = Kind.INVALID
-    code = "unknown_time_zone"
-
-
 class Period(msgspec.Struct, frozen=True):
     """Hold a span of time from `start` to before `end`."""
 
     start: int
     end: int
-
-
-@functools.cache
-def _list_names() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-@functools.lru_cache(maxsize=1024)
-def find_zone(name: str) -> ZoneInfo:
-    """Return the zone of an IANA name. Raise `UnknownZoneError`."""
-    if name not in _list_names():
-        raise UnknownZoneError(
-            f"There is no time zone {name[:100]!r}. Use an IANA name such as Europe/Berlin.",
-            param="time_zone",
-        )
-    return ZoneInfo(name)
 
 
 def floor_quarter(at: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from headgate.kit.db.schema import METADATA
 from headgate.kit.failpoint import failpoint
 from headgate.metering.model.histogram import decode_histogram, encode_histogram
-from headgate.metering.model.usage import DIMENSIONS, SUMS, Group, Measures
+from headgate.metering.model.usage import DIMENSIONS, SUMS, Group, Measures, name_model
+from headgate.metering.model.usage_groups import encode_pair, matches_metadata
 from headgate.metering.model.zones import Period
 from headgate.metering.store.receipts import OPEN, RECEIPTS
 
@@ -79,8 +80,8 @@ class ZoneState(msgspec.Struct, frozen=True):
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Filter receipts and their sums; an empty text or None does not restrict. `projects` are those
-    that the caller may see; empty for all."""
+    """Filter receipts and their sums; an empty text or None does not restrict. `projects` and
+    `own_key_id` are what the caller may see; empty for all."""
 
     organization_id: str
     projects: tuple[str, ...] = ()
@@ -90,6 +91,8 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     model: str = ""
     managed: bool | None = None
+    metadata: Mapping[str, str] = {}
+    own_key_id: str = ""
 
 
 def select_open(connection: sa.Connection, rows_max: int) -> Sequence[sa.Row[Any]]:
@@ -162,40 +165,64 @@ def sum_stored(
     period: Period,
     dimensions: Sequence[str],
     *,
+    by_time: bool,
     with_latency: bool,
-    into: dict[Group, Measures],
+    find: Callable[[int, Group], Measures],
 ) -> None:
-    """Add the roll-up rows of a period to the sums of each group."""
-    columns = [table.c[name] for name in dimensions]
-    conditions = [
-        table.c.bucket_at >= period.start,
-        table.c.bucket_at < period.end,
-        *_match(filters, table),
-    ]
+    """Add the roll-up rows of a period to the sums that `find` returns for a time and a group.
+    Without `by_time`, that time is the start of the period."""
+    columns = [table.c[name] for name in ("bucket_at",) * by_time + tuple(dimensions)]
+    conditions = _match_period(filters, table, period)
     totals = [sa.func.coalesce(sa.func.sum(table.c[name]), 0) for name in SUMS]
     counted = sa.select(*columns, *totals, sa.func.count())
-    width = len(dimensions)
+    width = len(columns)
     for row in connection.execute(counted.where(*conditions).group_by(*columns)):
         if row[-1]:
-            into.setdefault(tuple(row[:width]), Measures()).add_stored(row[width:-1])
+            at = row[0] if by_time else period.start
+            find(at, tuple(row[by_time:width])).add_stored(row[width:-1])
     if with_latency:
         read = sa.select(*columns, table.c.histogram).where(*conditions, table.c.latency_count > 0)
         for row in connection.execute(read.execution_options(yield_per=READ_ROWS)):
-            into[tuple(row[:width])].histogram += decode_histogram(bytes(row[width]))
+            at = row[0] if by_time else period.start
+            find(at, tuple(row[by_time:width])).add_histogram(row[width])
+
+
+def select_groups(
+    connection: sa.Connection,
+    table: sa.Table,
+    filters: UsageFilter,
+    period: Period,
+    dimensions: Sequence[str],
+) -> Iterator[Group]:
+    """Yield the groups that the roll-up rows of a period have."""
+    columns = [table.c[name] for name in dimensions]
+    conditions = _match_period(filters, table, period)
+    for row in connection.execute(sa.select(*columns).where(*conditions).distinct()):
+        yield tuple(row)
+
+
+def _match_period(
+    filters: UsageFilter, table: sa.Table, period: Period
+) -> list[sa.ColumnElement[bool]]:
+    at = table.c.bucket_at
+    return [at >= period.start, at < period.end, *_match(filters, table)]
 
 
 def select_receipts(
     connection: sa.Connection, filters: UsageFilter, period: Period, *, open_only: bool
 ) -> Iterator[sa.Row[Any]]:
-    """Yield the receipts of a period: all, or those that are in no roll-up yet. Where a filter
-    names a model, the caller must check it: receipts have the name as it was requested."""
+    """Yield the receipts of a period: all, or those that are in no roll-up yet."""
     table = RECEIPTS.c
     conditions = [table.created_at >= period.start, table.created_at < period.end]
     conditions += _match(filters, RECEIPTS)
     if open_only:
         conditions.append(OPEN)  # type: ignore[arg-type]
     statement = sa.select(*_READ).where(*conditions)
-    yield from connection.execute(statement.execution_options(yield_per=READ_ROWS))
+    for row in connection.execute(statement.execution_options(yield_per=READ_ROWS)):
+        # Receipts have the model as it was requested, and the database only narrows metadata down.
+        is_of_model = not filters.model or name_model(row) == filters.model
+        if is_of_model and matches_metadata(row, filters.metadata):
+            yield row
 
 
 def _match(filters: UsageFilter, table: sa.Table) -> list[sa.ColumnElement[bool]]:
@@ -208,27 +235,18 @@ def _match(filters: UsageFilter, table: sa.Table) -> list[sa.ColumnElement[bool]
     ]
     if filters.model and table is not RECEIPTS:
         found.append(columns.model == filters.model)
+    if filters.own_key_id:
+        found.append(columns.key_id == filters.own_key_id)
     if filters.projects:
         found.append(columns.project_id.in_(filters.projects))
     if filters.managed is not None:
         found.append(columns.managed == int(filters.managed))
+    if filters.metadata and table is RECEIPTS:
+        found += [
+            columns.metadata.contains(encode_pair(*pair), autoescape=True)
+            for pair in filters.metadata.items()
+        ]
     return found
-
-
-def sum_rows(
-    connection: sa.Connection,
-    table: sa.Table,
-    filters: UsageFilter,
-    period: Period,
-    name: str,
-) -> int:
-    """Return the sum of one column over a period, of receipts only those that are open."""
-    is_receipts = table is RECEIPTS
-    at = table.c.created_at if is_receipts else table.c.bucket_at
-    statement = sa.select(sa.func.coalesce(sa.func.sum(table.c[name]), 0)).where(
-        *_match(filters, table), at >= period.start, at < period.end, *([OPEN] * is_receipts)
-    )
-    return int(connection.execute(statement).scalar_one())
 
 
 def find_state(connection: sa.Connection, organization_id: str) -> ZoneState | None:

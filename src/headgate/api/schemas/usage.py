@@ -1,0 +1,274 @@
+"""Usage as the platform API shows it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.api.errors import InvalidFieldError
+from headgate.api.schemas.credentials import Day
+from headgate.api.schemas.money import show_dollars
+from headgate.kit.time_zones import find_zone
+from headgate.metering.model import MICROSECONDS
+from headgate.metering.model.usage import TOKENS, Measures, UsageRangeError
+from headgate.metering.model.usage_groups import METADATA, is_metadata, parse_group_by
+from headgate.metering.model.zones import find_month, floor_quarter
+from headgate.metering.service.usage import UsageAnswer, UsageRequest, UsageRow
+from headgate.metering.store.usage import UsageFilter
+
+LIMIT_MAX = 1_000
+RANGE_DAYS_MAX = 3_660
+YEARS = (2000, 2200)
+_DAY = len("2026-01-31")
+
+Text = Annotated[str, Meta(max_length=256)]
+GroupBy = Annotated[str, Meta(max_length=2_000)]
+
+
+class UsageFilterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select the calls that are added up."""
+
+    start: Day | None = None
+    end: Day | None = None
+    time_zone: Text = ""
+    project_id: Text = ""
+    key_id: Text = ""
+    credential_id: Text = ""
+    provider: Text = ""
+    model: Text = ""
+    managed: bool | None = None
+    metadata: Annotated[str, Meta(max_length=1_000)] = ""
+
+
+class UsageReportQuery(UsageFilterQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select the calls that are added up, and say by what."""
+
+    group_by: GroupBy = ""
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
+    cursor: Annotated[str, Meta(max_length=4_000)] = ""
+
+
+class UsageLatency(msgspec.Struct, kw_only=True):
+    """How long the completed calls took, from the request to the end of the answer, in
+    milliseconds. Percentiles are at most 2 % beside the exact ones; null without completed
+    calls."""
+
+    average_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class UsageAverages(msgspec.Struct, kw_only=True):
+    """Averages of one call; null without calls."""
+
+    cost: str | None
+    input_tokens: float | None
+    output_tokens: float | None
+
+
+class UsageSums(msgspec.Struct, kw_only=True):
+    """Sums over calls. Amounts are US dollars; corrections of calls count in them, and are no
+    calls."""
+
+    requests: int
+    completed: int
+    errors: int
+    cache_hits: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    input_audio_tokens: int
+    input_image_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+    output_image_tokens: int
+    cost: str
+    wallet_debit: str
+    credits: str
+    average: UsageAverages
+    latency: UsageLatency
+
+
+class UsageReportRow(UsageSums, kw_only=True):
+    """The sums of one period and group. It has the fields that it is grouped by."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+    project_id: str | UnsetType = UNSET
+    key_id: str | UnsetType = UNSET
+    credential_id: str | UnsetType = UNSET
+    provider: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    managed: bool | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
+
+
+class UsageReport(msgspec.Struct, kw_only=True):
+    """Usage by time and group, oldest first, and the sums over the whole range."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+    time_zone: str
+    group_by: list[str]
+    data: list[UsageReportRow]
+    total: UsageSums
+    next_cursor: str | None
+
+
+def build_usage_request(
+    query: UsageReportQuery,
+    *,
+    organization_id: str,
+    zone: str,
+    now: float,
+    projects: tuple[str, ...] = (),
+    own_key_id: str | None = None,
+) -> UsageRequest:
+    """Return the query of a request, in the zone that it names or else in that of the organization.
+    Raise `InvalidFieldError`, `InvalidGroupError`, `UsageRangeError` and `UnknownZoneError`."""
+    zone = query.time_zone or zone
+    granularity, group_by = parse_group_by(split_names(query.group_by))
+    start, end = read_range(query, zone, now)
+    return UsageRequest(
+        filters=UsageFilter(
+            organization_id=organization_id,
+            projects=projects,
+            project_id=query.project_id,
+            key_id=query.key_id,
+            credential_id=query.credential_id,
+            provider=query.provider,
+            model=query.model,
+            managed=query.managed,
+            metadata=_read_pair(query.metadata),
+            own_key_id=own_key_id or "",
+        ),
+        start=start,
+        end=end,
+        zone=zone,
+        granularity=granularity,
+        group_by=group_by,
+        cursor=query.cursor,
+        limit=query.limit,
+    )
+
+
+def split_names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_range(query: UsageFilterQuery, zone: str, now: float) -> tuple[int, int]:
+    """Return start and end in microseconds since 1970. By default it is the month until now. Raise
+    `InvalidFieldError`, `UsageRangeError` and `UnknownZoneError`."""
+    find_zone(zone)
+    end = int(now * MICROSECONDS)
+    if query.end:
+        end = _read_time("end", query.end, zone, is_end=True)
+    if query.start:
+        start = _read_time("start", query.start, zone, is_end=False)
+    else:
+        start = find_month(zone, floor_quarter(end - 1)).start
+    if end <= start:
+        raise UsageRangeError("`end` must be after `start`.", param="end")
+    if end - start > RANGE_DAYS_MAX * 86_400 * MICROSECONDS:
+        message = f"The range has at most {RANGE_DAYS_MAX} days."
+        raise UsageRangeError(message, param="start")
+    return start, end
+
+
+def _read_time(name: str, text: str, zone: str, *, is_end: bool) -> int:
+    """Return a time; a day without a time is one of the zone, and included as an end."""
+    try:
+        if len(text) == _DAY:
+            day = datetime.date.fromisoformat(text) + datetime.timedelta(days=is_end)
+            at = datetime.datetime.combine(day, datetime.time(), find_zone(zone))
+        else:
+            at = msgspec.convert(text, datetime.datetime)
+    except (ValueError, OverflowError, msgspec.ValidationError) as error:
+        message = "Give a day (2026-01-31) or a time in RFC 3339 format."
+        raise InvalidFieldError(message, ("query", name)) from error
+    if not YEARS[0] <= at.year <= YEARS[1]:
+        raise UsageRangeError(f"Times are between the years {YEARS[0]} and {YEARS[1]}.", param=name)
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=find_zone(zone))
+    return round(at.timestamp() * MICROSECONDS)
+
+
+def _read_pair(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    name, colon, value = text.partition(":")
+    if not (name and colon):
+        raise InvalidFieldError("Write a name and a value: `team:search`.", ("query", "metadata"))
+    return {name: value}
+
+
+def to_usage_report(query: UsageRequest, answer: UsageAnswer) -> UsageReport:
+    fields = {name: name for name in query.group_by}
+    return UsageReport(
+        start=to_local_time(query.zone, answer.period.start),
+        end=to_local_time(query.zone, answer.period.end),
+        time_zone=query.zone,
+        group_by=[*([query.granularity] if query.granularity else []), *fields],
+        data=[to_usage_row(query, row) for row in answer.rows],
+        total=UsageSums(**describe_measures(answer.total)),
+        next_cursor=answer.next_cursor,
+    )
+
+
+def to_usage_row(query: UsageRequest, row: UsageRow) -> UsageReportRow:
+    fields: dict[str, Any] = {}
+    for name, value in zip(query.group_by, row.group, strict=True):
+        if is_metadata(name):
+            fields.setdefault("metadata", {})[name.removeprefix(METADATA)] = value
+        else:
+            fields[name] = bool(value) if name == "managed" else value
+    return UsageReportRow(
+        start=to_local_time(query.zone, row.period.start),
+        end=to_local_time(query.zone, row.period.end),
+        **fields,
+        **describe_measures(row.measures),
+    )
+
+
+def describe_measures(measures: Measures) -> dict[str, Any]:
+    """Return the fields of `UsageSums`."""
+    requests = measures.requests
+    return {
+        "requests": requests,
+        "completed": measures.completed,
+        "errors": measures.errors,
+        "cache_hits": measures.cache_hits,
+        **{name: getattr(measures, name) for name in TOKENS},
+        "cost": show_dollars(measures.cost_nano),
+        "wallet_debit": show_dollars(measures.wallet_nano),
+        "credits": show_dollars(measures.credit_nano),
+        "average": UsageAverages(
+            cost=show_dollars(round(measures.cost_nano / requests)) if requests else None,
+            input_tokens=_divide(measures.input_tokens, requests),
+            output_tokens=_divide(measures.output_tokens, requests),
+        ),
+        "latency": UsageLatency(
+            average_ms=_divide(measures.latency_microseconds, measures.latency_count * 1_000),
+            p50_ms=_to_milliseconds(measures.find_percentile(0.5)),
+            p95_ms=_to_milliseconds(measures.find_percentile(0.95)),
+            p99_ms=_to_milliseconds(measures.find_percentile(0.99)),
+        ),
+    }
+
+
+def to_local_time(zone: str, at: int) -> datetime.datetime:
+    """Convert microseconds since 1970 to a time of the zone, with its offset."""
+    return datetime.datetime.fromtimestamp(at / MICROSECONDS, find_zone(zone))
+
+
+def _divide(total: int, count: int) -> float | None:
+    return round(total / count, 3) if count else None
+
+
+def _to_milliseconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else round(microseconds / 1_000, 3)
