@@ -62,6 +62,8 @@ FAILPOINTS = {
     "rotation_slice": "a slice of a rotation is written, not committed",
     "rotation_switch": "the next master key is in the place of the old one, not committed",
     "rotation_files": "the next master key is in force, its file not in its place",
+    "top_up_ordered": "the order of an automatic top-up is stored, nobody was asked to pay",
+    "top_up_charged": "an automatic top-up is charged, nothing of it recorded",
     "mid_invoice": "an invoice has its number and is not stored",
     "payment_credited": "a payment is credited, not committed",
     "stopping": "the calls that outlived the grace are being cut",

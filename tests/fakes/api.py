@@ -92,6 +92,7 @@ class Api:
     portal: anyio.from_thread.BlockingPortal
     writer: Writer
     app: Any
+    client: HttpClient
     own: Tenant
     other: Tenant
     headers: dict[str, str] = field(default_factory=dict[str, str])
@@ -300,4 +301,4 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
                 modules=props.modules,
             ),
         )
-        yield Api(application, portal, writer, app, own, other)
+        yield Api(application, portal, writer, app, client, own, other)

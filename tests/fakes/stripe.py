@@ -33,7 +33,8 @@ Reply = tuple[int, Object]
 
 class FakeStripe:
     """Keep the objects of one account. `requests` has method, path and parameters of each request.
-    `is_down` answers 503."""
+    `is_down` answers 503. `decline` is the code with which charges are declined, `needs_payer` asks
+    for the cardholder. With `loses_answers`, what is asked is done, and nobody is told."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -41,19 +42,34 @@ class FakeStripe:
         self.events: list[Object] = []
         self.requests: list[tuple[str, str, Object]] = []
         self.versions: set[str] = set()
-        self.is_down = False
+        self.detached: set[str] = set()
+        self.is_down = self.needs_payer = self.loses_answers = False
+        self.decline = ""
         self._numbers = itertools.count(1)
         self._replies: dict[str, tuple[str, Reply]] = {}
         self._lock = threading.Lock()
-        self._routes: list[tuple[str, Callable[[Object], Reply]]] = [
+        self._routes: list[tuple[str, Callable[..., Reply]]] = [
             (r"/v1/customers", self._create_customer),
             (r"/v1/checkout/sessions", self._create_session),
             (r"/v1/billing_portal/sessions", self._create_portal),
             (r"/v1/refunds", self._create_refund),
+            (r"/v1/payment_intents", self._create_intent),
+            (r"/v1/payment_intents/(\w+)", self._retrieve_intent),
+            (r"/v1/payment_intents/(\w+)/confirm", self._confirm_intent),
+            (r"/v1/payment_intents/(\w+)/cancel", self._cancel_intent),
         ]
 
     def count(self, path: str) -> int:
         return sum(each == path for _, each, _ in self.requests)
+
+    @property
+    def charged(self) -> list[int]:
+        """Return the amounts that were charged without a page, oldest first."""
+        return [
+            each["amount_received"]
+            for each in self.all("payment_intent")
+            if each["off_session"] and each["status"] == "succeeded"
+        ]
 
     def all(self, kind: str) -> list[Object]:
         return [each for each in self.objects.values() if each["object"] == kind]
@@ -94,6 +110,10 @@ class FakeStripe:
         word = "reinstated" if won else "withdrawn"
         return self.tell(f"charge.dispute.funds_{word}", dispute)
 
+    def forget_keys(self) -> None:
+        """Forget the idempotency keys, as Stripe does after a day."""
+        self._replies.clear()
+
     def tell(self, kind: str, found: Object) -> Object:
         """Make an event about an object as it is now."""
         event: Object = {
@@ -130,16 +150,17 @@ class FakeStripe:
                     text = "Keys for idempotent requests can only be used with the same parameters"
                     return _refuse(400, "idempotency_error", text)
                 return reply
-            reply = self._find_route(path)(params)
+            reply = self._route(path, params)
             if key is not None:
                 self._replies[key] = (asked, reply)
             return reply
 
-    def _find_route(self, path: str) -> Callable[[Object], Reply]:
+    def _route(self, path: str, params: Object) -> Reply:
         for pattern, route in self._routes:
-            if re.fullmatch(pattern, path):
-                return route
-        return lambda _params: _refuse(404, "invalid_request_error", "Unrecognized request URL")
+            match = re.fullmatch(pattern, path)
+            if match is not None:
+                return route(*match.groups(), params)
+        return _refuse(404, "invalid_request_error", "Unrecognized request URL")
 
     def _make_id(self, prefix: str) -> str:
         return f"{prefix}_{next(self._numbers):024d}"
@@ -195,11 +216,58 @@ class FakeStripe:
             status="requires_confirmation",
             metadata={},
             refunded=0,
+            off_session=False,
         )
 
     def _succeed(self, intent: Object) -> Object:
         intent |= {"status": "succeeded", "amount_received": intent["amount"]}
         return intent
+
+    def _create_intent(self, params: Object) -> Reply:
+        if params["customer"] not in self.objects:
+            return _refuse(400, "invalid_request_error", "No such customer")
+        intent = self._make_intent(
+            int(params["amount"]), params["currency"], params["customer"], ""
+        )
+        intent |= {"metadata": _read_map(params, "metadata"), "off_session": True}
+        intent["status"] = "requires_payment_method"
+        return 200, intent
+
+    def _retrieve_intent(self, intent_id: str, _params: Object) -> Reply:
+        return 200, self.objects[intent_id]
+
+    def _confirm_intent(self, intent_id: str, params: Object) -> Reply:
+        intent, method = self.objects[intent_id], params["payment_method"]
+        if intent["status"] not in ("requires_payment_method", "requires_confirmation"):
+            return _refuse_state(intent)
+        if method in self.detached:
+            text = f"No such PaymentMethod: '{method}'"
+            return _refuse(400, "invalid_request_error", text, code="resource_missing")
+        intent["payment_method"] = method
+        if self.needs_payer:
+            intent["status"] = "requires_action"
+            return 200, intent
+        if self.decline:
+            failure = {"code": "card_declined", "decline_code": self.decline}
+            failure["message"] = "Your card was declined."
+            intent |= {"status": "requires_payment_method", "last_payment_error": failure}
+            self.tell("payment_intent.payment_failed", intent)
+            return 402, {"error": {"type": "card_error", **failure}}
+        self.tell("payment_intent.succeeded", self._succeed(intent))
+        return 200, intent
+
+    def _cancel_intent(self, intent_id: str, _params: Object) -> Reply:
+        intent = self.objects[intent_id]
+        if intent["status"] in ("succeeded", "canceled"):
+            return _refuse_state(intent)
+        intent["status"] = "canceled"
+        return 200, intent
+
+    def detach(self, method: str) -> Object:
+        """Remove a payment method, as its customer would in the portal. Return the event."""
+        self.detached.add(method)
+        found = {"id": method, "object": "payment_method", "customer": None}
+        return self.tell("payment_method.detached", found)
 
     def _create_refund(self, params: Object) -> Reply:
         intent = self.objects.get(params["payment_intent"])
@@ -229,6 +297,11 @@ def _read_map(params: Object, name: str) -> Object:
     return {key[len(start) : -1]: value for key, value in params.items() if key.startswith(start)}
 
 
+def _refuse_state(intent: Object) -> Reply:
+    text = f"This PaymentIntent's status is {intent['status']}"
+    return _refuse(400, "invalid_request_error", text, code="payment_intent_unexpected_state")
+
+
 def _refuse(status: int, kind: str, message: str, *, code: str | None = None) -> Reply:
     return status, {"error": {"type": kind, "message": message, "code": code}}
 
@@ -240,11 +313,20 @@ def running_stripe() -> Generator[FakeStripe]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self.handle_request()
+
         def do_POST(self) -> None:
+            self.handle_request()
+
+        def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
             params = dict(urllib.parse.parse_qsl(body))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, reply = fake.answer("POST", self.path, params, headers)
+            status, reply = fake.answer(self.command, self.path, params, headers)
+            if fake.loses_answers:
+                self.close_connection = True
+                return
             data = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

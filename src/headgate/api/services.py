@@ -32,6 +32,7 @@ from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.payments.service.adjustments import AdjustmentService
+from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.checkout import Checkout
 from headgate.payments.service.settings import WalletSettingsService
 from headgate.vault.jobs import RotationRunner
@@ -70,3 +71,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     checkout: Checkout
     adjustments: AdjustmentService
     wallet_settings: WalletSettingsService
+    auto_top_ups: AutoTopUpService

@@ -50,6 +50,7 @@ from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
 from headgate.payments.model.invoice import Party
 from headgate.payments.service.adjustments import AdjustmentService
+from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.invoices import InvoiceService
 from headgate.payments.service.orders import OrderService
 from headgate.payments.service.settings import WalletSettingsService
@@ -168,12 +169,20 @@ class Application:
             prefix=settings.invoice_prefix,
             read_wanted=self.read_wanted,
         )
+        self.auto_top_ups = AutoTopUpService(
+            self.clock,
+            self.audit,
+            cents_min=settings.top_up_cents_min,
+            cents_max=settings.top_up_cents_max,
+            read_wanted=self.read_wanted,
+        )
         self.orders = OrderService(
             self.clock,
             self.ids,
             self.audit,
             accounts=self.accounts,
             invoices=self.invoices,
+            auto_top_ups=self.auto_top_ups,
             read_wanted=self.read_wanted,
         )
         self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)

@@ -17,10 +17,12 @@ from headgate.kit.db import monitor
 from headgate.kit.db.monitor import StorageMonitor
 from headgate.kit.db.snapshots import SnapshotReloader
 from headgate.kit.db.writer import Writer
+from headgate.kit.http.message import Client
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
 from headgate.main.data_plane import build_cache, build_claims
+from headgate.main.payments import build_jobs as build_payment_jobs
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner, RollUps
 from headgate.relay.ports import Receipt
@@ -43,6 +45,7 @@ class BackgroundJobs:
         application: Application,
         *,
         writer: Writer,
+        client: Client,
         ledger: Ledger,
         server: uvicorn.Server,
         observe: Callable[[Receipt, int], None],
@@ -51,6 +54,7 @@ class BackgroundJobs:
         self._settings = settings
         self._application = application
         self._writer = writer
+        self._client = client
         self._ledger = ledger
         self._cache = build_cache(settings, application, writer)
         self.claims = claims = build_claims(settings, application, writer)
@@ -154,6 +158,7 @@ class BackgroundJobs:
                     period_seconds=RESPONSES_EXPIRY_SECONDS,
                 ),
                 Job(name="extend_claims", run=self.claims.extend, period_seconds=CLAIMS_SECONDS),
+                *build_payment_jobs(self._application, self._writer, self._client, self.reload),
             )
         )
 

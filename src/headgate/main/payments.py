@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
+from headgate.kit.jobs import Job
 from headgate.main.application import Application
+from headgate.payments.jobs import TOP_UP_SECONDS
+from headgate.payments.service.automatic import AutomaticTopUps
 from headgate.payments.service.checkout import Checkout, PaymentLimits
 from headgate.payments.service.provider import PaymentProvider, ProviderLoader
 from headgate.settings import Settings
@@ -19,6 +25,21 @@ def build_checkout(application: Application, client: Client) -> Checkout:
     )
     loader = build_loader(application, client)
     return Checkout(application.orders, application.accounts, loader, limits)
+
+
+def build_jobs(
+    application: Application, writer: Writer, client: Client, reload: Callable[[], None]
+) -> list[Job]:
+    """Return the background work of payments, with requests to the provider through `client`."""
+    storage = AsyncDatabase(application.database, writer, reload=reload)
+    top_ups = AutomaticTopUps(
+        storage,
+        application.orders,
+        application.auto_top_ups,
+        build_loader(application, client),
+        application.clock,
+    )
+    return [Job(name="top_up", run=top_ups.run, period_seconds=TOP_UP_SECONDS)]
 
 
 def build_loader(application: Application, client: Client) -> ProviderLoader:

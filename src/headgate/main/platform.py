@@ -78,6 +78,7 @@ def build(
         checkout=build_checkout(application, client),
         adjustments=application.adjustments,
         wallet_settings=application.wallet_settings,
+        auto_top_ups=application.auto_top_ups,
     )
     return build_routes(services, authentication.authenticator.identify, modules=modules)
 

@@ -120,25 +120,25 @@ async def _serve(
         stack.callback(observers.stop)
         webhooks = _build_webhooks(settings, application, writer, stack, observers)
         ledger = data_plane.build_ledger(settings, application, writer)
-        background_jobs = BackgroundJobs(
+        jobs = BackgroundJobs(
             settings,
             application,
             writer=writer,
+            client=client,
             ledger=ledger,
             server=server,
             observe=observers.observe,
         )
         traffic = data_plane.build_traffic(settings, application)
-        observers.watch({**background_jobs.gauges, **traffic.gauges}, traffic.counters)
-        reload = background_jobs.reload
-        reload()
-        await background_jobs.resolve_abandoned()
-        denials = platform.build_access_denial_log(application, writer, reload=reload)
+        observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
+        jobs.reload()
+        await jobs.resolve_abandoned()
+        denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
         handler = _build_handler(
             settings,
             application,
             ledger=ledger,
-            claims=background_jobs.claims,
+            claims=jobs.claims,
             client=client,
             traffic=traffic,
             observers=observers,
@@ -149,7 +149,7 @@ async def _serve(
         app = _build_app(
             application,
             writer,
-            background_jobs=background_jobs,
+            background_jobs=jobs,
             ledger=ledger,
             client=client,
             observers=observers,
@@ -159,7 +159,7 @@ async def _serve(
         connections: Any = server.server_state.connections
         tasks = [
             edge.run(connections),
-            background_jobs.run(),
+            jobs.run(),
             traffic.concurrency.watch(),
             webhooks.run(),
             cancellation.watch_keys(application.key_index.take_deactivated, handler, connections),
@@ -168,7 +168,7 @@ async def _serve(
         await stack.enter_async_context(running(*tasks))
         tune_collector()
         await server.serve(sockets=listeners)
-        await _end_calls(server, background_jobs, writer, rescue)
+        await _end_calls(server, jobs, writer, rescue)
 
 
 async def _end_calls(

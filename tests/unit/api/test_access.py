@@ -122,7 +122,7 @@ UNAUDITED: dict[str, str] = {"revoke_previous_token": "this key was never rotate
 
 ELSEWHERE = {
     *("start_oidc", "finish_oidc"),
-    *("create_top_up", "create_checkout_link", "create_customer_portal"),
+    *("create_top_up", "create_top_up_api", "create_checkout_link", "create_customer_portal"),
     *("take_stripe_notice", "create_refund"),
 }
 """Operations that need another service; `test_oidc.py` and `test_wallet.py` have one."""

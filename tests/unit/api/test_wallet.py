@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +12,14 @@ from sqlalchemy import exc
 
 from headgate.billing.service import ledger, wallet
 from headgate.kit.money import NANO_PER_DOLLAR
-from headgate.payments.service.invoices import list_invoices
-from tests.fakes.api import OPERATOR_KEY, Answer, Api, running_api
-from tests.fakes.stripe import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, running_stripe
-
-CALLBACK = "/api/payments/stripe/callback"
-
-
-@dataclass
-class Shop:
-    """Hold an API that takes payments from a fake Stripe."""
-
-    api: Api
-    stripe: FakeStripe
-
-    def start(self, amount: str = "25", **given: Any) -> dict[str, Any]:
-        answer = self.api.post("/api/wallet/top-ups", {"amount": amount, **given})
-        assert answer.status == 201, answer.text
-        return answer.json
-
-    def send(self, event: dict[str, Any], **given: Any) -> Answer:
-        raw, signature = self.stripe.sign(event, **given)
-        return self.send_raw(raw, signature)
-
-    def send_raw(self, raw: bytes, signature: str) -> Answer:
-        headers = {"stripe-signature": signature}
-        return self.api.post(CALLBACK, content=raw, key="", organization="", headers=headers)
-
-    @property
-    def available(self) -> str:
-        return self.api.get("/api/wallet").json["available"]
-
-    def check_ledger(self) -> None:
-        assert self.api.read(ledger.find_inconsistencies) == []
-
-    def actions(self, order_id: str) -> list[str]:
-        return [action for action, of in self.api.audited() if of == order_id]
-
-    def topics(self) -> list[str]:
-        return self.api.read(
-            lambda c: list(c.exec_driver_sql("SELECT topic FROM outbox ORDER BY id").scalars())
-        )
-
-    def invoices(self) -> list[tuple[str, str, int]]:
-        """Return number, kind and total of the invoices, oldest first."""
-        found = self.api.read(
-            lambda c: list_invoices(c, self.api.organization_id, before=None, limit=100)
-        )
-        return [
-            (each.invoice.number, each.invoice.kind, each.invoice.total_nano)
-            for each in reversed(found)
-        ]
+from tests.fakes.api import OPERATOR_KEY, Api
+from tests.fakes.shop import CALLBACK, Shop, running_shop
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Generator[Shop]:
-    with (
-        running_stripe() as stripe,
-        running_api(
-            tmp_path / "data",
-            stripe_secret_key=SECRET_KEY,
-            stripe_webhook_secret=WEBHOOK_SECRET,
-            stripe_api_base=stripe.url,
-            test_mode="true",
-        ) as api,
-    ):
-        yield Shop(api, stripe)
+    with running_shop(tmp_path / "data") as shop:
+        yield shop
 
 
 def grant(api: Api, dollars: int) -> None:

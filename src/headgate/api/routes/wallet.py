@@ -10,6 +10,8 @@ from headgate.api.schemas.fields import Empty, RawBody
 from headgate.api.schemas.wallet import (
     AdjustmentCreate,
     AdjustmentResponse,
+    AutoTopUpResponse,
+    AutoTopUpSet,
     CheckoutLinkCreate,
     EntryQuery,
     IdCursorQuery,
@@ -22,6 +24,8 @@ from headgate.api.schemas.wallet import (
     WalletEntryPage,
     WalletResponse,
     WalletUpdate,
+    to_auto_top_up_request,
+    to_auto_top_up_response,
     to_dollars,
     to_entry_response,
     to_nano,
@@ -37,6 +41,7 @@ from headgate.payments.service.settings import BillingAddress, read_settings
 OPERATIONS = Operations(
     "Wallet", "The prepaid wallet that pays for managed calls, and payments into it."
 )
+AUTO_TOP_UP = {"enabled": False, "threshold": "10", "amount": "50", "monthly_maximum": "500"}
 
 
 @OPERATIONS.get("/api/wallet", access=organization("wallet:read"), summary="Read the wallet")
@@ -98,6 +103,7 @@ async def list_wallet_entries(context: RequestContext[EntryQuery, Empty]) -> Wal
 
 
 @OPERATIONS.get("/api/wallet/top-ups", access=organization("wallet:read"), summary="List payments")
+@OPERATIONS.get("/v1/wallet/top-ups", access=organization("wallet:read"), summary="List payments")
 async def list_top_ups(context: RequestContext[IdCursorQuery, Empty]) -> PaymentPage:
     """Return the payments of the organization, newest first."""
     context.principal.check_organization_wide()
@@ -113,6 +119,11 @@ async def list_top_ups(context: RequestContext[IdCursorQuery, Empty]) -> Payment
 
 @OPERATIONS.get(
     "/api/wallet/top-ups/{payment_id}",
+    access=organization("wallet:read"),
+    summary="Read a payment",
+)
+@OPERATIONS.get(
+    "/v1/wallet/top-ups/{payment_id}",
     access=organization("wallet:read"),
     summary="Read a payment",
 )
@@ -136,15 +147,83 @@ async def get_top_up(context: RequestContext[Empty, Empty]) -> PaymentResponse:
     errors=(402, 502),
     example={"amount": "25", "currency": "usd"},
 )
+@OPERATIONS.post(
+    "/v1/wallet/top-ups",
+    access=organization("wallet:write"),
+    status=201,
+    summary="Start a payment into the wallet",
+    errors=(402, 502),
+    example={"amount": "25", "currency": "usd"},
+)
 async def create_top_up(context: RequestContext[Empty, TopUpCreate]) -> PaymentResponse:
     """Make an order and a page of the payment provider on which it is paid: open `url` in a
-    browser. The wallet is credited when the provider says that the payment succeeded."""
+    browser. The wallet is credited when the provider says that the payment succeeded. With
+    `save_payment_method`, automatic top-ups can use the method of payment from then on."""
     context.principal.check_organization_wide()
-    wanted = TopUp(amount=context.body.amount, claim=context.claim_id)
+    wanted = TopUp(
+        amount=context.body.amount,
+        save_payment_method=context.body.save_payment_method,
+        claim=context.claim_id,
+    )
     order = await context.services.checkout.start_top_up(
         context.services.storage, context.organization_id, wanted, by=context.actor
     )
     return to_payment_response(order)
+
+
+@OPERATIONS.get(
+    "/api/wallet/auto-top-up",
+    access=organization("wallet:read"),
+    summary="Read the automatic top-up",
+)
+@OPERATIONS.get(
+    "/v1/wallet/auto-top-up",
+    access=organization("wallet:read"),
+    summary="Read the automatic top-up",
+)
+async def get_auto_top_up(context: RequestContext[Empty, Empty]) -> AutoTopUpResponse:
+    """Return when and how much is charged to the saved payment method, what was charged in this
+    month, and why the last attempt failed."""
+    context.principal.check_organization_wide()
+    return to_auto_top_up_response(
+        await context.read(
+            lambda connection: context.services.auto_top_ups.read(
+                connection, context.organization_id
+            )
+        )
+    )
+
+
+@OPERATIONS.patch(
+    "/api/wallet/auto-top-up",
+    access=organization("wallet:write"),
+    summary="Change the automatic top-up",
+    errors=(409,),
+    example=AUTO_TOP_UP,
+)
+@OPERATIONS.patch(
+    "/v1/wallet/auto-top-up",
+    access=organization("wallet:write"),
+    summary="Change the automatic top-up",
+    errors=(409,),
+    example=AUTO_TOP_UP,
+)
+async def update_auto_top_up(context: RequestContext[Empty, AutoTopUpSet]) -> AutoTopUpResponse:
+    """Charge `amount` to the saved payment method whenever less than `threshold` is available, at
+    most `monthly_maximum` in a calendar month. A payment method is saved by a top-up with
+    `save_payment_method`. After a declined payment, the next attempt waits; after five in a row, or
+    one that cannot succeed later, automatic top-ups are disabled. `wallet.top_up_failed` tells."""
+    context.principal.check_organization_wide()
+
+    def change(connection: sa.Connection) -> AutoTopUpResponse:
+        service, organization_id = context.services.auto_top_ups, context.organization_id
+        context.check_version(service.read(connection, organization_id).settings)
+        wanted = to_auto_top_up_request(context.body)
+        return to_auto_top_up_response(
+            service.change(connection, organization_id, wanted, by=context.actor)
+        )
+
+    return await context.write(change)
 
 
 @OPERATIONS.post(

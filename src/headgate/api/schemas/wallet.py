@@ -12,8 +12,9 @@ from headgate.api.schemas.fields import to_datetime, to_optional_datetime
 from headgate.billing.model.transactions import WalletEntry
 from headgate.billing.service.wallet import WalletBalance
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars
-from headgate.payments.model.order import PaymentOrder, format_cents
+from headgate.payments.model.order import CURRENCY, NANO_PER_CENT, PaymentOrder, format_cents
 from headgate.payments.model.wallet_settings import WalletSettings
+from headgate.payments.service.auto_top_ups import AutoTopUpRequest, AutoTopUpState
 
 Cents = Annotated[
     str,
@@ -59,6 +60,7 @@ class TopUpCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     amount: CentsOrDollars
     currency: Literal["usd"] = "usd"
+    save_payment_method: bool = False
 
 
 class CheckoutLinkCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -81,6 +83,15 @@ class WalletUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     billing: BillingDetails
 
 
+class AutoTopUpSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """New settings of the automatic top-up. What is left out stays."""
+
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+    threshold: CentsOrDollars | msgspec.UnsetType = msgspec.UNSET
+    amount: CentsOrDollars | msgspec.UnsetType = msgspec.UNSET
+    monthly_maximum: CentsOrDollars | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class AdjustmentCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A correction of a wallet by the operator."""
 
@@ -96,6 +107,23 @@ class RefundCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     payment_id: Id
     amount: Cents | None = None
     reason: Reason
+
+
+class AutoTopUpResponse(msgspec.Struct, kw_only=True):
+    """When and how much is charged to the saved payment method."""
+
+    organization_id: str
+    enabled: bool
+    threshold: str
+    amount: str
+    monthly_maximum: str | None
+    charged_this_month: str
+    currency: str
+    has_payment_method: bool
+    failures: int
+    last_failure: str | None
+    retry_at: datetime.datetime | None
+    version: int
 
 
 class WalletResponse(msgspec.Struct, kw_only=True):
@@ -133,6 +161,7 @@ class PaymentResponse(msgspec.Struct, kw_only=True):
     """A payment into the wallet, with the page on which it is paid."""
 
     id: str
+    kind: str
     amount: str
     currency: str
     status: str
@@ -211,6 +240,7 @@ def to_payment_response(order: PaymentOrder) -> PaymentResponse:
     is_open = order.status == "pending"
     return PaymentResponse(
         id=order.id,
+        kind=order.kind,
         amount=format_cents(order.amount_cents),
         currency=order.currency,
         status=order.status,
@@ -221,6 +251,44 @@ def to_payment_response(order: PaymentOrder) -> PaymentResponse:
         disputed=format_cents(order.disputed_cents),
         created_at=to_datetime(order.created_at),
         paid_at=to_optional_datetime(order.paid_at),
+    )
+
+
+def to_auto_top_up_request(wanted: AutoTopUpSet) -> AutoTopUpRequest:
+    maximum = wanted.monthly_maximum
+    return AutoTopUpRequest(
+        enabled=None if wanted.enabled is msgspec.UNSET else wanted.enabled,
+        threshold_nano=_to_optional_cents(wanted.threshold, NANO_PER_CENT),
+        amount_cents=_to_optional_cents(wanted.amount),
+        month_cents=None if maximum is None else _to_optional_cents(maximum),
+        has_maximum=maximum is not msgspec.UNSET,
+    )
+
+
+def _to_optional_cents(amount: str | int | msgspec.UnsetType, factor: int = 1) -> int | None:
+    """Return an amount that the schema has checked in cents, times a factor."""
+    if amount is msgspec.UNSET:
+        return None
+    whole, _, places = str(amount).partition(".")
+    return (int(whole) * 100 + int(places.ljust(2, "0") or 0)) * factor
+
+
+def to_auto_top_up_response(state: AutoTopUpState) -> AutoTopUpResponse:
+    settings = state.settings
+    maximum = settings.month_cents
+    return AutoTopUpResponse(
+        organization_id=settings.organization_id,
+        enabled=settings.enabled,
+        threshold=to_dollars(settings.threshold_nano),
+        amount=format_cents(settings.amount_cents),
+        monthly_maximum=None if maximum is None else format_cents(maximum),
+        charged_this_month=format_cents(state.charged_cents),
+        currency=CURRENCY,
+        has_payment_method=settings.payment_method_id is not None,
+        failures=settings.failures,
+        last_failure=settings.failure,
+        retry_at=to_optional_datetime(settings.retry_at or None),
+        version=settings.version,
     )
 
 

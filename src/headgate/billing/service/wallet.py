@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 
@@ -30,6 +32,13 @@ def read_wallet(connection: sa.Connection, organization_id: str) -> WalletBalanc
         for account in ("wallet", "held", "overspend")
     )
     return WalletBalance(available, held, -overspend)
+
+
+def read_available_of(connection: sa.Connection, organization_ids: Sequence[str]) -> dict[str, int]:
+    """Return what each of some organizations can spend now; nothing for those without a wallet."""
+    names = {name_account(each, "wallet"): each for each in organization_ids}
+    balances = ledger_store.read_balances(connection, list(names))
+    return {names[account]: balance for account, balance in balances.items()}
 
 
 def credit(

@@ -26,6 +26,9 @@ from headgate.kit.db.statement import (
 from headgate.kit.db.triggers import forbid_changes
 from headgate.relay.ports import Hold
 
+NAMES_MAX = 500
+"""Number of names that one statement compares."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Hold).decode
 
@@ -224,6 +227,16 @@ def read_balance(connection: sa.Connection, account_id: str, *, to_change: bool 
     if to_change:
         query = query.with_for_update()
     return connection.execute(query).scalar_one_or_none() or 0
+
+
+def read_balances(connection: sa.Connection, account_ids: Sequence[str]) -> dict[str, int]:
+    """Return the balances of the accounts that exist."""
+    balances: dict[str, int] = {}
+    for start in range(0, len(account_ids), NAMES_MAX):
+        names = account_ids[start : start + NAMES_MAX]
+        query = sa.select(LEDGER_ACCOUNTS.c.id, _BALANCE).where(LEDGER_ACCOUNTS.c.id.in_(names))
+        balances |= {row.id: row.balance_nano for row in connection.execute(query)}
+    return balances
 
 
 def read_transaction(connection: sa.Connection, transaction_id: str) -> dict[str, int]:

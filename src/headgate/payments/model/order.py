@@ -15,6 +15,7 @@ CURRENCY = "usd"
 """The only currency of wallets and list prices."""
 NANO_PER_CENT = NANO_PER_DOLLAR // 100
 
+OrderKind = Literal["checkout", "automatic"]
 OrderStatus = Literal["pending", "paid", "failed", "expired"]
 
 
@@ -82,16 +83,19 @@ class PaymentOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Represent an order to pay an amount into a wallet.
 
     Amounts are in cents. `payment_id` is the provider's id of the payment, `session_id` that of its
-    checkout page with the address `url`. `refunded_cents` and `disputed_cents` are what went back
-    to the payer. Times are unix seconds.
+    checkout page with the address `url`. With `save_payment_method`, the provider keeps the method
+    of payment for automatic top-ups. `attempted_at` is when an automatic payment was tried last.
+    `refunded_cents` and `disputed_cents` are what went back to the payer. Times are unix seconds.
     """
 
     id: str
     organization_id: str
+    kind: OrderKind = "checkout"
     provider: str
     amount_cents: int
     currency: str
     status: OrderStatus
+    save_payment_method: bool = False
     claim: str | None = None
     session_id: str | None = None
     url: str | None = None
@@ -99,6 +103,7 @@ class PaymentOrder(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
     refunded_cents: int = 0
     disputed_cents: int = 0
+    attempted_at: float = 0.0
     created_at: float
     paid_at: float | None = None
 
@@ -114,6 +119,15 @@ class CheckoutPage(msgspec.Struct, frozen=True):
     url: str
 
 
+class ChargeOutcome(msgspec.Struct, frozen=True):
+    """Hold what became of a payment without the payer. `failure` is why it failed, and `is_final`
+    says that the payment method will not work later either. An open one is decided later."""
+
+    status: Literal["paid", "failed", "open", "canceled"]
+    failure: str = ""
+    is_final: bool = False
+
+
 class Refund(msgspec.Struct, frozen=True):
     """Hold a refund that the provider has made."""
 
@@ -122,7 +136,14 @@ class Refund(msgspec.Struct, frozen=True):
 
 
 NoticeKind = Literal[
-    "paid", "failed", "expired", "refunded", "disputed", "dispute_won", "unrelated"
+    "paid",
+    "failed",
+    "expired",
+    "refunded",
+    "disputed",
+    "dispute_won",
+    "method_removed",
+    "unrelated",
 ]
 
 
@@ -131,7 +152,7 @@ class PaymentNotice(msgspec.Struct, frozen=True, kw_only=True):
 
     `amount_cents` is the amount paid, the sum of all refunds so far, or the amount in dispute.
     `order_id` is the order that the payment was made for, if the message says it; else
-    `payment_id` finds it.
+    `payment_id` finds it. `payment_method_id` is the method that paid, or that was removed.
     """
 
     id: str
@@ -142,7 +163,10 @@ class PaymentNotice(msgspec.Struct, frozen=True, kw_only=True):
     object_id: str = ""
     amount_cents: int = 0
     currency: str = ""
+    customer_id: str = ""
+    payment_method_id: str = ""
     failure: str = ""
+    is_final: bool = False
 
 
 def parse_cents(dollars: str | int, *, cents_min: int, cents_max: int) -> int:

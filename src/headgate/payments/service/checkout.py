@@ -69,6 +69,7 @@ class TopUp(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what a top-up asks for. `claim` identifies a request that may be repeated."""
 
     amount: str | int
+    save_payment_method: bool = False
     claim: str | None = None
 
 
@@ -113,11 +114,12 @@ class Checkout:
                 connection,
                 organization_id,
                 cents,
+                save_payment_method=wanted.save_payment_method,
                 claim=wanted.claim,
                 by=by,
             )
         )
-        if order.amount_cents != cents:
+        if (order.amount_cents, order.save_payment_method) != (cents, wanted.save_payment_method):
             raise ClaimReusedError("This Idempotency-Key was used for another top-up.")
         if order.url is not None:
             return order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.service import AccountService
@@ -19,12 +20,16 @@ from headgate.payments.model.order import (
     CURRENCY,
     NANO_PER_CENT,
     STRIPE,
+    ChargeOutcome,
     CheckoutPage,
+    OrderKind,
+    OrderStatus,
     PaymentNotice,
     PaymentOrder,
     PaymentOrderNotFoundError,
 )
 from headgate.payments.service import invoices
+from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.invoices import InvoiceService
 from headgate.payments.service.outgoing import publish
 from headgate.payments.store import orders as store
@@ -47,6 +52,7 @@ class OrderService:
         *,
         accounts: AccountService,
         invoices: InvoiceService,
+        auto_top_ups: AutoTopUpService,
         read_wanted: outbox.ReadWanted,
     ) -> None:
         self._clock = clock
@@ -54,6 +60,7 @@ class OrderService:
         self._audit = audit
         self._accounts = accounts
         self._invoices = invoices
+        self._auto_top_ups = auto_top_ups
         self._read_wanted = read_wanted
 
     def create(
@@ -63,6 +70,8 @@ class OrderService:
         amount_cents: int,
         *,
         by: Actor,
+        kind: OrderKind = "checkout",
+        save_payment_method: bool = False,
         claim: str | None = None,
     ) -> PaymentOrder:
         """Make an order, or return the one that was made under the same claim in 24 hours."""
@@ -75,15 +84,18 @@ class OrderService:
         order = PaymentOrder(
             id=self._ids.make("pay"),
             organization_id=organization_id,
+            kind=kind,
             provider=STRIPE,
             amount_cents=amount_cents,
             currency=CURRENCY,
             status="pending",
+            save_payment_method=save_payment_method,
             claim=claim,
+            attempted_at=now,
             created_at=now,
         )
         store.insert_order(connection, order)
-        changes = {"amount_cents": amount_cents}
+        changes = {"amount_cents": amount_cents, "kind": kind}
         self._record(connection, "top_up.created", order, by, changes)
         return order
 
@@ -106,7 +118,10 @@ class OrderService:
         known = store.find_event_outcome(connection, provider, notice.id)
         if known is not None:
             return known if known == REFUSED else DUPLICATE
-        outcome = IGNORED if order is None else self._apply(connection, order, notice, by)
+        if notice.kind == "method_removed":
+            outcome = self._remove_method(connection, notice, by)
+        else:
+            outcome = IGNORED if order is None else self._apply(connection, order, notice, by)
         if outcome == EARLY:
             return outcome
         store.insert_event(
@@ -125,7 +140,7 @@ class OrderService:
         self, connection: sa.Connection, provider: str, notice: PaymentNotice
     ) -> PaymentOrder | None:
         """Find the order of a message, and lock it until the transaction ends."""
-        if notice.kind == "unrelated":
+        if notice.kind in ("unrelated", "method_removed"):
             return None
         order = None
         if notice.order_id:
@@ -144,6 +159,7 @@ class OrderService:
             self._record(connection, "top_up.refused", order, by, changes)
             return REFUSED
         if notice.kind == "paid":
+            self._auto_top_ups.save_method(connection, order, notice)
             return self.credit(connection, order, notice.payment_id or None, by=by)
         if notice.kind in ("failed", "expired"):
             return self._apply_end(connection, order, notice, by)
@@ -196,12 +212,14 @@ class OrderService:
             amount_nano=order.amount_nano,
             now=now,
         )
+        self._auto_top_ups.note_paid(connection, order)
         name = self._accounts.get_organization(connection, organization_id).name
         self._invoices.issue_for_payment(connection, order, name, by=by)
         balance = wallet.read_wallet(connection, organization_id)
         event = WalletRecharged(
             organization_id=organization_id,
             payment_id=order.id,
+            kind=order.kind,
             amount_nano=order.amount_nano,
             currency=order.currency,
             available_nano=balance.available_nano,
@@ -216,6 +234,9 @@ class OrderService:
     def _apply_end(
         self, connection: sa.Connection, order: PaymentOrder, notice: PaymentNotice, by: Actor
     ) -> str:
+        if order.kind == "automatic":
+            outcome = ChargeOutcome("failed", notice.failure, is_final=notice.is_final)
+            return self.fail(connection, order, outcome, by=by)
         status = "expired" if notice.kind == "expired" else "failed"
         # The page of a checkout stays open after a declined card, so only its end is the order's.
         if notice.type == "payment_intent.payment_failed":
@@ -227,6 +248,28 @@ class OrderService:
             return IGNORED
         self._record(connection, f"top_up.{status}", order, by, {"reason": failure})
         return status
+
+    def fail(
+        self, connection: sa.Connection, order: PaymentOrder, outcome: ChargeOutcome, *, by: Actor
+    ) -> str:
+        """End an automatic payment that was declined, once, and decide about the next one."""
+        failure = outcome.failure or "The payment was declined."
+        among: tuple[OrderStatus, ...] = ("pending",)
+        if not store.change_status(connection, order.id, "failed", among=among, failure=failure):
+            return IGNORED
+        outcome = msgspec.structs.replace(outcome, failure=failure)
+        self._auto_top_ups.note_failed(connection, order, outcome, by=by)
+        self._record(connection, "top_up.failed", order, by, {"reason": failure})
+        return "failed"
+
+    def expire(self, connection: sa.Connection, order: PaymentOrder, *, by: Actor) -> None:
+        """End an automatic payment that was not made and is not needed any more."""
+        if store.change_status(connection, order.id, "expired", among=("pending",)):
+            self._record(connection, "top_up.expired", order, by, {"reason": "not needed"})
+
+    def _remove_method(self, connection: sa.Connection, notice: PaymentNotice, by: Actor) -> str:
+        is_known = self._auto_top_ups.remove_method(connection, notice.payment_method_id, by=by)
+        return notice.kind if is_known else IGNORED
 
     def take_back(
         self,

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit import outbox
-from headgate.payments.events import InvoicePaid, WalletRecharged
+from headgate.payments.events import InvoicePaid, TopUpFailed, WalletRecharged
 
 MICROSECONDS = 1_000_000
 _encode = msgspec.json.Encoder().encode
@@ -14,7 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 def publish(
     connection: sa.Connection,
-    event: WalletRecharged | InvoicePaid,
+    event: WalletRecharged | InvoicePaid | TopUpFailed,
     subject: str,
     *,
     now: float,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.payments.model.order import (
+    ChargeOutcome,
     CheckoutPage,
     PaymentNotice,
     PaymentOrder,
@@ -47,6 +48,20 @@ class PaymentProvider(Protocol):
 
     async def open_portal(self, customer_id: str, return_url: str) -> str:
         """Return the URL of the page on which a customer changes methods of payment."""
+        ...
+
+    async def create_payment(self, order: PaymentOrder, customer_id: str) -> str:
+        """Make a payment that is not charged yet, once for each order. Return its id. Raise
+        `PaymentDeclinedError`."""
+        ...
+
+    async def charge_payment(self, order: PaymentOrder, payment_method_id: str) -> ChargeOutcome:
+        """Charge the payment of an order to a saved method without the payer. Nothing is charged
+        twice; what was charged before is told."""
+        ...
+
+    async def cancel_payment(self, order: PaymentOrder) -> ChargeOutcome:
+        """Cancel the payment of an order, or tell that it was charged before."""
         ...
 
     async def refund(self, order: PaymentOrder, amount_cents: int, reference: str) -> Refund:

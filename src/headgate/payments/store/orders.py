@@ -36,6 +36,10 @@ PAYMENT_ORDERS = sa.Table(
     _count("disputed_cents"),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("paid_at", sa.Double),
+    # With defaults, so that an older version can still insert.
+    sa.Column("kind", sa.Text, nullable=False, server_default=sa.text("'checkout'")),
+    sa.Column("save_payment_method", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("attempted_at", sa.Double, nullable=False, server_default=sa.text("0")),
     sa.CheckConstraint("amount_cents > 0", name="amount"),
     sa.CheckConstraint("status IN ('pending', 'paid', 'failed', 'expired')", name="status"),
     sa.CheckConstraint("refunded_cents >= 0 AND disputed_cents >= 0", name="returned"),
@@ -44,6 +48,12 @@ PAYMENT_ORDERS = sa.Table(
 declare_unique("uq_payment_orders_claim", PAYMENT_ORDERS.c.claim)
 declare_unique(
     "uq_payment_orders_payment_id", PAYMENT_ORDERS.c.provider, PAYMENT_ORDERS.c.payment_id
+)
+# Of all processes and attempts, one automatic top-up of an organization is under way at a time.
+declare_unique(
+    "uq_payment_orders_automatic",
+    PAYMENT_ORDERS.c.organization_id,
+    where=sa.literal_column("kind = 'automatic' AND status = 'pending'", sa.Boolean),
 )
 
 PAYMENT_EVENTS = sa.Table(
@@ -107,6 +117,12 @@ def find_order_of_payment(
 def _find(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> PaymentOrder | None:
     row = connection.execute(sa.select(*_ORDER).where(*conditions)).first()
     return None if row is None else _to_order(row)
+
+
+def select_where(
+    connection: sa.Connection, *conditions: sa.ColumnElement[bool]
+) -> list[PaymentOrder]:
+    return [_to_order(row) for row in connection.execute(sa.select(*_ORDER).where(*conditions))]
 
 
 def select_orders(

@@ -26,6 +26,10 @@ EVENTS: dict[str, str] = {
     ),
     "usage.threshold_reached": "A budget reached one of its thresholds in this month.",
     "wallet.recharged": "Money was added to the wallet.",
+    "wallet.top_up_failed": (
+        "An automatic top-up was declined, or its monthly maximum is reached. The object says why, "
+        "and when it is tried again."
+    ),
     "webhook.endpoint_disabled": "An endpoint was disabled, because it failed for too long.",
     TEST_EVENT: "A test, sent to one endpoint on request. Nothing happened.",
 }
