@@ -98,20 +98,18 @@ class Shop:
 
 
 @contextlib.contextmanager
-def running_shop(
-    folder: Path, props: Props = NO_PROPS, /, stripe: FakeStripe | None = None, **variables: str
-) -> Generator[Shop]:
-    """Run the API with a Stripe of its own, or with one that several share."""
+def running_shop(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> Generator[Shop]:
+    """Run the API with a Stripe of its own; `variables` are further settings."""
     with contextlib.ExitStack() as stack:
-        found = stripe or stack.enter_context(running_stripe())
+        stripe = stack.enter_context(running_stripe())
         given = {
             "stripe_secret_key": SECRET_KEY,
             "stripe_webhook_secret": WEBHOOK_SECRET,
-            "stripe_api_base": found.url,
+            "stripe_api_base": stripe.url,
             "test_mode": "true",
             **variables,
         }
-        yield Shop(stack.enter_context(running_api(folder, props, **given)), found)
+        yield Shop(stack.enter_context(running_api(folder, props, **given)), stripe)
 
 
 @dataclass
