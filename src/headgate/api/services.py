@@ -16,6 +16,7 @@ from headgate.api.authentication import AuthenticationMethods
 from headgate.audit.service import AuditLog
 from headgate.billing.service.budgets import BudgetService
 from headgate.billing.service.plans import PlanService
+from headgate.billing.service.receipts import ReceiptService
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
@@ -60,6 +61,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     credentials: CredentialService
     catalog: Catalog
     prices: PriceService
+    receipts: ReceiptService
     catalog_settings: CatalogSettings
     managed_models: ManagedModelService
     secrets: SecretService

@@ -23,6 +23,7 @@ from headgate.billing.service.budgets import BudgetService
 from headgate.billing.service.plan_limits import TOPIC as PLANS_TOPIC
 from headgate.billing.service.plan_limits import PlanLimitIndex
 from headgate.billing.service.plans import PlanService
+from headgate.billing.service.receipts import ReceiptService
 from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -146,6 +147,7 @@ class Application:
         self.plan_limits = PlanLimitIndex(clock)
         self.catalog = Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
+        self.receipts = ReceiptService(self.prices)
         self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
         self.managed_models = credentials.ManagedModelService(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids

@@ -57,6 +57,7 @@ def build(
         credentials=application.credentials,
         catalog=application.catalog,
         prices=application.prices,
+        receipts=application.receipts,
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         secrets=application.secrets,

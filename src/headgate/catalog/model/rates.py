@@ -172,6 +172,11 @@ class PriceRow:
                 return rates.cost(usage)
         return None
 
+    def find_rates(self, usage: Usage, service_tier: str | None) -> NanoRates | None:
+        """Return the rates that apply to a usage; None if the tier has none."""
+        steps = self._by_service_tier.get(service_tier, ())
+        return next((each for each in steps if usage.input_tokens > each.above_input_tokens), None)
+
     def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
         """Return the most that so many tokens can cost in any tier, since the provider may serve in
         any.
