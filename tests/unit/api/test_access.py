@@ -15,11 +15,13 @@ from headgate.api.operation import Operation
 from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
+from headgate.metering import store as metering
 from headgate.vault.model.secret import SecretRequest
 from headgate.webhooks.model import WebhookEndpointRequest
 from tests.fakes import account_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.callers import Caller, Outcome, list_callers
+from tests.fakes.priced_receipts import make_priced
 
 OPERATIONS = [operation for operations in ALL for operation in operations.all]
 PARAMETER = re.compile(r"{(\w+)}")
@@ -81,6 +83,19 @@ def add_payment(api: Api, tenant: Tenant) -> str:
     return order.id
 
 
+def add_receipt(api: Api, tenant: Tenant) -> str:
+    request_id = api.application.ids.make("req")
+    receipt = make_priced(
+        request_id=request_id,
+        organization_id=tenant.organization_id,
+        project_id=tenant.project_id,
+        key_id="key_" + tenant.live_key.split("_")[2],
+    )
+    with api.application.database.transaction() as connection:
+        metering.insert(connection, [receipt])
+    return request_id
+
+
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     # The catalog is the same for everybody; what is of another type is no such integration.
@@ -110,6 +125,10 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "payment_id": (
         lambda api: add_payment(api, api.own),
         lambda api: add_payment(api, api.other),
+    ),
+    "request_id": (
+        lambda api: add_receipt(api, api.own),
+        lambda api: add_receipt(api, api.other),
     ),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
 }

@@ -74,7 +74,7 @@ async def create_thing(context: RequestContext[Empty, ThingCreate]) -> Thing:
 
 
 @OPERATIONS.get(
-    "/v1/receipts/{key_id}", access=organization("receipts:read"), summary="Read a thing"
+    "/v1/usage/things/{key_id}", access=organization("receipts:read"), summary="Read a thing"
 )
 async def read_thing(context: RequestContext[Empty, Empty]) -> Thing:
     thing_id = context.path["key_id"]
@@ -109,7 +109,7 @@ def test_inference_key_calls_what_is_declared_for_it_and_is_told_apart(things: A
     assert live.startswith(f"hg_live_{seen['key_id'].removeprefix('key_')}")
     foreign = things.other.organization_id
     assert things.get(OWN, key=live, organization=foreign).status == 403
-    for path in ("/v1/receipts/x", SHARED):
+    for path in ("/v1/usage/things/x", SHARED):
         assert things.get(path, key=live).status == 403
 
 
@@ -142,10 +142,10 @@ def test_errors_have_the_shape_of_openai(things: Api) -> None:
     nobody = things.get(OWN, key=NOBODY)
     assert (nobody.status, nobody.json["error"]["code"]) == (401, "not_authenticated")
     assert nobody.headers["www-authenticate"].startswith("Bearer")
-    missing, other = things.get("/v1/receipts/a"), things.get("/v1/receipts/b")
+    missing, other = things.get("/v1/usage/things/a"), things.get("/v1/usage/things/b")
     assert (missing.status, missing.json["error"]["message"]) == (404, "Not found.")
     assert missing.text == other.text
-    fault = things.get("/v1/receipts/fault")
+    fault = things.get("/v1/usage/things/fault")
     assert (fault.status, fault.json["error"]["type"]) == (500, "server_error")
     assert fault.headers["x-request-id"] in fault.json["error"]["message"]
     assert things.get(f"{SHARED}?limit=x").fields_at_fault == [["query", "limit"]]
@@ -183,7 +183,7 @@ def test_path_has_one_spelling(things: Api, path: str) -> None:
 
 
 def test_parameter_may_be_escaped(things: Api) -> None:
-    answer = things.get("/v1/receipts/a%20b")
+    answer = things.get("/v1/usage/things/a%20b")
     assert (answer.status, answer.json["id"], answer.headers["etag"]) == (200, "a b", '"7"')
 
 

@@ -12,18 +12,18 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.billing.model.receipt_filter import (
+from headgate.billing.model.receipts import ReceiptDetails, find_wallet_debit
+from headgate.billing.service import reconciliation
+from headgate.billing.service.receipts import ReceiptNotFoundError, ReceiptService
+from headgate.metering import store as metering
+from headgate.metering.model.receipt_filter import (
     InvalidCursorError,
     ReceiptFilter,
     ReceiptList,
     find_place,
     parse_cursor,
 )
-from headgate.billing.model.receipts import ReceiptDetails, find_wallet_debit
-from headgate.billing.service import reconciliation
-from headgate.billing.service.receipts import ReceiptNotFoundError, ReceiptService
-from headgate.billing.store import receipt_list
-from headgate.metering import store as metering
+from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
 from tests.fakes.ledger import NOVEMBER, ORG, LedgerHarness, make_hold, running_ledger
 from tests.fakes.priced_receipts import build_prices, find_price, make_priced

@@ -13,7 +13,7 @@ from headgate.api.schemas.receipts import (
     to_receipt_details_response,
     to_receipt_response,
 )
-from headgate.billing.model.receipt_filter import ReceiptFilter, parse_cursor
+from headgate.metering.model.receipt_filter import ReceiptFilter, parse_cursor
 
 OPERATIONS = Operations(
     "Receipts", "What each call used, at which price, and what it cost: line by line."

@@ -10,7 +10,6 @@ from msgspec import Meta
 
 from headgate.api.schemas.fields import Timestamp, to_datetime, to_timestamp
 from headgate.api.schemas.money import Dollars, show_dollars
-from headgate.billing.model.receipt_filter import ReceiptFilter
 from headgate.billing.model.receipts import (
     CallHold,
     ReceiptDetails,
@@ -22,6 +21,7 @@ from headgate.billing.model.recomputation import Basis
 from headgate.catalog.model.line_items import LineItem
 from headgate.kit.money import nano_from_dollars
 from headgate.llm.usage import Usage
+from headgate.metering.model.receipt_filter import ReceiptFilter
 from headgate.relay.ports import Receipt
 
 Words = Annotated[str, Meta(min_length=1, max_length=200)]

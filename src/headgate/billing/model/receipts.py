@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headgate.billing.model.recomputation import CORRECTED, Recomputation
+from headgate.billing.model.recomputation import Recomputation
+from headgate.metering.model import CORRECTED
 from headgate.relay.ports import Receipt
 
 _CORRECTION = re.compile(r"(?P<request_id>.+)\.c[0-9]+")

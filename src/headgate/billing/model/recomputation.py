@@ -13,10 +13,9 @@ import msgspec
 
 from headgate.catalog.model.line_items import Itemization, add_unpriced, itemize, make_single
 from headgate.catalog.model.rates import PriceRow
+from headgate.metering.model import CORRECTED
 from headgate.relay.ports import Receipt
 
-CORRECTED = "corrected"
-"""The outcome of receipts that change what another one costs."""
 NO_RATE = re.compile(r"no rate for it in (?P<price_id>\S+)")
 """The reason of a receipt whose price lacks a rate (`relay.pricing`)."""
 

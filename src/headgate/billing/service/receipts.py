@@ -7,16 +7,16 @@ import functools
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model.receipt_filter import ReceiptCursor, ReceiptFilter, ReceiptList
 from headgate.billing.model.receipts import ReceiptDetails, find_corrected, name_transactions
 from headgate.billing.model.recomputation import recompute
 from headgate.billing.service.price_versions import PriceVersions
 from headgate.billing.service.reconciliation import CORRECTIONS_MAX
-from headgate.billing.store import receipt_list
 from headgate.billing.store import receipts as store
 from headgate.catalog.service.prices import PriceService
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.metering import store as metering
+from headgate.metering.model.receipt_filter import ReceiptCursor, ReceiptFilter, ReceiptList
+from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
 
 

@@ -10,12 +10,12 @@ from typing import Protocol
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model.receipt_filter import ReceiptCursor, ReceiptFilter, find_place
 from headgate.billing.model.recomputation import Basis, Recomputation, recompute
 from headgate.billing.service.price_versions import PriceVersions
-from headgate.billing.store import receipt_list
 from headgate.billing.store import receipts as store
 from headgate.catalog.service.prices import PriceService
+from headgate.metering.model.receipt_filter import ReceiptCursor, ReceiptFilter, find_place
+from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
 
 ROWS_AT_ONCE = 2_000

@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from headgate.billing.model.budgets import SCOPE_FIELDS, name_counter, name_month
 from headgate.billing.model.ledger import name_account, name_credits
-from headgate.billing.model.recomputation import CORRECTED
 from headgate.billing.service.transactions import post
 from headgate.billing.store import budgets as budget_store
 from headgate.billing.store import ledger as store

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model.receipt_filter import (
+from headgate.metering.model.receipt_filter import (
     MICROSECONDS,
     ReceiptCursor,
     ReceiptFilter,
     ReceiptList,
     find_place,
 )
-from headgate.metering.model import from_row
-from headgate.metering.store import RECEIPTS
+from headgate.metering.model.receipts import from_row
+from headgate.metering.store.receipts import RECEIPTS
 from headgate.relay.ports import Receipt
 
 SCANNED_MAX = 100_000
