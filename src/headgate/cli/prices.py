@@ -1,10 +1,10 @@
-"""`headgate prices`: list the price book, and compare it with the prices of genai-prices."""
+"""`headgate prices`: list the price book, compare it with genai-prices, and recompute receipts."""
 
 from __future__ import annotations
 
 import datetime
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,24 +14,32 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
+from headgate.billing.service.recomputation import (
+    CostDifference,
+    RecomputationTotals,
+    Recomputer,
+)
 from headgate.catalog.model.manifest import IntegrationManifest
 from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, format_rates
 from headgate.catalog.service.prices import ListedPrice, PriceFilter, PriceRequest
 from headgate.cli.data_directory import open_data_directory
-from headgate.cli.options import Data, Json, parse_expiry
+from headgate.cli.options import Data, Json, parse_expiry, parse_past
 from headgate.cli.tables import print_table
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.money import format_dollars
 from headgate.main.application import Application
+from headgate.metering.model.receipt_filter import ReceiptFilter
 
 if TYPE_CHECKING:
     from headgate.cli.price_source import Difference
 
 ROWS_MAX = 1_000_000
+ROWS_BETWEEN_LINES = 100_000
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List prices, compare them with genai-prices, and add prices for what differs.",
+    help="List prices, compare them with genai-prices, and recompute what calls cost.",
 )
 
 Integration = Annotated[
@@ -126,6 +134,85 @@ def apply(
                 connection, requests, by=COMMAND_LINE, source=source
             )
     typer.echo(f"{len(written)} rows are in force from {format_moment(written[0].effective_from)}.")
+
+
+@app.command()
+def recompute(
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    organization: Annotated[
+        str | None, typer.Option(help="Only receipts of this organization (id or name).")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only since an age such as 30d, or an ISO 8601 time.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only before an age or a time.")] = None,
+) -> None:
+    """Recompute the cost of every receipt from its recorded usage, at the price version that it
+    names, and show each that differs. The exit status is 1 if there are any.
+
+    The server may run meanwhile. Nothing is changed.
+    """
+    with open_data_directory(data) as application:
+        now = application.clock.now()
+        recomputer = Recomputer(application.database, application.prices)
+        owners = recomputer.list_organizations()
+        if organization is not None:
+            with application.database.reading() as connection:
+                owners = [application.accounts.find_organization(connection, organization).id]
+        ranges = [
+            ReceiptFilter(
+                organization_id=owner,
+                since=None if since is None else parse_past(since, now),
+                until=None if until is None else parse_past(until, now),
+            )
+            for owner in owners
+        ]
+        differences = recomputer.run(ranges, make_progress())
+        if as_json:
+            _write_differences(differences, recomputer.totals)
+        else:
+            _print_differences(differences, recomputer.totals)
+    if recomputer.totals.differences:
+        raise typer.Exit(1)
+
+
+def make_progress() -> Callable[[RecomputationTotals], None]:
+    """Return what prints a line for every so many receipts."""
+    printed = 0
+
+    def print_progress(totals: RecomputationTotals) -> None:
+        nonlocal printed
+        if totals.receipts - printed >= ROWS_BETWEEN_LINES:
+            printed = totals.receipts
+            typer.echo(f"{totals.receipts} receipts so far", err=True)
+
+    return print_progress
+
+
+def _write_differences(differences: Iterator[CostDifference], totals: RecomputationTotals) -> None:
+    """Write one JSON object, each difference as soon as it is found: there may be many."""
+    typer.echo('{"differences":[', nl=False)
+    for number, each in enumerate(differences):
+        typer.echo(("," if number else "") + msgspec.json.encode(each).decode(), nl=False)
+    typer.echo(f'],"totals":{msgspec.json.encode(totals).decode()}}}')
+
+
+def _print_differences(differences: Iterator[CostDifference], totals: RecomputationTotals) -> None:
+    for each in differences:
+        recorded = f"${format_dollars(each.cost_nano)}"
+        why = each.problem
+        if why is None and each.recomputed_nano is not None:
+            why = f"its {each.basis.replace('_', ' ')} give ${format_dollars(each.recomputed_nano)}"
+        price = f" at {each.price_id}" if each.price_id else ""
+        typer.echo(f"{each.request_id}: the receipt says {recorded}{price}, but {why}.")
+    counted = ", ".join(f"{count} by {name}" for name, count in sorted(totals.by_basis.items()))
+    typer.echo(
+        f"{totals.receipts} receipts, ${format_dollars(totals.cost_nano)}"
+        f"{f' ({counted})' if counted else ''}: "
+        + (f"{totals.differences} differ." if totals.differences else "all cost the same.")
+    )
 
 
 def _compare(

@@ -51,4 +51,4 @@ def select_held(connection: sa.Connection, request_ids: Sequence[str]) -> dict[s
     query = sa.select(HOLDS.c.request_id, HOLDS.c.amount_nano).where(
         HOLDS.c.request_id.in_(request_ids)
     )
-    return dict(connection.execute(query).tuples().all())
+    return {row.request_id: row.amount_nano for row in connection.execute(query)}
