@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
+from headgate.billing.model.recomputation import Basis
 from headgate.billing.service.recomputation import (
     CostDifference,
     RecomputationTotals,
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 1_000_000
 ROWS_BETWEEN_LINES = 100_000
+BASES: dict[Basis, str] = {
+    "usage": "its usage gives",
+    "hold": "its hold was",
+    "highest_rates": "its tokens at the highest rates give",
+    "free": "it is free:",
+    "correction": "it corrects by",
+}
 
 app = typer.Typer(
     add_completion=False,
@@ -204,7 +212,7 @@ def _print_differences(differences: Iterator[CostDifference], totals: Recomputat
         recorded = f"${format_dollars(each.cost_nano)}"
         why = each.problem
         if why is None and each.recomputed_nano is not None:
-            why = f"its {each.basis.replace('_', ' ')} give ${format_dollars(each.recomputed_nano)}"
+            why = f"{BASES[each.basis]} ${format_dollars(each.recomputed_nano)}"
         price = f" at {each.price_id}" if each.price_id else ""
         typer.echo(f"{each.request_id}: the receipt says {recorded}{price}, but {why}.")
     counted = ", ".join(f"{count} by {name}" for name, count in sorted(totals.by_basis.items()))

@@ -48,8 +48,9 @@ def print_receipts(receipts: Sequence[Receipt]) -> None:
     print_table(table)
     total = sum(receipt.cost_nano for receipt in receipts)
     paid = sum(find_wallet_debit(receipt) for receipt in receipts)
+    number = "1 receipt" if len(receipts) == 1 else f"{len(receipts)} receipts"
     typer.echo(
-        f"{len(receipts)} receipts, ${show_dollars(total)} at list price, "
+        f"{number}, ${show_dollars(total)} at list price, "
         f"${show_dollars(paid)} of it paid by the wallet."
     )
 
@@ -91,14 +92,15 @@ def _print_facts(receipt: Receipt) -> None:
         ("Call", f"{receipt.method} {receipt.endpoint}{' (stream)' if receipt.streamed else ''}"),
         ("Provider", f"{receipt.provider or '-'}, credential {receipt.credential_id or '-'}"),
         ("Model", model),
-        ("Result", f"{describe_result(receipt)}, {receipt.attempts} attempts"),
+        ("Result", describe_result(receipt)),
+        ("Attempts", str(receipt.attempts)),
         ("Time", _describe_times(receipt)),
         ("Answer id", receipt.answer_id),
         ("x-request-id", receipt.upstream_request_id),
         ("Correlation id", receipt.correlation_id),
         ("Metadata", ", ".join(f"{name}={value}" for name, value in pairs.items()) or None),
         ("Cache", None if receipt.cache_status == "bypass" else receipt.cache_status),
-        ("Cost", f"${show_dollars(receipt.cost_nano)}, paid by {describe_payer(receipt)}"),
+        ("Cost", f"${show_dollars(receipt.cost_nano)} ({_describe_payment(receipt)})"),
         ("Pricing", _describe_pricing(receipt)),
         ("Price", receipt.price_id),
         ("Service tier", receipt.service_tier),
@@ -164,6 +166,12 @@ def describe_payer(receipt: Receipt) -> str:
     if receipt.credit_nano == receipt.cost_nano:
         return "credits"
     return f"credits ${show_dollars(receipt.credit_nano)}, wallet"
+
+
+def _describe_payment(receipt: Receipt) -> str:
+    if receipt.managed:
+        return f"paid by {describe_payer(receipt)}"
+    return "at list price; an own key, so nothing was charged"
 
 
 def describe_rate(item: LineItem) -> str:

@@ -40,6 +40,7 @@ UNBUFFERED = b"x-accel-buffering: no\r\n"
 """For streams: makes nginx in front pass them on as they come, without `proxy_buffering`."""
 KNOWN_PRICINGS = frozenset({"priced", "free"})
 NO_DEBIT = b"0.000000000"
+NO_TOKENS = b"x-headgate-input-tokens: 0\r\nx-headgate-output-tokens: 0\r\n"
 TRAILER_NAMES = (
     b"x-headgate-cost, x-headgate-wallet-debit, x-headgate-input-tokens, x-headgate-output-tokens,"
     b" x-headgate-overhead-us, x-headgate-pricing"
@@ -91,7 +92,7 @@ class OpenAiEncoder:
                 b": bypass\r\n", b": %b\r\n" % state.cache_status.encode()
             ),
             state.attempts - 1 if state.attempts else 0,
-            render_model(state.parsed_usage.model or call.model) if call.model else b"",
+            render_model(model) if (model := state.parsed_usage.model or call.model) else b"",
             render_rate_limits(call.rate_limits) if call.rate_limits else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rare_headers(state, answer),
@@ -192,16 +193,24 @@ def render_duration(seconds: float) -> bytes:
 
 
 def render_cost(receipt: Receipt) -> bytes:
-    """Return the header lines of a settled call: cost, wallet debit, tokens, and overhead."""
+    """Return the header lines of a settled call: cost, wallet debit, tokens, and overhead.
+
+    A free call has 0 tokens. Tokens that nobody reported are left out, and not said to be 0.
+    """
     usage = receipt.usage
     cost = format_dollars(receipt.cost_nano).encode()
     return b"%bx-headgate-wallet-debit: %b\r\nx-headgate-overhead-us: %d\r\n%b" % (
         b"x-headgate-cost: %b\r\n" % cost
         if receipt.pricing in KNOWN_PRICINGS
         else render_pricing(receipt, cost),
-        cost if receipt.managed else NO_DEBIT,
+        # The plan's credits pay first, and the wallet the rest.
+        NO_DEBIT
+        if not receipt.managed
+        else format_dollars(receipt.cost_nano - receipt.credit_nano).encode()
+        if receipt.credit_nano
+        else cost,
         receipt.overhead_microseconds,
-        b""
+        (NO_TOKENS if receipt.pricing == "free" else b"")
         if usage is None
         else b"x-headgate-input-tokens: %d\r\nx-headgate-output-tokens: %d\r\n"
         % (usage.input_tokens, usage.output_tokens),

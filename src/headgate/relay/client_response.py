@@ -119,7 +119,10 @@ class ResponseFactory:
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise make_redirect_error(state, answer)
         tap = None if answer.body is not None else self._choose_tap(state, answer)
-        answer.keeps_length = state.call.method == "HEAD" or isinstance(tap, TailTap)
+        # Trailers need a body without a length.
+        answer.keeps_length = state.call.method == "HEAD" or (
+            isinstance(tap, TailTap) and not caller.takes_trailers
+        )
         if tap is None:
             return BufferedResponse(self, state, answer, caller, encoder)
         if answer.coding and tap.has_events:

@@ -26,7 +26,7 @@ def live_id(tenant: Tenant) -> str:
 
 
 def make(api: Api, request_id: str, **changes: Any) -> Receipt:
-    own = {
+    own: dict[str, Any] = {
         "organization_id": api.organization_id,
         "project_id": api.own.project_id,
         "key_id": live_id(api.own),

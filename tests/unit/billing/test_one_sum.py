@@ -70,3 +70,13 @@ def test_header_receipt_and_ledger_say_the_same_sum(
     told = dict(line.split(": ") for line in said)
     assert told["x-headgate-cost"] == told["x-headgate-wallet-debit"]
     assert told["x-headgate-cost"] == format_dollars(receipt.cost_nano)
+
+
+def test_wallet_debit_is_what_the_credits_do_not_pay() -> None:
+    receipt = make_receipt(managed=True, cost_nano=1_000, credit_nano=400)
+    said = render_cost(receipt).decode()
+    assert "x-headgate-cost: 0.000001000\r\n" in said
+    assert "x-headgate-wallet-debit: 0.000000600\r\n" in said
+    assert "x-headgate-wallet-debit: 0.000000000\r\n" in render_cost(
+        replace(receipt, credit_nano=1_000)
+    ).decode()
