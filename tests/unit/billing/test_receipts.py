@@ -17,7 +17,7 @@ from headgate.billing.service import reconciliation
 from headgate.billing.service.receipts import ReceiptNotFoundError, ReceiptService
 from headgate.metering import store as metering
 from headgate.metering.model.receipt_filter import (
-    InvalidCursorError,
+    InvalidReceiptCursorError,
     ReceiptFilter,
     ReceiptList,
     find_place,
@@ -263,7 +263,7 @@ def find_pair(receipt: Receipt, key: str, value: str) -> bool:
 
 @pytest.mark.parametrize("text", ["", "x", "12", "1.é", "1." + "a" * 200, "-1.req"])
 def test_cursor_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InvalidCursorError):
+    with pytest.raises(InvalidReceiptCursorError):
         parse_cursor(text)
 
 

@@ -30,7 +30,7 @@ from tests.fakes.ledger import NOVEMBER
 from tests.fakes.priced_receipts import make_priced
 
 
-class Shelf:
+class DataDirectory:
     """Hold a data directory with one organization, and put receipts into it."""
 
     def __init__(self, database: Database, organization_id: str) -> None:
@@ -48,7 +48,7 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDirectory]:
     for name in [name for name in os.environ if name.startswith(("HEADGATE_", "OPENAI_"))]:
         monkeypatch.delenv(name)
     path = tmp_path / "data"
@@ -60,7 +60,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     accounts = AccountService(SystemClock(), IdGenerator(), AuditLog(SystemClock()))
     with database.transaction() as connection:
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
-    yield Shelf(database, organization.id)
+    yield DataDirectory(database, organization.id)
     database.close()
 
 
@@ -88,10 +88,10 @@ def list_ids(*words: str) -> list[str]:
     return [each["request_id"] for each in run_json("receipts", "list", *words)]
 
 
-def test_list_shows_receipts_newest_first_with_their_sum(shelf: Shelf) -> None:
-    shelf.store(
-        shelf.make("req_1"),
-        shelf.make("req_2", created_at=NOVEMBER + 1, managed=True, status=502),
+def test_list_shows_receipts_newest_first_with_their_sum(directory: DataDirectory) -> None:
+    directory.store(
+        directory.make("req_1"),
+        directory.make("req_2", created_at=NOVEMBER + 1, managed=True, status=502),
     )
     shown = run("receipts", "list")
     assert shown.exit_code == 0, shown.output
@@ -123,7 +123,7 @@ def test_list_shows_receipts_newest_first_with_their_sum(shelf: Shelf) -> None:
     ],
     ids=lambda value: value[0],
 )
-def test_list_is_filtered(shelf: Shelf, words: list[str], found: list[str]) -> None:
+def test_list_is_filtered(directory: DataDirectory, words: list[str], found: list[str]) -> None:
     marked = {
         "created_at": NOVEMBER + 1,
         "managed": True,
@@ -137,12 +137,12 @@ def test_list_is_filtered(shelf: Shelf, words: list[str], found: list[str]) -> N
         "metadata": '{"team":"a"}',
         "cost_nano": 10**9,
     }
-    shelf.store(shelf.make("req_1"), shelf.make("req_2", **marked))
+    directory.store(directory.make("req_1"), directory.make("req_2", **marked))
     assert list_ids(*words) == found
 
 
-def test_list_reads_as_many_pages_as_it_needs(shelf: Shelf) -> None:
-    shelf.store(*(shelf.make(f"req_{number:04}") for number in range(1_203)))
+def test_list_reads_as_many_pages_as_it_needs(directory: DataDirectory) -> None:
+    directory.store(*(directory.make(f"req_{number:04}") for number in range(1_203)))
     assert len(list_ids("--limit", "1100")) == 1_100
     assert len(list_ids("--limit", "2000")) == 1_203
 
@@ -150,14 +150,16 @@ def test_list_reads_as_many_pages_as_it_needs(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     "words", [["--metadata", "team"], ["--cost-min", "x"], ["--since", "tomorrow"]]
 )
-def test_option_that_cannot_be_read_is_refused(shelf: Shelf, words: list[str]) -> None:
+def test_option_that_cannot_be_read_is_refused(directory: DataDirectory, words: list[str]) -> None:
     refused = run("receipts", "list", *words)
     assert (refused.exit_code, "is not a" in refused.stderr) == (1, True)
 
 
-def test_receipt_is_shown_line_by_line(shelf: Shelf) -> None:
-    shelf.store(
-        shelf.make("req_1", correlation_id="order-7", metadata='{"team":"search"}', streamed=True)
+def test_receipt_is_shown_line_by_line(directory: DataDirectory) -> None:
+    directory.store(
+        directory.make(
+            "req_1", correlation_id="order-7", metadata='{"team":"search"}', streamed=True
+        )
     )
     shown = run("receipts", "show", "order-7")
     assert shown.exit_code == 0, shown.output
@@ -178,8 +180,8 @@ def test_receipt_is_shown_line_by_line(shelf: Shelf) -> None:
     assert (missing.exit_code, "There is no receipt" in missing.stderr) == (1, True)
 
 
-def test_recomputation_proves_that_nothing_changed(shelf: Shelf) -> None:
-    shelf.store(*(shelf.make(f"req_{number}") for number in range(3)))
+def test_recomputation_proves_that_nothing_changed(directory: DataDirectory) -> None:
+    directory.store(*(directory.make(f"req_{number}") for number in range(3)))
     proved = run("prices", "recompute")
     assert (proved.exit_code, proved.stdout) == (
         0,
@@ -196,9 +198,9 @@ def test_recomputation_proves_that_nothing_changed(shelf: Shelf) -> None:
     }
 
 
-def test_recomputation_fails_with_every_tampered_receipt(shelf: Shelf) -> None:
-    shelf.store(*(shelf.make(f"req_{number}") for number in range(3)))
-    with shelf.database.transaction() as connection:
+def test_recomputation_fails_with_every_tampered_receipt(directory: DataDirectory) -> None:
+    directory.store(*(directory.make(f"req_{number}") for number in range(3)))
+    with directory.database.transaction() as connection:
         for request_id, values in (
             ("req_0", {"cost_nano": 1}),
             ("req_2", {"price_id": "openai/gpt-5.4-mini@1999-01-01"}),

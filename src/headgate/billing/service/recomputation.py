@@ -21,7 +21,7 @@ from headgate.relay.ports import Receipt
 ROWS_AT_ONCE = 2_000
 
 
-class Database(Protocol):
+class Snapshots(Protocol):
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a snapshot to read from."""
         ...
@@ -63,7 +63,7 @@ class Recomputer:
     """Recompute the receipts of organizations, a few at a time, each on a snapshot of its own:
     receipts are only ever added."""
 
-    def __init__(self, database: Database, prices: PriceService) -> None:
+    def __init__(self, database: Snapshots, prices: PriceService) -> None:
         self._database = database
         self._versions = PriceVersions(prices)
         self.totals = RecomputationTotals()

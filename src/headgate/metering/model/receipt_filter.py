@@ -13,7 +13,7 @@ MICROSECONDS = 1_000_000
 _CURSOR = re.compile(r"(?P<created_at>[0-9]{1,17})\.(?P<request_id>[\x21-\x7e]{0,128})")
 
 
-class InvalidCursorError(HeadgateError):
+class InvalidReceiptCursorError(HeadgateError):
     """The cursor of a page of receipts cannot be read.
 
     Send the `next_cursor` of the page before, unchanged, or none for the first page.
@@ -76,10 +76,10 @@ class ReceiptList(msgspec.Struct, frozen=True):
 
 
 def parse_cursor(text: str) -> ReceiptCursor:
-    """Parse the cursor of a page. Raise `InvalidCursorError`."""
+    """Parse the cursor of a page. Raise `InvalidReceiptCursorError`."""
     found = _CURSOR.fullmatch(text)
     if found is None:
-        raise InvalidCursorError(
+        raise InvalidReceiptCursorError(
             "The cursor is not one of this list: send the `next_cursor` of the page before.",
             param="cursor",
         )
