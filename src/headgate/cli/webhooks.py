@@ -13,7 +13,9 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_past
 from headgate.cli.tables import print_table
 from headgate.webhooks.model import (
+    EVENTS,
     DeliveryFilter,
+    DeliveryStatus,
     WebhookEndpoint,
     WebhookEndpointRequest,
 )
@@ -121,27 +123,41 @@ def update(
     _print_endpoint(_change(endpoint_id, data, changes), as_json=as_json)
 
 
+@app.command("events")
+def list_events(as_json: Json = False) -> None:
+    """List the events that an endpoint can subscribe to."""
+    if as_json:
+        found = [{"name": name, "description": text} for name, text in sorted(EVENTS.items())]
+        typer.echo(msgspec.json.encode(found))
+        return
+    table = Table("Event", "What it tells")
+    for name, text in sorted(EVENTS.items()):
+        table.add_row(name, text)
+    print_table(table)
+
+
 @app.command()
-def disable(endpoint_id: EndpointId, data: Data = None) -> None:
+def disable(endpoint_id: EndpointId, data: Data = None, as_json: Json = False) -> None:
     """Send nothing to an endpoint until it is enabled again. Pending deliveries wait."""
     endpoint = _change(endpoint_id, data, {}, enabled=False)
-    typer.echo(f"{endpoint.id} is disabled.")
+    typer.echo(msgspec.json.encode(endpoint) if as_json else f"{endpoint.id} is disabled.")
 
 
 @app.command()
-def enable(endpoint_id: EndpointId, data: Data = None) -> None:
+def enable(endpoint_id: EndpointId, data: Data = None, as_json: Json = False) -> None:
     """Enable an endpoint. Its pending deliveries are sent."""
     endpoint = _change(endpoint_id, data, {}, enabled=True)
-    typer.echo(f"{endpoint.id} is enabled.")
+    typer.echo(msgspec.json.encode(endpoint) if as_json else f"{endpoint.id} is enabled.")
 
 
 @app.command()
-def delete(endpoint_id: EndpointId, data: Data = None) -> None:
+def delete(endpoint_id: EndpointId, data: Data = None, as_json: Json = False) -> None:
     """Delete an endpoint with its secrets and deliveries."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         webhooks = application.unlock(connection).webhooks
         webhooks.delete(connection, webhooks.get(connection, None, endpoint_id), by=COMMAND_LINE)
-    typer.echo(f"{endpoint_id} is deleted.")
+    deleted = {"id": endpoint_id, "deleted": True}
+    typer.echo(msgspec.json.encode(deleted) if as_json else f"{endpoint_id} is deleted.")
 
 
 @app.command()
@@ -182,15 +198,16 @@ def deliveries(
     data: Data = None,
     as_json: Json = False,
     *,
+    status: Annotated[DeliveryStatus | None, typer.Option(help="Only those in this state.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only those of this event.")] = None,
     limit: Annotated[int, typer.Option(help="How many to show.", min=1, max=LIST_MAX)] = 20,
 ) -> None:
     """List the newest deliveries to an endpoint."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         webhooks = application.unlock(connection).webhooks
         endpoint = webhooks.get(connection, None, endpoint_id)
-        found, _ = webhooks.list_deliveries(
-            connection, DeliveryFilter(endpoint_id=endpoint.id), limit=limit
-        )
+        chosen = DeliveryFilter(endpoint_id=endpoint.id, status=status, event_type=event)
+        found, _ = webhooks.list_deliveries(connection, chosen, limit=limit)
     if as_json:
         typer.echo(msgspec.json.encode(found))
         return
@@ -209,11 +226,42 @@ def deliveries(
 
 
 @app.command()
+def delivery(
+    endpoint_id: EndpointId,
+    delivery_id: Annotated[str, typer.Argument(help="Id of the delivery; see `deliveries`.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Show a delivery with its body and its last attempts."""
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        webhooks = application.unlock(connection).webhooks
+        endpoint = webhooks.get(connection, None, endpoint_id)
+        details = webhooks.get_delivery(connection, endpoint, delivery_id)
+    body = msgspec.json.decode(details.body)
+    if as_json:
+        fields = msgspec.to_builtins(details.delivery)
+        typer.echo(msgspec.json.encode({**fields, "body": body, "history": details.history}))
+        return
+    found = details.delivery
+    typer.echo(f"{found.id} is {found.status.value} after {found.attempts} attempts.")
+    table = Table("At", "Code", "Milliseconds", "Error", "Answer")
+    for each in details.history:
+        latency = f"{each.latency_microseconds / 1000:.1f}"
+        code = str(each.status_code or "-")
+        table.add_row(format_time(each.at), code, latency, each.error, each.response_body)
+    print_table(table)
+    typer.echo(msgspec.json.format(msgspec.json.encode(body), indent=2))
+
+
+@app.command()
 def replay(
     endpoint_id: EndpointId,
     data: Data = None,
+    as_json: Json = False,
     *,
-    delivery: Annotated[str | None, typer.Option(help="Id of one delivery.")] = None,
+    delivery_id: Annotated[
+        str | None, typer.Option("--delivery", help="Id of one delivery.")
+    ] = None,
     since: Annotated[
         str, typer.Option(help="Without --delivery: all that failed since then, such as 2d.")
     ] = "1d",
@@ -223,12 +271,13 @@ def replay(
         webhooks = application.unlock(connection).webhooks
         endpoint = webhooks.get(connection, None, endpoint_id)
         count = 1
-        if delivery is not None:
-            webhooks.replay(connection, endpoint, delivery, by=COMMAND_LINE)
+        if delivery_id is not None:
+            webhooks.replay(connection, endpoint, delivery_id, by=COMMAND_LINE)
         else:
             at = parse_past(since, application.clock.now())
             count = webhooks.replay_failed(connection, endpoint, since=at, by=COMMAND_LINE)
-    typer.echo(f"{count} deliveries are queued again.")
+    queued = msgspec.json.encode({"count": count})
+    typer.echo(queued if as_json else f"{count} deliveries are queued again.")
 
 
 def _change(

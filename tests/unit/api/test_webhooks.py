@@ -75,3 +75,34 @@ def test_cursor_walks_all_deliveries(api: Api) -> None:
         cursor = f"&cursor={page['next_cursor']}"
     assert sorted(found) == sorted(made)
     assert api.get(f"{path}/deliveries?cursor=x").code == "invalid_cursor"
+
+
+def test_both_faces_have_the_same_operations(api: Api) -> None:
+    made = api.post("/api/webhooks/endpoints", BODY).json
+    assert api.get(f"{URL}/{made['id']}").json["url"] == BODY["url"]
+    listed = api.get("/api/webhooks/event-types").json["event_types"]
+    assert {"name": "invoice.paid", "description": "An invoice was paid."} in listed
+    assert api.get("/v1/webhooks/event-types").json["event_types"] == listed
+    assert api.delete(f"/api/webhooks/endpoints/{made['id']}").status == 204
+
+
+def test_delivery_is_read_with_its_body_and_its_attempts(api: Api) -> None:
+    path = f"{URL}/{create(api)['id']}"
+    delivery = api.post(f"{path}/test").json
+    read = api.get(f"{path}/deliveries/{delivery['id']}").json
+    assert read["body"]["type"] == "webhook.test"
+    assert (read["status"], read["attempts"], read["history"]) == ("pending", 0, [])
+    missing = api.get(f"{path}/deliveries/whd_1")
+    assert (missing.status, missing.code) == (404, "not_found")
+
+
+def test_deliveries_are_filtered_by_state_and_event(api: Api) -> None:
+    path = f"{URL}/{create(api)['id']}"
+    api.post(f"{path}/test")
+
+    def count(query: str) -> int:
+        return len(api.get(f"{path}/deliveries?{query}").json["deliveries"])
+
+    assert count("status=pending&event_type=webhook.test") == 1
+    assert count("status=exhausted") == 0
+    assert count("event_type=invoice.paid") == 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.pages import PageQuery
 from headgate.api.schemas.webhooks import (
     IssuedWebhookEndpointResponse,
+    WebhookDeliveryDetailsResponse,
     WebhookDeliveryPage,
     WebhookDeliveryQuery,
     WebhookDeliveryResponse,
@@ -21,18 +23,22 @@ from headgate.api.schemas.webhooks import (
     WebhookEndpointPage,
     WebhookEndpointResponse,
     WebhookEndpointUpdate,
+    WebhookEventTypeList,
+    WebhookEventTypeResponse,
     WebhookReplayRequest,
     WebhookReplayResponse,
     WebhookRotationRequest,
+    to_delivery_details_response,
     to_delivery_response,
     to_endpoint_response,
     to_issued_endpoint_response,
 )
-from headgate.webhooks.model import DeliveryFilter, WebhookEndpoint, WebhookEndpointRequest
+from headgate.webhooks.model import EVENTS, DeliveryFilter, WebhookEndpoint, WebhookEndpointRequest
 
 OPERATIONS = Operations(
     "Webhooks", "Endpoints that receive signed events, and the deliveries to them."
 )
+Handler = TypeVar("Handler")
 READ = organization("webhooks:read")
 WRITE = organization("webhooks:write")
 _EXAMPLE = {"url": "https://8.8.8.8/hooks", "enabled_events": ["wallet.recharged"]}
@@ -40,7 +46,18 @@ _ALL = "/webhooks/endpoints"
 _ONE = "/webhooks/endpoints/{endpoint_id}"
 
 
-@OPERATIONS.get(f"/v1{_ALL}", access=READ, summary="List webhook endpoints")
+def _both(method: Any, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+    """Declare an operation below `/v1`, and the same below `/api`."""
+
+    def declare(handler: Handler) -> Handler:
+        for face in ("/api", "/v1"):
+            handler = method(f"{face}{path}", **declaration)(handler)
+        return handler
+
+    return declare
+
+
+@_both(OPERATIONS.get, _ALL, access=READ, summary="List webhook endpoints")
 async def list_webhook_endpoints(context: RequestContext[PageQuery, Empty]) -> WebhookEndpointPage:
     """Return the webhook endpoints of the organization, oldest first, without their secrets."""
     query = context.query
@@ -53,8 +70,9 @@ async def list_webhook_endpoints(context: RequestContext[PageQuery, Empty]) -> W
     return WebhookEndpointPage(endpoints=responses, **query.position(total))
 
 
-@OPERATIONS.post(
-    f"/v1{_ALL}",
+@_both(
+    OPERATIONS.post,
+    _ALL,
     access=WRITE,
     status=201,
     summary="Create a webhook endpoint",
@@ -85,14 +103,15 @@ async def create_webhook_endpoint(
     return issued
 
 
-@OPERATIONS.get(f"/v1{_ONE}", access=READ, summary="Read a webhook endpoint")
+@_both(OPERATIONS.get, _ONE, access=READ, summary="Read a webhook endpoint")
 async def get_webhook_endpoint(context: RequestContext[Empty, Empty]) -> WebhookEndpointResponse:
     """Return one endpoint without its secret."""
     return to_endpoint_response(await context.read(lambda connection: find(context, connection)))
 
 
-@OPERATIONS.patch(
-    f"/v1{_ONE}",
+@_both(
+    OPERATIONS.patch,
+    _ONE,
     access=WRITE,
     summary="Change a webhook endpoint",
     example={"ordered": True},
@@ -121,7 +140,7 @@ async def update_webhook_endpoint(
     return to_endpoint_response(changed)
 
 
-@OPERATIONS.delete(f"/v1{_ONE}", access=WRITE, status=204, summary="Delete a webhook endpoint")
+@_both(OPERATIONS.delete, _ONE, access=WRITE, status=204, summary="Delete a webhook endpoint")
 async def delete_webhook_endpoint(context: RequestContext[Empty, Empty]) -> None:
     """Delete the endpoint with its secrets and its deliveries."""
 
@@ -132,8 +151,9 @@ async def delete_webhook_endpoint(context: RequestContext[Empty, Empty]) -> None
     await context.write(delete)
 
 
-@OPERATIONS.post(
-    f"/v1{_ONE}/rotate",
+@_both(
+    OPERATIONS.post,
+    f"{_ONE}/rotate",
     access=WRITE,
     summary="Rotate a webhook secret",
     example={"overlap_seconds": 86400},
@@ -155,8 +175,9 @@ async def rotate_webhook_secret(
     return await context.create(rotate)
 
 
-@OPERATIONS.post(
-    f"/v1{_ONE}/test",
+@_both(
+    OPERATIONS.post,
+    f"{_ONE}/test",
     access=WRITE,
     status=202,
     summary="Test a webhook endpoint",
@@ -173,7 +194,7 @@ async def test_webhook_endpoint(context: RequestContext[Empty, Empty]) -> Webhoo
     )
 
 
-@OPERATIONS.get(f"/v1{_ONE}/deliveries", access=READ, summary="List webhook deliveries")
+@_both(OPERATIONS.get, f"{_ONE}/deliveries", access=READ, summary="List webhook deliveries")
 async def list_webhook_deliveries(
     context: RequestContext[WebhookDeliveryQuery, Empty],
 ) -> WebhookDeliveryPage:
@@ -194,8 +215,28 @@ async def list_webhook_deliveries(
     return await context.read(read)
 
 
-@OPERATIONS.post(
-    f"/v1{_ONE}/deliveries/{{delivery_id}}/replay",
+@_both(
+    OPERATIONS.get,
+    f"{_ONE}/deliveries/{{delivery_id}}",
+    access=READ,
+    summary="Read a webhook delivery",
+)
+async def get_webhook_delivery(
+    context: RequestContext[Empty, Empty],
+) -> WebhookDeliveryDetailsResponse:
+    """Return a delivery with the body that is sent and its last attempts, oldest first. Of each
+    answer the beginning is kept."""
+    delivery_id, webhooks = context.path["delivery_id"], context.services.webhooks
+    return await context.read(
+        lambda connection: to_delivery_details_response(
+            webhooks.get_delivery(connection, find(context, connection), delivery_id)
+        )
+    )
+
+
+@_both(
+    OPERATIONS.post,
+    f"{_ONE}/deliveries/{{delivery_id}}/replay",
     access=WRITE,
     status=202,
     summary="Send a webhook delivery again",
@@ -213,8 +254,9 @@ async def replay_webhook_delivery(
     )
 
 
-@OPERATIONS.post(
-    f"/v1{_ONE}/replay",
+@_both(
+    OPERATIONS.post,
+    f"{_ONE}/replay",
     access=WRITE,
     status=202,
     summary="Send failed webhook deliveries again",
@@ -236,6 +278,17 @@ async def replay_failed_webhook_deliveries(
         )
 
     return await context.write(replay)
+
+
+@_both(OPERATIONS.get, "/webhooks/event-types", access=READ, summary="List webhook event types")
+async def list_webhook_event_types(
+    _context: RequestContext[Empty, Empty],
+) -> WebhookEventTypeList:
+    """Return the names of all events that an endpoint can subscribe to, with what each of them
+    tells."""
+    return WebhookEventTypeList(
+        [WebhookEventTypeResponse(name, text) for name, text in sorted(EVENTS.items())]
+    )
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> WebhookEndpoint:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headgate.api.schemas.fields import Timestamp, build_response, to_optional_datetime
+from headgate.api.schemas.fields import (
+    Timestamp,
+    build_response,
+    to_datetime,
+    to_optional_datetime,
+)
 from headgate.api.schemas.pages import Limit, Page
-from headgate.webhooks.model import Delivery, DeliveryStatus, WebhookEndpoint
+from headgate.webhooks.model import Delivery, DeliveryDetails, DeliveryStatus, WebhookEndpoint
 from headgate.webhooks.service import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, IssuedWebhookEndpoint
 
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -106,6 +111,36 @@ class WebhookDeliveryResponse(msgspec.Struct, kw_only=True):
     next_attempt_at: datetime.datetime | None
 
 
+class WebhookAttemptResponse(msgspec.Struct):
+    """One attempt of a delivery."""
+
+    at: datetime.datetime
+    status_code: int | None
+    error: str
+    latency_ms: float
+    response_body: str
+
+
+class WebhookDeliveryDetailsResponse(WebhookDeliveryResponse, kw_only=True):
+    """A delivery with the body that is sent and its last attempts."""
+
+    body: dict[str, Any]
+    history: list[WebhookAttemptResponse]
+
+
+class WebhookEventTypeResponse(msgspec.Struct):
+    """An event that an endpoint can subscribe to."""
+
+    name: str
+    description: str
+
+
+class WebhookEventTypeList(msgspec.Struct):
+    """All events that an endpoint can subscribe to."""
+
+    event_types: list[WebhookEventTypeResponse]
+
+
 class WebhookDeliveryPage(msgspec.Struct):
     """A page of deliveries, newest first."""
 
@@ -141,3 +176,19 @@ def to_delivery_response(delivery: Delivery) -> WebhookDeliveryResponse:
         status=delivery.status,
         latency_ms=None if latency is None else latency / 1000,
     )
+
+
+def to_delivery_details_response(details: DeliveryDetails) -> WebhookDeliveryDetailsResponse:
+    response = msgspec.structs.asdict(to_delivery_response(details.delivery))
+    history = [
+        WebhookAttemptResponse(
+            at=to_datetime(each.at),
+            status_code=each.status_code,
+            error=each.error,
+            latency_ms=each.latency_microseconds / 1000,
+            response_body=each.response_body,
+        )
+        for each in details.history
+    ]
+    body = msgspec.json.decode(details.body)
+    return WebhookDeliveryDetailsResponse(body=body, history=history, **response)

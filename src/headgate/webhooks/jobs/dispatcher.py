@@ -289,6 +289,7 @@ def _make_row(attempt: Attempt) -> ResultRow:
         attempt.error,
         attempt.latency_microseconds,
         at,
+        attempt.extend_history(),
         delivery.id,
         delivery.attempts,
     )

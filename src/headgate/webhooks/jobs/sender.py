@@ -25,6 +25,8 @@ from headgate.webhooks.service import PURPOSE, EndpointRoute
 ANSWER_BYTES_MAX = 64 * 1024
 """The answer is read only so that its connection can serve the next delivery."""
 ANSWER_SECONDS = 1.0
+KEPT_BYTES_MAX = 512
+"""The beginning of an answer that is kept with the attempt."""
 ERROR_CHARACTERS_MAX = 500
 GONE = 410
 THROTTLED = frozenset({429, 502, 504})
@@ -62,7 +64,7 @@ class Sender:
         request = self._make_request(route, delivery, int(at))
         try:
             response = await self._client.send(request)
-            await _discard(response)
+            response_body = await _read(response)
         except PoolExhaustedError as error:
             return Attempt(
                 delivery=delivery,
@@ -75,7 +77,8 @@ class Sender:
         except (EgressError, ValueError) as error:
             failed = Attempt(delivery=delivery, at=at, status=DeliveryStatus.PENDING)
             return self._fail(failed, self._measure(begin), error=_shorten(error))
-        return self._judge(delivery, response, at=at, latency=self._measure(begin))
+        attempt = self._judge(delivery, response, at=at, latency=self._measure(begin))
+        return msgspec.structs.replace(attempt, response_body=response_body)
 
     def _make_request(self, route: EndpointRoute, delivery: ClaimedDelivery, at: int) -> Request:
         signature = sign(route.find_signers(at), delivery.event_id, at, delivery.body)
@@ -147,12 +150,15 @@ class Sender:
         return int((self._monotonic() - begin) * 1_000_000)
 
 
-async def _discard(response: Response) -> None:
-    """Read a small answer, so that the connection can be used again. The status has decided by now,
-    so an answer that is large, slow or broken off only costs its connection."""
+async def _read(response: Response) -> str:
+    """Read a small answer, so that the connection can be used again, and return its beginning. The
+    status has decided by now, so an answer that is large, slow or broken off only costs its
+    connection."""
     with contextlib.suppress(EgressError, TimeoutError):
         async with asyncio.timeout(ANSWER_SECONDS):
-            await response.read(ANSWER_BYTES_MAX)
+            body = await response.read(ANSWER_BYTES_MAX)
+            return body[:KEPT_BYTES_MAX].decode(errors="replace")
+    return ""
 
 
 def _shorten(error: Exception) -> str:

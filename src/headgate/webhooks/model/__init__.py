@@ -2,8 +2,10 @@
 
 from headgate.webhooks.model.delivery import (
     Attempt,
+    AttemptRecord,
     ClaimedDelivery,
     Delivery,
+    DeliveryDetails,
     DeliveryFilter,
     DeliveryNotFoundError,
     DeliveryStatus,
@@ -28,8 +30,10 @@ __all__ = [
     "EVERY_EVENT",
     "TEST_EVENT",
     "Attempt",
+    "AttemptRecord",
     "ClaimedDelivery",
     "Delivery",
+    "DeliveryDetails",
     "DeliveryFilter",
     "DeliveryNotFoundError",
     "DeliveryStatus",

@@ -15,6 +15,8 @@ RETRY_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400
 """How long each attempt waits after the one before it; the example of Standard Webhooks."""
 JITTER_RATIO = 0.1
 RETRY_AFTER_MAX_SECONDS = 86_400.0
+HISTORY_MAX = 20
+"""Attempts that are kept of a delivery: those of two full schedules."""
 
 
 class DeliveryNotFoundError(HeadgateError):
@@ -66,6 +68,25 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     next_attempt_at: float | None
 
 
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Represent a past attempt. `at` is in unix seconds. `response_body` is the beginning of the
+    answer; empty if there was none, or one that was not read to its end."""
+
+    at: float
+    status_code: int | None
+    error: str
+    latency_microseconds: int
+    response_body: str
+
+
+class DeliveryDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold a delivery, the body that is sent, and the last attempts, oldest first."""
+
+    delivery: Delivery
+    body: bytes
+    history: tuple[AttemptRecord, ...]
+
+
 class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Select deliveries of an endpoint. None does not restrict."""
 
@@ -82,6 +103,8 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     event_id: str
     attempts: int
     body: bytes
+    history: bytes | None = None
+    """The attempts so far, as `extend_history` returns them."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +123,27 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float | None = None
     is_gone: bool = False
     counts: bool = True
+    response_body: str = ""
+
+    def extend_history(self) -> bytes:
+        """Return the last attempts of the delivery with this one, to be stored."""
+        record = AttemptRecord(
+            at=self.at,
+            status_code=self.status_code,
+            error=self.error,
+            latency_microseconds=self.latency_microseconds,
+            response_body=self.response_body,
+        )
+        return _encode((*parse_history(self.delivery.history), record)[-HISTORY_MAX:])
+
+
+def parse_history(stored: bytes | None) -> tuple[AttemptRecord, ...]:
+    """Return the stored attempts, oldest first."""
+    return () if stored is None else _decode(stored)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[AttemptRecord, ...]).decode
 
 
 def choose_next_attempt(

@@ -23,6 +23,7 @@ from headgate.webhooks.events import WebhookEndpointDisabled, WebhookTest
 from headgate.webhooks.model.delivery import (
     MICROSECONDS,
     Delivery,
+    DeliveryDetails,
     DeliveryFilter,
     DeliveryNotFoundError,
     decode_cursor,
@@ -225,7 +226,7 @@ class WebhookService:
         made = make_delivery_row(parse_event(row), endpoint.id, order_key="", due_at=row[1])
         delivery_store.insert_deliveries(connection, [made])
         self._record(connection, by, "webhook_endpoint.tested", endpoint, {})
-        return self.get_delivery(connection, endpoint, str(made[0]))[0]
+        return self.get_delivery(connection, endpoint, str(made[0])).delivery
 
     def replay(
         self, connection: sa.Connection, endpoint: WebhookEndpoint, delivery_id: str, *, by: Actor
@@ -236,7 +237,7 @@ class WebhookService:
             raise WebhookEndpointDisabledError("The endpoint is disabled. Enable it first.")
         now = self._clock.now()
         delivery_store.replay(connection, endpoint.id, delivery_id, now=int(now * MICROSECONDS))
-        delivery, _ = self.get_delivery(connection, endpoint, delivery_id)
+        delivery = self.get_delivery(connection, endpoint, delivery_id).delivery
         changes = {"delivery_id": delivery_id}
         self._record(connection, by, "webhook_endpoint.replayed", endpoint, changes)
         return delivery
@@ -309,8 +310,8 @@ class WebhookService:
 
     def get_delivery(
         self, connection: sa.Connection, endpoint: WebhookEndpoint, delivery_id: str
-    ) -> tuple[Delivery, bytes]:
-        """Return a delivery and the body that is sent. Raise `DeliveryNotFoundError`."""
+    ) -> DeliveryDetails:
+        """Return a delivery with its body and its attempts. Raise `DeliveryNotFoundError`."""
         found = delivery_store.select_delivery(connection, endpoint.id, delivery_id)
         if found is None:
             raise DeliveryNotFoundError("There is no such delivery.")

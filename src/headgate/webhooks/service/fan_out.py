@@ -67,4 +67,5 @@ def make_delivery_row(
         "",
         None,
         None,
+        None,
     )

@@ -19,8 +19,10 @@ from headgate.webhooks.model.delivery import (
     MICROSECONDS,
     ClaimedDelivery,
     Delivery,
+    DeliveryDetails,
     DeliveryFilter,
     DeliveryStatus,
+    parse_history,
 )
 
 DELIVERIES = sa.Table(
@@ -42,6 +44,7 @@ DELIVERIES = sa.Table(
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("latency_microseconds", sa.BigInteger),
     sa.Column("attempted_at", sa.BigInteger),
+    sa.Column("history", sa.LargeBinary),
 )
 _T = DELIVERIES.c
 _IS_PENDING = sa.text("status = 'pending'")
@@ -82,15 +85,16 @@ _FINISH = HotStatement(
         error=sa.bindparam("new_error"),
         latency_microseconds=sa.bindparam("new_latency"),
         attempted_at=sa.bindparam("new_attempted_at"),
+        history=sa.bindparam("new_history"),
     ),
     *("new_status", "new_due_at", "new_attempts", "new_status_code", "new_error"),
-    *("new_latency", "new_attempted_at", "delivery_id", "attempts_before"),
+    *("new_latency", "new_attempted_at", "new_history", "delivery_id", "attempts_before"),
 )
 DeliveryRow = tuple[Any, ...]
 """A row in the order of the table's columns."""
-ResultRow = tuple[str, int, int, int | None, str, int | None, int | None, str, int]
-"""The new status, due_at, attempts, status_code, error, latency and attempted_at; then the id of
-the delivery, and its attempts before."""
+ResultRow = tuple[str, int, int, int | None, str, int | None, int | None, bytes, str, int]
+"""The new status, due_at, attempts, status_code, error, latency, attempted_at and history; then the
+id of the delivery, and its attempts before."""
 
 
 class DueEndpoint(msgspec.Struct, frozen=True):
@@ -160,7 +164,7 @@ def claim(
         sa.update(DELIVERIES)
         .where(_T.id.in_(due))
         .values(due_at=until)
-        .returning(_T.id, _T.endpoint_id, _T.event_id, _T.attempts, _T.body)
+        .returning(_T.id, _T.endpoint_id, _T.event_id, _T.attempts, _T.body, _T.history)
     )
     return [ClaimedDelivery(*row) for row in connection.execute(statement)]
 
@@ -173,11 +177,14 @@ def finish(connection: sa.Connection, rows: Sequence[ResultRow]) -> None:
 
 def select_delivery(
     connection: sa.Connection, endpoint_id: str, delivery_id: str
-) -> tuple[Delivery, bytes] | None:
-    """Return a delivery of an endpoint and the body that is sent."""
+) -> DeliveryDetails | None:
+    """Return a delivery of an endpoint."""
     statement = sa.select(DELIVERIES).where(_T.id == delivery_id, _T.endpoint_id == endpoint_id)
     row = connection.execute(statement).one_or_none()
-    return None if row is None else (_delivery(row), row.body)
+    if row is None:
+        return None
+    history = parse_history(row.history)
+    return DeliveryDetails(delivery=_delivery(row), body=row.body, history=history)
 
 
 def select_deliveries(

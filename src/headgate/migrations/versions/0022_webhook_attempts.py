@@ -1,0 +1,18 @@
+"""The last attempts of each webhook delivery."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0022"
+down_revision = "0021"
+
+
+def upgrade() -> None:
+    """Add the column. Older versions leave it as it is."""
+    op.add_column("webhook_deliveries", sa.Column("history", sa.LargeBinary))
+
+
+def downgrade() -> None:
+    op.drop_column("webhook_deliveries", "history")
