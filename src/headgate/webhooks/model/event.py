@@ -1,7 +1,8 @@
 """Make the body of a delivery from an event of the outbox.
 
 Events are stored as the structs of their features. The body has one shape for all of them: amounts
-in nano-dollars get a sibling in decimal dollars, and times become ISO 8601.
+in nano-dollars get a sibling in decimal dollars, times become ISO 8601, and durations of what did
+not happen become null. `docs/webhook-events.md` shows an example of each event.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _NANO = "_nano"
 _WRAPPERS = ("receipt",)
 """Events that only carry one object have it in this member; the body has it as `object`."""
 _TAG = "event"
+_UNSTORED = ("path", "request_bytes", "response_bytes")
+"""Fields of a receipt that only observers see."""
+_ALWAYS_COUNTED = {"input_tokens": 0, "output_tokens": 0}
 _TEXT_MAX = 256
 
 
@@ -55,6 +59,8 @@ def parse_event(row: tuple[str, int, str, str, bytes]) -> StoredEvent:
     for wrapper in _WRAPPERS:
         if isinstance(fields.get(wrapper), dict):
             fields = fields[wrapper]
+            for name in _UNSTORED:
+                fields.pop(name, None)
     fields.pop(_TAG, None)
     organization_id = fields.get("organization_id") or key
     return StoredEvent(name_event(outbox_id), topic, created_at, key, organization_id, fields)
@@ -96,8 +102,12 @@ def _render(fields: Mapping[str, Any]) -> dict[str, Any]:
         if name.endswith(_NANO) and isinstance(value, int):
             rendered[name] = value
             rendered[name.removesuffix(_NANO)] = format_dollars(value)
-        elif name.endswith("_at") and isinstance(value, int | float):
+        elif name.endswith(("_at", "_since")) and isinstance(value, int | float):
             rendered[name] = format_moment(value)
+        elif name.endswith("_microseconds") and value == -1:
+            rendered[name] = None
+        elif name == "usage" and isinstance(value, dict):
+            rendered[name] = _ALWAYS_COUNTED | cast("dict[str, Any]", value)
         elif isinstance(value, dict):
             rendered[name] = _render(cast("dict[str, Any]", value))
         elif name == "metadata" and isinstance(value, str):
