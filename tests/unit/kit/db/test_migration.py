@@ -22,7 +22,9 @@ PACKAGE = Path(headgate.__file__).parent
 STORES = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted(
-        [*PACKAGE.glob("*/store.py"), *PACKAGE.glob("*/store/*.py"), *PACKAGE.glob("kit/*.py")]
+        path
+        for pattern in ("*/store.py", "*/store/*.py", "kit/*.py", "kit/db/*_store.py")
+        for path in PACKAGE.glob(pattern)
     )
 ]
 """Wherever a table may be declared."""
