@@ -11,7 +11,7 @@ from headgate.keys.events import KeyRevoked
 from headgate.kit import outbox
 from headgate.llm.usage import Usage
 from headgate.metering.events import RequestCompleted, UsageImplausible
-from headgate.payments.events import InvoicePaid, WalletRecharged
+from headgate.payments.events import InvoicePaid, TopUpFailed, WalletRecharged
 from headgate.webhooks.events import RequestRateLimited, WebhookEndpointDisabled, WebhookTest
 from tests.fakes.example_receipt import make_receipt
 
@@ -116,6 +116,19 @@ EXAMPLES: dict[str, Any] = {
         currency="usd",
         available_nano=27_350_000_000,
         debt_nano=0,
+        kind="automatic",
+        created_at=NOW,
+    ),
+    "wallet.top_up_failed": TopUpFailed(
+        organization_id=ORGANIZATION,
+        payment_id="pay_1",
+        amount_nano=25_000_000_000,
+        currency="usd",
+        code="declined",
+        reason="Your card was declined.",
+        failures=1,
+        enabled=True,
+        retry_at=NOW + 3_600,
         created_at=NOW,
     ),
     "webhook.endpoint_disabled": WebhookEndpointDisabled(
