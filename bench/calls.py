@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import BuiltinMethodType, CodeType, FrameType
 from typing import Any
@@ -33,6 +34,8 @@ MARGIN = 0.05
 WARMUP = 4
 SAMPLES = 5
 """If they differ, the median counts."""
+SMALL_BYTES = 1_023
+"""The size of a usual answer."""
 EVENTS = 12
 BURST = 7
 RECEIPTS = 32
@@ -138,13 +141,16 @@ class Scenarios:
         self._gateway = gateway
         self._address = traffic.Address(80, key=gateway.key)
         self._stream = traffic.render_request(traffic.STREAM, self._address)
+        self._small = traffic.render_request(traffic.SMALL, self._address)
+        managed = replace(self._address, credential=in_process.MANAGED)
+        self._managed = traffic.render_request(traffic.SMALL, managed)
 
     async def count_all(self) -> dict[str, Profile]:
+        large = traffic.render_request(traffic.LARGE, self._address)
         counted: dict[str, Profile] = {
-            "small": await self._repeat(lambda: self._count_call(traffic.SMALL, 1023)),
-            "large": await self._repeat(
-                lambda: self._count_call(traffic.LARGE, traffic.LARGE_BYTES)
-            ),
+            "small": await self._repeat(lambda: self._count_call(self._small)),
+            "large": await self._repeat(lambda: self._count_call(large, traffic.LARGE_BYTES)),
+            "managed": await self._repeat(lambda: self._count_call(self._managed)),
             "stream": await self._repeat(self._count_stream),
             "event": await self._repeat(lambda: self._count_events(1)),
             "burst": await self._repeat(lambda: self._count_events(BURST)),
@@ -157,9 +163,8 @@ class Scenarios:
         middle = statistics.median_low([profile.total() for profile in profiles])
         return next(profile for profile in profiles if profile.total() == middle)
 
-    async def _count_call(self, kind: traffic.Kind, answer_bytes: int) -> Profile:
+    async def _count_call(self, request: bytes, answer_bytes: int = SMALL_BYTES) -> Profile:
         gateway, answer = self._gateway, make_answer(answer_bytes)
-        request = traffic.render_request(kind, self._address)
         with Counting() as profile:
             gateway.send(request)
             await gateway.provider.transport.take()

@@ -18,6 +18,9 @@ import uvloop
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from headgate.audit.model import SYSTEM
+from headgate.billing.service.ledger import fund
+from headgate.credentials.model.credential import CredentialRequest
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
@@ -30,7 +33,7 @@ from headgate.kit.http.message import Origin
 from headgate.kit.private_file import read_private_json
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
-from headgate.main.first_start import prepare_credential, prepare_first_start
+from headgate.main.first_start import INTEGRATION, prepare_credential, prepare_first_start
 from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
@@ -38,6 +41,8 @@ from headgate.telemetry.metrics import Metrics
 
 PROVIDER = "http://127.0.0.1:9/v1"
 """Nothing listens there: no socket is ever opened."""
+MANAGED = "managed"
+"""The credential that the wallet pays for; calls that name none use the organization's own."""
 WAIT_SECONDS = 20.0
 TURNS = 8
 """Iterations of the loop in which everything after an answer is done."""
@@ -239,6 +244,7 @@ async def running_gateway(data: Path) -> AsyncGenerator[Gateway]:
     try:
         prepare_first_start(application)
         prepare_credential(application, None)
+        _prepare_managed(application)
         with application.database.reading() as connection:
             application.load(connection, frozenset(read_revisions(connection)))
         writer = Writer(application.database)
@@ -251,6 +257,24 @@ async def running_gateway(data: Path) -> AsyncGenerator[Gateway]:
             await writer.stop()
     finally:
         application.close()
+
+
+def _prepare_managed(application: Application) -> None:
+    """Store the platform's credential, `managed`, and money that pays for its calls."""
+    with application.database.transaction() as connection:
+        (organization,) = application.accounts.list_organizations(connection)
+        application.credentials.add(
+            connection,
+            CredentialRequest(
+                organization_id=None,
+                integration=INTEGRATION,
+                secret="sk-bench-managed",
+                name=MANAGED,
+                base_url=PROVIDER,
+            ),
+            by=SYSTEM,
+        )
+        fund(connection, organization.id, amount_nano=10**15, reference="bench", now=0.0)
 
 
 def _build(settings: Settings, application: Application, writer: Writer) -> Gateway:

@@ -238,7 +238,7 @@ def read_output_limits(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) 
     """Return the output limits that a request states, by field. Null counts as absent."""
     stated: dict[str, int] = {}
     for name in names:
-        value = read_field(fields.get(name))
+        value = read_field(fields[name]) if name in fields else None
         if isinstance(value, int | float):
             stated[name] = int(value)
     return stated

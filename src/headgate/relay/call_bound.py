@@ -72,12 +72,12 @@ class CallBound(msgspec.Struct, frozen=True):
     def has_invalid_limit(self) -> bool:
         """Return whether a stated limit is no positive number, which some servers take for no
         limit and others reject."""
-        return any(value <= 0 for value in self.stated.values())
+        return bool(self.stated) and min(self.stated.values()) <= 0
 
     @property
     def has_excess_limit(self) -> bool:
         """Return whether a stated limit is larger than what is held for."""
-        return any(value > self.limit for value in self.stated.values())
+        return bool(self.stated) and max(self.stated.values()) > self.limit
 
     @property
     def can_fit(self) -> bool:
@@ -123,7 +123,7 @@ def _bound_tokens(
     state: CallState, body: JsonRequest, model: Model, price: Price, tool_calls_assumed: int
 ) -> CallBound | None:
     fields = body.fields
-    is_unbounded = has_unbounded_input(body)
+    is_unbounded = has_unbounded_input(body, fields)
     input_tokens = model.input_tokens_max or len(body.body)
     if not is_unbounded:
         input_tokens = min(input_tokens, len(body.body))
@@ -134,14 +134,14 @@ def _bound_tokens(
     names = choose_limit_fields(state, model)
     stated = read_output_limits(fields, names)
     ceiling = model.output_tokens_max or model.input_tokens_max
-    is_valid = bool(stated) and all(value > 0 for value in stated.values())
+    is_valid = bool(stated) and min(stated.values()) > 0
     if not ceiling and not is_valid:
         return None
     limit = ceiling
     if is_valid:
         limit = min(max(stated.values()), ceiling) if ceiling else max(stated.values())
     answers = count_answers(body, fields)
-    prediction = bytes(fields.get("prediction", b"null"))
+    prediction = bytes(fields["prediction"]) if "prediction" in fields else b"null"
     bound = CallBound(
         price,
         input_tokens,

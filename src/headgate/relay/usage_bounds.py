@@ -14,7 +14,7 @@ from headgate.llm.tools import is_of_container, list_fees
 from headgate.llm.usage import Usage
 from headgate.relay.ports import Model
 
-UNBOUNDED_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
+UNBOUNDED_FIELDS = frozenset({"previous_response_id", "conversation", "prompt", "file_ids"})
 """Fields that bring input from elsewhere, so that the size of the body bounds nothing."""
 UNBOUNDED_MARKERS = (
     b'"image',
@@ -52,9 +52,10 @@ def bound_output(body: JsonRequest, model: Model) -> int:
 def count_answers(body: JsonRequest, fields: Mapping[str, msgspec.Raw]) -> int:
     """Count the answers that are generated and billed, also those of `best_of` that are not
     returned."""
-    best_of = read_count(read_field(fields.get("best_of")))
-    wanted = max(1, body.n or 1, best_of or 1)
-    return wanted * count_prompts(fields)
+    wanted = max(1, body.n or 1)
+    if "best_of" in fields:
+        wanted = max(wanted, read_count(read_field(fields["best_of"])) or 1)
+    return wanted * count_prompts(fields) if "prompt" in fields else wanted
 
 
 def read_count(value: object) -> int | None:
@@ -69,7 +70,7 @@ def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Return whether the input is a list of texts or tokens, each of which may fill a model's
     window."""
     for name in ("input", "prompt"):
-        value = read_field(fields.get(name))
+        value = read_field(fields[name]) if name in fields else None
         if isinstance(value, list) and not all(
             isinstance(each, dict) for each in cast("list[Any]", value)
         ):
@@ -77,14 +78,15 @@ def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
     return False
 
 
-def has_unbounded_input(body: JsonRequest) -> bool:
+def has_unbounded_input(body: JsonRequest, fields: Mapping[str, msgspec.Raw]) -> bool:
     """Return whether the input may be larger than the body."""
+    if not UNBOUNDED_FIELDS.isdisjoint(fields):
+        return True
     data = body.body
-    return (
-        any(name in body.fields for name in UNBOUNDED_FIELDS)
-        or any(mark in data for mark in UNBOUNDED_MARKERS)
-        or (b"\\u00" in data and _ESCAPED_MARKER.search(data) is not None)
-    )
+    for mark in UNBOUNDED_MARKERS:
+        if mark in data:
+            return True
+    return b"\\u00" in data and _ESCAPED_MARKER.search(data) is not None
 
 
 def bound_tool_fees(
@@ -95,6 +97,8 @@ def bound_tool_fees(
     It counts `max_tool_calls` calls, or `tool_calls_assumed`, each at the highest fee; and a
     container for each tool that needs one. A stored prompt may use any tool.
     """
+    if "tools" not in fields and "prompt" not in fields:
+        return 0
     names = list_fees(read_field(fields.get("tools")))
     if isinstance(read_field(fields.get("prompt")), dict):
         names |= fees.keys()

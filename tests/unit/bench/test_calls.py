@@ -11,7 +11,7 @@ from bench import calls
 from bench.calls import Profile
 
 RECORDED_WITH = "3.11"
-SCENARIOS = ("small", "large", "stream", "event", "burst", "observers")
+SCENARIOS = ("small", "large", "managed", "stream", "event", "burst", "observers")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,13 @@ _PER_ONE = 3_000_000
 """All units over one divisor: a million tokens (or characters) and the 60,000 milliseconds of a
 minute have the least common multiple 3,000,000."""
 
+_HALF_MILLION = 500_000
+_MILLION = 1_000_000
+
+DearestRates = tuple[int | None, int | None, int]
+"""The highest rate of a million input and of a million output tokens (None: none is known), and the
+fee of a request."""
+
 
 class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
     """Hold rates in nano-dollars; None where the price book states none.
@@ -63,19 +70,22 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
         cost = divide_half_up(tokens * _PER_MILLION + others, _PER_ONE)
         return cost + self.per_request if self.per_request else cost
 
-    def bound(self, input_tokens: int, output_tokens: int) -> int | None:
-        """Return the cost of so many tokens if each were of its dearest class; None without a
-        rate."""
-        inputs = (self.input, self.cached_input, self.cache_write, self.input_audio)
-        outputs = (self.output, self.reasoning, self.output_audio, self.output_image)
-        dearest_in = max(
-            (rate for rate in (*inputs, self.input_image) if rate is not None), default=None
+    @property
+    def dearest(self) -> DearestRates:
+        """Return the highest rates of input and of output, whatever the class of a token."""
+        inputs = (
+            self.input,
+            self.cached_input,
+            self.cache_write,
+            self.input_audio,
+            self.input_image,
         )
-        dearest_out = max((rate for rate in outputs if rate is not None), default=None)
-        tokens = _sum(((input_tokens, dearest_in), (output_tokens, dearest_out)))
-        if tokens is None:
-            return None
-        return divide_half_up(tokens * _PER_MILLION, _PER_ONE) + (self.per_request or 0)
+        outputs = (self.output, self.reasoning, self.output_audio, self.output_image)
+        return (
+            max((rate for rate in inputs if rate is not None), default=None),
+            max((rate for rate in outputs if rate is not None), default=None),
+            self.per_request or 0,
+        )
 
     def _cost_of_text(self, usage: Usage) -> int | None:
         """Return the sum of `_token_parts` for an answer of only text, cached and reasoning
@@ -148,11 +158,13 @@ class PriceRow:
     """Hold the rates of a model in force over one span of time (`relay.ports.Price`). `tiers` maps
     each service tier to its rates, the highest input threshold first."""
 
-    __slots__ = ("_by_service_tier", "id", "tiers", "tool_fees")
+    __slots__ = ("_by_service_tier", "_dearest", "id", "tiers", "tool_fees")
 
     def __init__(self, price_id: str, tiers: Mapping[str, Sequence[NanoRates]]) -> None:
         self.id = price_id
         self.tiers = tiers
+        # Found at the first use: a catalog has many prices, and a process uses few of them.
+        self._dearest: Sequence[DearestRates] | None = None
         self.tool_fees: dict[str, int] = {}
         for rates in (each for steps in tiers.values() for each in steps):
             for name, fee in rates.tool_calls.items():
@@ -185,11 +197,37 @@ class PriceRow:
         """
         if service_tier not in self._by_service_tier:
             return None
-        bounds = [
-            rates.bound(input_tokens, output_tokens) for t in self.tiers.values() for rates in t
-        ]
-        known = [bound for bound in bounds if bound is not None]
-        return max(known) if known and len(known) == len(bounds) else None
+        dearest = self._dearest
+        if dearest is None:
+            dearest = self._dearest = find_dearest(self.tiers)
+        most: int | None = None
+        for input_rate, output_rate, fee in dearest:
+            tokens = 0
+            if input_tokens:
+                if input_rate is None or input_tokens < 0:
+                    return None
+                tokens = input_tokens * input_rate
+            if output_tokens:
+                if output_rate is None or output_tokens < 0:
+                    return None
+                tokens += output_tokens * output_rate
+            cost = (tokens + _HALF_MILLION) // _MILLION + fee
+            if most is None or cost > most:
+                most = cost
+        return most
+
+
+def find_dearest(tiers: Mapping[str, Sequence[NanoRates]]) -> Sequence[DearestRates]:
+    """Return the highest rates of every tier, without those that others exceed in every part."""
+    found = {rates.dearest for steps in tiers.values() for rates in steps}
+    return [each for each in found if not any(_exceeds(other, each) for other in found - {each})]
+
+
+def _exceeds(one: DearestRates, other: DearestRates) -> bool:
+    """Return whether no usage costs more at the other rates. A rate that is not known decides
+    whether a usage has a price, so none exceeds it."""
+    pairs = zip(one, other, strict=True)
+    return all(a is not None and b is not None and a >= b for a, b in pairs)
 
 
 def _sum(parts: Iterable[tuple[int, int | None]]) -> int | None:
