@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest, read_output_limits
 from headgate.relay.call_state import CallState
-from headgate.relay.media_bounds import bound_media
+from headgate.relay.media_bounds import MEASURED_MEDIA, bound_media
 from headgate.relay.ports import Model, ModelCatalog, Price
 from headgate.relay.pricing import measure_request
 from headgate.relay.usage_bounds import (
@@ -21,6 +22,8 @@ from headgate.relay.usage_bounds import (
 
 AMOUNT_NANO_MAX = 2**62
 """More than any wallet has, and less than the largest integer of the database."""
+LIMIT_FIELDS_MAX = 256
+"""Combinations that are cached: far more than there are endpoints and fields."""
 
 
 class CallBound(msgspec.Struct, frozen=True):
@@ -96,15 +99,17 @@ def bound_call(
     if price is None:
         return None
     body = state.body
-    if isinstance(body, JsonRequest):
+    endpoint = state.call.endpoint
+    if endpoint.characters_of is not None and isinstance(body, JsonRequest):
         measured = measure_request(state)
         if measured is not None:
             cost = price.cost(measured, body.service_tier)
             if cost is not None:
                 return CallBound(price, other_nano=cost)
-    media = bound_media(state.call, price)
-    if media is not None:
-        return CallBound(price, media.input_tokens, 1, media.output_tokens, media.cost_nano)
+    if endpoint.measure in MEASURED_MEDIA:
+        media = bound_media(state.call, price)
+        if media is not None:
+            return CallBound(price, media.input_tokens, 1, media.output_tokens, media.cost_nano)
     if not isinstance(body, JsonRequest):
         return _bound_form(price, model)
     return _bound_tokens(state, body, model, price, tool_calls_assumed)
@@ -129,9 +134,9 @@ def _bound_tokens(
         input_tokens = min(input_tokens, len(body.body))
     elif not model.input_tokens_max:
         return None
-    if has_several_inputs(fields):
+    if ("input" in fields or "prompt" in fields) and has_several_inputs(fields):
         input_tokens = max(input_tokens, len(body.body))
-    names = choose_limit_fields(state, model)
+    names = choose_limit_fields(state.call.endpoint.output_limits, model.limit_field)
     stated = read_output_limits(fields, names)
     ceiling = model.output_tokens_max or model.input_tokens_max
     is_valid = bool(stated) and min(stated.values()) > 0
@@ -158,9 +163,9 @@ def _bound_tokens(
     return None if bound.cost(limit) is None else bound
 
 
-def choose_limit_fields(state: CallState, model: Model) -> tuple[str, ...]:
-    """Return the fields of the endpoint that limit the output, first the one to add."""
-    names = state.call.endpoint.output_limits
-    if model.limit_field in names:
-        return (model.limit_field, *(name for name in names if name != model.limit_field))
+@functools.lru_cache(maxsize=LIMIT_FIELDS_MAX)
+def choose_limit_fields(names: tuple[str, ...], preferred: str | None) -> tuple[str, ...]:
+    """Return the fields of an endpoint that limit the output, first the one to add."""
+    if preferred in names:
+        return (preferred, *(name for name in names if name != preferred))
     return names

@@ -30,6 +30,7 @@ INPUT_IMAGES_MAX = 16
 IMAGES_MAX = 10_000
 AUDIO_BYTES_PER_SECOND_MIN = 500
 """Speech has at least 4 kbit/s in every format that is accepted."""
+MEASURED_MEDIA = (Measure.IMAGES, Measure.AUDIO)
 _SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 _FIELDS = ("n", "size", "quality", "partial_images")
 

@@ -101,15 +101,15 @@ class Reservation:
         """Hold the money, or raise: `UnpricedModelError` (fail closed), `HoldRefusedError`,
         `InvalidOutputLimitError`, or for a managed call what its plan does not allow."""
         credential, call = state.credential, state.call
-        if credential is None or (
-            not credential.managed
-            # A look without a function call, since every call with an own credential takes it.
-            and call.grant.organization_id not in self._budgets.organizations
-        ):
+        if credential is None:
             return
-        if call.endpoint.pricing is Pricing.FREE:
+        # A look without a function call, since every call with an own credential takes it.
+        has_budgets = call.grant.organization_id in self._budgets.organizations
+        if not (credential.managed or has_budgets) or call.endpoint.pricing is Pricing.FREE:
             return
-        budgets = self._budgets.find(call.grant, managed=credential.managed)
+        budgets: tuple[Budget, ...] = ()
+        if has_budgets:
+            budgets = self._budgets.find(call.grant, managed=credential.managed)
         if not (credential.managed or budgets):
             return
         bound = bound_call(state, self._models, self._clock.now(), self._tool_calls_assumed)
@@ -173,12 +173,11 @@ class Reservation:
 
 def find_least_amount(state: CallState, bound: CallBound) -> int | None:
     """Return the least amount with which a call is sent, if its output limit may be fitted."""
-    if not bound.can_fit:
+    fits = state.call.fits_budget
+    if (bound.stated and not fits) or not bound.can_fit:
         return None
-    if state.call.fits_budget:
+    if fits:
         least = FITTED_TOKENS_MIN
-    elif bound.stated:
-        return None
     else:
         reasons = state.model is not None and state.model.reasons
         least = REASONING_OUTPUT_TOKENS_MIN if reasons else OUTPUT_TOKENS_MIN

@@ -93,38 +93,40 @@ def make_transaction(
 def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
     """Move the amount to `held`: from the month's credits what they pay, the rest from the
     wallet."""
-    return make_transaction(
-        f"hold:{hold.request_id}",
-        hold.organization_id,
-        [
-            ("wallet", hold.credit_nano - hold.amount_nano),
-            *_move_credits(hold, -hold.credit_nano),
-            ("held", hold.amount_nano),
-        ],
-        request_id=hold.request_id,
-    )
+    request_id, owner = hold.request_id, hold.organization_id
+    name, amount, credit = f"hold:{request_id}", hold.amount_nano, hold.credit_nano
+    entries: list[LedgerEntry] = []
+    if amount != credit:
+        entries.append(LedgerEntry(name, f"{owner}:wallet", credit - amount, request_id))
+    if credit:
+        entries.append(LedgerEntry(name, _name_credits(hold), -credit, request_id))
+    if amount:
+        entries.append(LedgerEntry(name, f"{owner}:held", amount, request_id))
+    return entries
 
 
 def make_settlement_entries(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
     """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to where it came
     from. Credits pay first."""
-    billed = min(cost_nano, hold.amount_nano)
-    unused_credits = hold.credit_nano - min(billed, hold.credit_nano)
-    return make_transaction(
-        f"settle:{hold.request_id}",
-        hold.organization_id,
-        [
-            ("held", -hold.amount_nano),
-            ("revenue", billed),
-            *_move_credits(hold, unused_credits),
-            ("wallet", hold.amount_nano - billed - unused_credits),
-        ],
-        request_id=hold.request_id,
-    )
+    request_id, owner = hold.request_id, hold.organization_id
+    name, amount, credit = f"settle:{request_id}", hold.amount_nano, hold.credit_nano
+    billed = min(cost_nano, amount)
+    unused_credits = credit - billed if credit > billed else 0
+    unused = amount - billed - unused_credits
+    entries: list[LedgerEntry] = []
+    if amount:
+        entries.append(LedgerEntry(name, f"{owner}:held", -amount, request_id))
+    if billed:
+        entries.append(LedgerEntry(name, f"{owner}:revenue", billed, request_id))
+    if unused_credits:
+        entries.append(LedgerEntry(name, _name_credits(hold), unused_credits, request_id))
+    if unused:
+        entries.append(LedgerEntry(name, f"{owner}:wallet", unused, request_id))
+    return entries
 
 
-def _move_credits(hold: Hold, amount_nano: int) -> list[tuple[str, int]]:
-    return [(name_credits(hold.month), amount_nano)] if amount_nano else []
+def _name_credits(hold: Hold) -> str:
+    return name_account(hold.organization_id, name_credits(hold.month))
 
 
 def make_excess_entries(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:

@@ -5,7 +5,7 @@ All amounts are nano-dollars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -16,7 +16,12 @@ from headgate.billing.model.budgets import (
     name_counter,
     open_counter,
 )
-from headgate.billing.model.ledger import make_hold_entries, name_account, name_credits
+from headgate.billing.model.ledger import (
+    LedgerEntry,
+    make_hold_entries,
+    name_account,
+    name_credits,
+)
 from headgate.billing.model.plans import Plan
 from headgate.billing.model.refusals import (
     BudgetExceededError,
@@ -162,18 +167,17 @@ class HoldBatch:
             hold, amount_nano=amount_nano, credit_nano=credit_nano, month=self._month
         )
 
-    def write(self, granted: Sequence[Hold], *, find_lease_end: Callable[[Hold], int]) -> None:
-        """Write entries, balances, counters and holds, each once."""
+    def write(self, leased: Sequence[tuple[Hold, int]]) -> None:
+        """Write entries, balances, counters and holds, each once. Each hold has the end of its
+        lease (unix microseconds)."""
         at = int(self._now * MICROSECONDS)
-        managed = [hold for hold in granted if hold.managed]
-        append(
-            self._connection,
-            [entry for hold in managed for entry in make_hold_entries(hold)],
-            at=at,
-        )
+        entries: list[LedgerEntry] = []
+        for hold, _ in leased:
+            if hold.managed:
+                entries += make_hold_entries(hold)
+        append(self._connection, entries, at=at)
         if self._counters:
             budget_store.update_counters(self._connection, list(self._counters.values()))
-        leased = [(hold, find_lease_end(hold)) for hold in granted]
         store.insert_holds(self._connection, leased, at=at)
 
 

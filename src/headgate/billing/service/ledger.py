@@ -295,13 +295,22 @@ class Ledger:
             connection, holds, month=name_month(now), now=now, find_plan=self._find_plan
         )
         results = [batch.decide(hold) for hold in holds]
-        granted = [result for result in results if isinstance(result, Hold)]
-        batch.write(granted, find_lease_end=self._find_lease_end)
+        leased_at = self._monotonic_now()
+        leased = [
+            (result, self._find_lease_end(result, leased_at))
+            for result in results
+            if isinstance(result, Hold)
+        ]
+        batch.write(leased)
         return results
 
-    def _find_lease_end(self, hold: Hold) -> int:
-        seconds = min(LEASE_SECONDS, max(self._lease_seconds, hold.lease_seconds))
-        return int((self._monotonic_now() + seconds) * MICROSECONDS)
+    def _find_lease_end(self, hold: Hold, leased_at: float) -> int:
+        seconds = hold.lease_seconds
+        if seconds < LEASE_SECONDS:
+            seconds = min(LEASE_SECONDS, max(self._lease_seconds, seconds))
+        else:
+            seconds = LEASE_SECONDS
+        return int((leased_at + seconds) * MICROSECONDS)
 
     def _record_receipts(
         self, connection: sa.Connection, receipts: Sequence[Receipt]

@@ -5,7 +5,7 @@ All amounts are nano-dollars.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -32,7 +32,10 @@ log = structlog.get_logger(__name__)
 
 
 class CountedBudgets(Protocol):
-    """Find the budgets that a receipt counts in, from memory."""
+    """Find the budgets that a receipt counts in, from memory. `organizations` have any."""
+
+    @property
+    def organizations(self) -> Container[str]: ...
 
     def find_counting(self, receipt: Receipt) -> Sequence[Budget]:
         """Return the budgets of the call's key, project and organization, whatever they count."""
@@ -108,7 +111,10 @@ def list_counting(
     """Return what calls change in the counters: those of their holds, and those of budgets that
     were set while they ran. `month` is that of calls without a hold."""
     found: list[Counting] = []
+    organizations = () if budgets is None else budgets.organizations
     for receipt, hold in calls:
+        if receipt.organization_id not in organizations and not (hold and hold.budgets):
+            continue
         counted = (hold.month or month) if hold is not None else month
         held = hold.budgets if hold is not None else ()
         if hold is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 Values = Sequence[Any]
+_encode = msgspec.json.Encoder().encode
 _KNOWN_IGNORED = " ON CONFLICT DO NOTHING"
 
 
@@ -79,7 +81,7 @@ class LockedLookup:
             return []
         cursor: Any = connection.connection.cursor()
         if connection.dialect.name == "sqlite":
-            cursor.execute(self._sqlite, (json.dumps(keys),))
+            cursor.execute(self._sqlite, (_encode(keys).decode(),))
         else:
             cursor.execute(self._postgresql, (list(keys),))
         return cursor.fetchall()
@@ -89,38 +91,48 @@ class BulkInsert:
     """Insert many rows in few steps.
 
     The driver of SQLite releases the interpreter's lock at every step of a statement, and must then
-    wait for the event loop to give it back: so rows are inserted in powers of two, not one by one.
+    wait for the event loop to give it back. So there is a text for every number of rows that a
+    batch usually has. PostgreSQL prepares a text after some uses of it, so it gets fewer of them.
     """
 
     ROWS_MAX = 64
+    ROWS_USUAL = 32
+    STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 
     def __init__(self, table: sa.Table, *columns: str, ignore_known: bool) -> None:
         self._one = build_insert(table, *columns)
         self._end = _KNOWN_IGNORED if ignore_known else ""
-        self._texts: dict[str, list[tuple[int, str]]] = {}
+        self._texts: dict[tuple[str, int], str] = {}
 
     def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert the rows; return how many were new."""
-        texts = self._texts.get(connection.dialect.name) or self._compile(connection.dialect)
+        dialect = connection.dialect
+        name = dialect.name
         cursor: Any = connection.connection.cursor()
         inserted = done = 0
-        for size, text in texts:
-            while len(rows) - done >= size:
-                chunk = rows[done : done + size]
-                cursor.execute(text, tuple(itertools.chain.from_iterable(chunk)))
-                inserted += cursor.rowcount
-                done += size
+        count = len(rows)
+        while done < count:
+            size = self._choose_size(name, count - done)
+            text = self._texts.get((name, size)) or self._compile(dialect, size)
+            chunk = rows if size == count else rows[done : done + size]
+            cursor.execute(text, tuple(itertools.chain.from_iterable(chunk)))
+            inserted += cursor.rowcount
+            done += size
         return inserted
 
-    def _compile(self, dialect: sa.Dialect) -> list[tuple[int, str]]:
+    def _choose_size(self, dialect_name: str, count: int) -> int:
+        """Return how many of `count` rows the next statement inserts."""
+        if count >= self.ROWS_MAX:
+            return self.ROWS_MAX
+        if dialect_name == "sqlite":
+            return min(count, self.ROWS_USUAL)
+        return self.STEPS[bisect.bisect_right(self.STEPS, count) - 1]
+
+    def _compile(self, dialect: sa.Dialect, size: int) -> str:
         start, _, values = self._one.compile(dialect).rpartition("VALUES ")
-        sizes = [1 << power for power in range(self.ROWS_MAX.bit_length())]
-        texts = [
-            (size, f"{start}VALUES {', '.join([values] * size)}{self._end}")
-            for size in reversed(sizes)
-        ]
-        self._texts[dialect.name] = texts
-        return texts
+        text = f"{start}VALUES {', '.join([values] * size)}{self._end}"
+        self._texts[dialect.name, size] = text
+        return text
 
 
 class ListStatement:
@@ -140,7 +152,7 @@ class ListStatement:
             return 0
         cursor: Any = connection.connection.cursor()
         if connection.dialect.name == "sqlite":
-            cursor.execute(self._sqlite, (json.dumps(rows),))
+            cursor.execute(self._sqlite, (_encode(rows).decode(),))
         else:
             cursor.execute(self._postgresql, tuple(map(list, zip(*rows, strict=True))))
         return cursor.rowcount

@@ -77,6 +77,54 @@ async def test_waiting_items_are_handled_in_one_batch(writer: Writer) -> None:
     assert batches == [40]
 
 
+class HeldBatches:
+    """Keep the first batch in its commit until it is let go, and note all batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.may_commit = threading.Event()
+
+    def handle(self, connection: sa.Connection, items: Sequence[str]) -> Sequence[str]:
+        self.batches.append(list(items))
+        self.may_commit.wait(5)
+        return items
+
+
+async def wait_for_batch(held: HeldBatches) -> None:
+    while not held.batches:
+        await asyncio.sleep(0.001)
+
+
+async def test_items_of_a_commit_wait_for_what_its_end_brings(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.kit.db.writer.GATHER_SECONDS", 5.0)
+    held = HeldBatches()
+    batch_queue = writer.create_queue(held.handle, durable=False)
+    first = batch_queue.put("first")
+    await wait_for_batch(held)
+    waiting = batch_queue.put("waiting")
+    held.may_commit.set()
+    await first
+    brought = batch_queue.put("brought by the first")
+    assert await asyncio.wait_for(asyncio.gather(waiting, brought), 2)
+    assert held.batches == [["first"], ["waiting", "brought by the first"]]
+
+
+async def test_a_long_commit_does_not_keep_items_from_the_queue(writer: Writer) -> None:
+    held = HeldBatches()
+    batch_queue = writer.create_queue(held.handle, durable=False)
+    first = batch_queue.put("first")
+    await wait_for_batch(held)
+    waiting = batch_queue.put("waiting")
+    # Longer than items are gathered: then they are handed over, and committed by the thread alone.
+    await asyncio.sleep(0.05)
+    held.may_commit.set()
+    threading.Event().wait(0.2)
+    assert held.batches == [["first"], ["waiting"]]
+    assert await asyncio.gather(first, waiting) == ["first", "waiting"]
+
+
 async def test_one_bad_item_does_not_fail_the_others(database: Database, writer: Writer) -> None:
     batch_queue, durable = word_queue(writer), word_queue(writer, durable=True)
     results = await asyncio.gather(
