@@ -37,7 +37,7 @@ Entries = list[Entry]
 
 Rescue = Callable[[sa.Connection], None]
 
-GATHER_SECONDS = 0.004
+GATHER_SECONDS = 0.008
 """How long items are gathered at most: during a commit, and after it until the event loop has done
 what its end allowed. One commit costs about the same for one and forty."""
 IDLE_SECONDS = 0.000_05

@@ -107,7 +107,7 @@ async def test_items_of_a_commit_wait_for_what_its_end_brings(
     held.may_commit.set()
     await first
     brought = batch_queue.put("brought by the first")
-    assert await asyncio.wait_for(asyncio.gather(waiting, brought), 2)
+    await asyncio.wait_for(asyncio.gather(waiting, brought), 2)
     assert held.batches == [["first"], ["waiting", "brought by the first"]]
 
 
