@@ -82,17 +82,14 @@ class HeldBatches:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.began = threading.Event()
         self.may_commit = threading.Event()
 
     def handle(self, connection: sa.Connection, items: Sequence[str]) -> Sequence[str]:
         self.batches.append(list(items))
+        self.began.set()
         self.may_commit.wait(5)
         return items
-
-
-async def wait_for_batch(held: HeldBatches) -> None:
-    while not held.batches:
-        await asyncio.sleep(0.001)
 
 
 async def test_items_of_a_commit_wait_for_what_its_end_brings(
@@ -102,7 +99,7 @@ async def test_items_of_a_commit_wait_for_what_its_end_brings(
     held = HeldBatches()
     batch_queue = writer.create_queue(held.handle, durable=False)
     first = batch_queue.put("first")
-    await wait_for_batch(held)
+    await asyncio.to_thread(held.began.wait, 5)
     waiting = batch_queue.put("waiting")
     held.may_commit.set()
     await first
@@ -115,7 +112,7 @@ async def test_a_long_commit_does_not_keep_items_from_the_queue(writer: Writer) 
     held = HeldBatches()
     batch_queue = writer.create_queue(held.handle, durable=False)
     first = batch_queue.put("first")
-    await wait_for_batch(held)
+    await asyncio.to_thread(held.began.wait, 5)
     waiting = batch_queue.put("waiting")
     # Longer than items are gathered: then they are handed over, and committed by the thread alone.
     await asyncio.sleep(0.05)
