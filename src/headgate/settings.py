@@ -46,6 +46,7 @@ FAILPOINTS = {
     "before_dispatch": "the provider is asked next",
     "first_byte": "the head of the provider's answer is here",
     "claim_inserted": "an idempotency key is claimed, not committed",
+    "nonce_inserted": "the nonce of a signed request is used up, not committed",
     "mid_claim": "the receipt of a claimed call is inserted, its answer not stored",
     "before_settle": "the answer is here, its receipt not queued",
     "mid_settlement": "the receipt is inserted, the hold not closed",
@@ -442,6 +443,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     embedding_cache_bytes_max: Annotated[
         int, _from_zero("Size limit for the cache of embeddings; 0 disables it.")
     ] = 0
+    signature_window_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="How far the time of a signed request may be from that of the server.",
+        ),
+    ] = 300.0
+    signature_nonces_max: Annotated[
+        int, _count("Most nonces of signed requests that are remembered, twice the window each.")
+    ] = 1_000_000
     idempotency_answer_bytes_max: Annotated[
         int, _from_zero("Size limit for one answer that is kept for its Idempotency-Key.")
     ] = 8 * MEBIBYTE

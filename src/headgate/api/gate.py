@@ -20,6 +20,8 @@ from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyIndex
 from headgate.kit.http.addresses import check_address
 from headgate.kit.rate_limiter import RateLimiter
+from headgate.relay.ports import Grant
+from headgate.signatures.model import HEADER, Signatures, SignedRequest
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
@@ -46,12 +48,14 @@ class Gate:
         key_index: KeyIndex,
         rate_limiter: RateLimiter,
         identify: Identify,
+        signatures: Signatures,
         *,
         public_url: str | None = None,
     ) -> None:
         self._key_index = key_index
         self._rate_limiter = rate_limiter
         self._identify = identify
+        self._signatures = signatures
         self._public_url = public_url
 
     async def admit(
@@ -101,9 +105,21 @@ class Gate:
         grant, token = find_grant(self._key_index, presented)
         if grant.networks:
             check_address(request.client.host if request.client else "", grant.networks)
+        signed = self._check_signature(request, grant)
         if grant.requests_per_minute:
             self._rate_limiter.take(grant)
-        return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, token=token)
+        return Principal(
+            kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, signed=signed, token=token
+        )
+
+    def _check_signature(self, request: Request, grant: Grant) -> SignedRequest | None:
+        headers = request.headers.getlist(HEADER)
+        if not headers and not grant.requires_signature:
+            return None
+        header = headers[0].encode() if len(headers) == 1 else b"" if headers else None
+        query: bytes = request.scope["query_string"]
+        target: bytes = request.scope["raw_path"] + (b"?" + query if query else b"")
+        return self._signatures.check(grant, request.method.encode(), target, header)
 
 
 def read_tokens(request: Request) -> list[str]:

@@ -26,6 +26,7 @@ from headgate.api.schemas.fields import RawBody
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
+from headgate.signatures.model import check_body
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 VERSION_FIELD = "version"
@@ -80,6 +81,10 @@ class OperationHandler:
                 "This object has no versions. Send the request without If-Match."
             )
         raw = await receive_body(request) if operation.changes else b""
+        signed = admitted.principal.signed
+        if signed is not None:
+            check_body(signed, raw)
+            await self._services.signatures.claim(signed)
         is_read = operation.changes and operation.body is not RawBody
         body = parse_body(request, raw, operation.body) if is_read else operation.body()
         response_head = ResponseHead(operation.status)

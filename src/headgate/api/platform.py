@@ -25,7 +25,13 @@ def build_routes(
 ) -> list[BaseRoute]:
     """Return the routes of all operations, of the OpenAPI document, and of the API reference."""
     public_url = services.authentication.public_url
-    gate = Gate(services.key_index, services.rate_limiter, identify, public_url=public_url)
+    gate = Gate(
+        services.key_index,
+        services.rate_limiter,
+        identify,
+        services.signatures,
+        public_url=public_url,
+    )
     paths: dict[str, dict[str, OperationHandler]] = {}
     for operations in modules:
         for operation in operations.all:

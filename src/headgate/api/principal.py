@@ -12,6 +12,7 @@ from headgate.api.errors import ForbiddenError
 from headgate.audit.model import Actor, ActorKind
 from headgate.keys.model import allows
 from headgate.relay.ports import Grant
+from headgate.signatures.model import SignedRequest
 
 
 class PrincipalKind(enum.Enum):
@@ -33,6 +34,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     is_operator: bool = False
     session_id: str | None = None
     grant: Grant | None = None
+    signed: SignedRequest | None = None
+    """What is left to check of a signed request."""
     token: bytes = b""
 
     def __repr__(self) -> str:

@@ -36,6 +36,8 @@ from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.checkout import Checkout
 from headgate.payments.service.settings import WalletSettingsService
+from headgate.signatures.model import Signatures
+from headgate.signatures.service import SigningSecretService
 from headgate.vault.jobs import RotationRunner
 from headgate.vault.service import SecretService
 from headgate.webhooks.service import WebhookService
@@ -65,6 +67,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog_settings: CatalogSettings
     managed_models: ManagedModelService
     secrets: SecretService
+    signatures: Signatures
+    signing_secrets: SigningSecretService
     webhooks: WebhookService
     credential_resolver: CredentialResolver
     capacity_tracker: CapacityTracker

@@ -71,6 +71,9 @@ def create(
     budget_managed_only: Annotated[
         bool, typer.Option(help="Let the budget count only the calls that the wallet pays.")
     ] = False,
+    requires_signature: Annotated[
+        bool, typer.Option("--requires-signature", help="Accept signed requests only.")
+    ] = False,
     description: Annotated[str, typer.Option(help="Free text.")] = "",
     labels: Annotated[list[str] | None, typer.Option("--label", help="name=text")] = None,
     on_disconnect: Annotated[
@@ -97,12 +100,17 @@ def create(
             tokens_per_minute=tokens_per_minute,
             monthly_budget_nano=_parse_budget(monthly_budget),
             budget_managed_only=budget_managed_only,
+            requires_signature=requires_signature,
             description=description,
             labels=_parse_labels(labels or []),
             on_disconnect=on_disconnect,
         )
         issued = application.keys.create(connection, request, by=COMMAND_LINE)
-    _show_token(issued, as_json=as_json)
+        secret: str | None = None
+        if requires_signature:
+            service = application.unlock(connection).signing_secrets
+            secret = service.issue(connection, issued.key, by=COMMAND_LINE)
+    _show_token(issued, as_json=as_json, signing_secret=secret)
 
 
 @app.command("list")
@@ -167,6 +175,58 @@ def rotate(
     _show_token(issued, as_json=as_json)
 
 
+@app.command("signing-secret")
+def signing_secret(
+    key_id: KeyId,
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    overlap: Annotated[
+        str, typer.Option(help="How long the current secret stays valid: 12h, 7d, at most 30d.")
+    ] = "0m",
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the secret, and make no new one.")
+    ] = False,
+) -> None:
+    """Print a new secret with which requests of a key are signed. It cannot be shown again."""
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        service = application.unlock(connection).signing_secrets
+        key = application.keys.get(connection, None, key_id)
+        if delete:
+            service.delete(connection, key, by=COMMAND_LINE)
+            typer.echo(f"The signing secret of {key.id} ({key.name}) is deleted.", err=True)
+            return
+        now = application.clock.now()
+        until = parse_expiry(overlap, now)
+        assert until is not None, "there is a default"
+        secret = service.issue(connection, key, overlap_seconds=until - now, by=COMMAND_LINE)
+    if as_json:
+        typer.echo(msgspec.json.encode({"key_id": key.id, "signing_secret": secret}))
+        return
+    typer.echo(secret)
+    typer.echo(
+        f"This is the signing secret of {key.id}. Store it now: it is not shown again.", err=True
+    )
+
+
+@app.command("require-signature")
+def require_signature(
+    key_id: KeyId,
+    data: Data = None,
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Accept unsigned requests again.")] = False,
+) -> None:
+    """Let a key accept signed requests only. Create its secret with `signing-secret` first."""
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        key = application.keys.get(connection, None, key_id)
+        if not off:
+            application.unlock(connection).signing_secrets.check_usable(connection, key)
+        changes = {"requires_signature": not off}
+        key = application.keys.update(connection, key, changes, by=COMMAND_LINE)
+    accepted = "all requests" if off else "signed requests only"
+    typer.echo(f"{key.id} ({key.name}) accepts {accepted}.")
+
+
 @app.command()
 def disable(key_id: KeyId, data: Data = None) -> None:
     """Disable a key until it is enabled again."""
@@ -201,11 +261,17 @@ def _set_enabled(key_id: str, data: Path | None, *, enabled: bool) -> None:
     typer.echo(f"{key.id} ({key.name}) is {'enabled' if enabled else 'disabled'}.")
 
 
-def _show_token(issued: IssuedKey, *, as_json: bool) -> None:
+def _show_token(issued: IssuedKey, *, as_json: bool, signing_secret: str | None = None) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode(issued))
+        shown: dict[str, Any] = {"token": issued.token, "key": issued.key}
+        if signing_secret is not None:
+            shown["signing_secret"] = signing_secret
+        typer.echo(msgspec.json.encode(shown))
         return
     typer.echo(issued.token)
+    if signing_secret is not None:
+        typer.echo(signing_secret)
+        typer.echo("The second line is the signing secret.", err=True)
     typer.echo(
         f"This is the token of {issued.key.id}. Store it now: it is not shown again.", err=True
     )

@@ -36,6 +36,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
+from headgate.signatures.model import Signatures, SignedRequest, check_body, check_stream
 
 V1_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -47,8 +48,8 @@ METADATA_KEY_MAX = 64
 METADATA_VALUE_MAX = 512
 """The limits of OpenAI's own `metadata`."""
 UNCACHED = frozenset((b"no-cache", b"no-store"))
-NO_KEY = b""
-"""Stands for an `Idempotency-Key` that was sent twice; it is refused."""
+SENT_TWICE = b""
+"""Stands for an `Idempotency-Key` or a signature that was sent twice; it is refused."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 FIT = b"fit"
@@ -144,6 +145,9 @@ class RequestHead(msgspec.Struct):
     other_tokens: tuple[bytes, ...] = ()
     """All other tokens that were presented."""
     authorizations: int = 0
+    signature: bytes | None = None
+    signed: SignedRequest | None = None
+    """What is left to check of a signed request."""
     content_type: bytes = b""
     coding: bytes = b""
     credential_name: str | None = None
@@ -186,6 +190,7 @@ class OpenAiHandler:
         concurrency: ConcurrencyLimiter,
         admission: Admission,
         bodies: BodyBudget,
+        signatures: Signatures,
         provider: Provider,
         limits: HandlerLimits,
         ids: IdGenerator,
@@ -208,6 +213,7 @@ class OpenAiHandler:
         self._concurrency = concurrency
         self._admission = admission
         self._bodies = bodies
+        self._signatures = signatures
         self._provider = provider
         self._header_actions = _HeaderActions(provider.request_headers)
         self._routes = routes.RouteTable(provider.endpoints)
@@ -237,6 +243,10 @@ class OpenAiHandler:
         grant = self._grants.find(request_head.token)
         if request_head.project_id is not None:
             grant = choose_project(grant, request_head.project_id)
+        if grant.requires_signature or request_head.signature is not None:
+            request_head.signed = self._signatures.check(
+                grant, exchange.method, exchange.target, request_head.signature
+            )
         request_head.grant = grant
         self._concurrency.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
@@ -286,6 +296,8 @@ class OpenAiHandler:
         request_head: RequestHead = exchange.request_head
         try:
             call = self._decode_call(exchange, request_head)
+            if request_head.signed is not None:
+                await self._signatures.claim(request_head.signed)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
             elif request_head.idempotency_key is None:
@@ -350,6 +362,8 @@ class OpenAiHandler:
         streams = exchange.streams_body and not exchange.body_complete
         if streams:
             body = exchange.stream_body()
+            if request_head.signed is not None:
+                body = check_stream(request_head.signed, body)
         else:
             body = data = self._take_body(exchange, request_head, endpoint)
             if (
@@ -385,6 +399,8 @@ class OpenAiHandler:
         self, exchange: InboundExchange, request_head: RequestHead, endpoint: Endpoint
     ) -> bytes:
         data = exchange.take_body()
+        if request_head.signed is not None:
+            check_body(request_head.signed, data)
         if request_head.coding in PLAIN_CODINGS or endpoint.body is Body.RAW:
             return data
         request_head.headers = [
@@ -563,8 +579,12 @@ def _read_idempotency_key(
     _exchange: InboundExchange, request_head: RequestHead, value: bytes
 ) -> None:
     is_first = request_head.idempotency_key is None
-    request_head.idempotency_key = value if is_first else NO_KEY
+    request_head.idempotency_key = value if is_first else SENT_TWICE
     request_head.headers.append((b"idempotency-key", value))
+
+
+def _read_signature(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.signature = value if request_head.signature is None else SENT_TWICE
 
 
 def _read_expect(exchange: InboundExchange, _request_head: RequestHead, value: bytes) -> None:
@@ -598,6 +618,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,
     b"x-headgate-metadata": _read_metadata,
+    b"x-headgate-signature": _read_signature,
     b"idempotency-key": _read_idempotency_key,
     b"expect": _read_expect,
     b"te": _read_te,

@@ -53,6 +53,7 @@ KEYS = sa.Table(
     sa.Column("changed_at_revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("budget_managed_only", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("budget_thresholds", sa.JSON, nullable=False, server_default="[50, 80, 100]"),
+    sa.Column("requires_signature", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 sa.Index("ix_keys_listing", KEYS.c.organization_id, KEYS.c.created_at, KEYS.c.id)
 sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)
@@ -73,6 +74,7 @@ _STORED = [
     KEYS.c.revoked_at,
     KEYS.c.requests_per_minute,
     KEYS.c.tokens_per_minute,
+    KEYS.c.requires_signature,
     KEYS.c.on_disconnect,
     # As text: msgspec decodes tens of thousands of rows faster than SQLAlchemy's JSON type.
     *(
@@ -100,6 +102,7 @@ class StoredKey(msgspec.Struct, frozen=True):
     revoked_at: float | None
     requests_per_minute: int
     tokens_per_minute: int
+    requires_signature: bool
     on_disconnect: DisconnectPolicy | None
     models: tuple[str, ...]
     endpoints: tuple[str, ...]

@@ -57,6 +57,7 @@ from headgate.payments.service.orders import OrderService
 from headgate.payments.service.settings import WalletSettingsService
 from headgate.relay.ports import OPERATOR
 from headgate.settings import Settings
+from headgate.signatures import service as signatures
 from headgate.vault import service as vault
 from headgate.webhooks import service as webhooks
 
@@ -75,14 +76,15 @@ class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
     What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
-    `managed_routes`, `secrets`, `rotations`, `webhooks` and `credentials`. Commands that touch no
-    secret need no master key.
+    `managed_routes`, `secrets`, `signing_secrets`, `rotations`, `webhooks` and `credentials`.
+    Commands that touch no secret need no master key.
     """
 
     sealer: vault.Sealer
     credential_resolver: credentials.CredentialResolver
     managed_routes: credentials.ManagedModelRouteTable
     secrets: vault.SecretService
+    signing_secrets: signatures.SigningSecretService
     rotations: vault.Rotations
     webhooks: webhooks.WebhookService
     credentials: credentials.CredentialService
@@ -143,6 +145,7 @@ class Application:
         )
         self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(clock)
+        self.signing_secret_index = signatures.SigningSecretIndex()
         self.budgets = BudgetIndex()
         self.plan_limits = PlanLimitIndex(clock)
         self.catalog = Catalog.load(settings.catalog_dir)
@@ -213,6 +216,9 @@ class Application:
         )
         self.managed_routes = credentials.ManagedModelRouteTable(self.credential_resolver)
         self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
+        self.signing_secrets = signatures.SigningSecretService(
+            sealer, clock=self.clock, audit=self.audit
+        )
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.webhooks = self._build_webhooks()
         self.credentials = self._build_credentials()
@@ -257,6 +263,8 @@ class Application:
         if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
             self.catalog_settings.reload(connection)
+        if signatures.TOPIC in topics or not self.signing_secret_index.is_loaded:
+            self.signing_secret_index.load(connection, self.sealer)
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
             self.subscriptions.load(connection)

@@ -27,6 +27,7 @@ from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner, RollUps
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
+from headgate.signatures.service import NonceStore
 
 Result = TypeVar("Result")
 
@@ -57,6 +58,9 @@ class BackgroundJobs:
         self._client = client
         self._ledger = ledger
         self._cache = build_cache(settings, application, writer)
+        self._nonces = NonceStore(
+            writer, application.steady_clock, rows_max=settings.signature_nonces_max
+        )
         self.claims = claims = build_claims(settings, application, writer)
         self._server = server
         self._observe = observe
@@ -213,6 +217,7 @@ class BackgroundJobs:
         now = self._application.clock.now()
         await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
         await self.claims.prune()
+        await self._nonces.prune()
         await self._cache.prune()
 
     def _read(self, query: Callable[[sa.Connection], Result]) -> Result:

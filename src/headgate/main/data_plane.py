@@ -55,6 +55,7 @@ from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
 from headgate.settings import Settings
+from headgate.signatures.service import NonceStore, RequestSignatures
 from headgate.telemetry.observers import Observers
 
 MEMORY_SHARE = 4
@@ -67,6 +68,7 @@ class Pipelines(msgspec.Struct, frozen=True):
     idempotent_calls: IdempotentCalls
     models: ModelsPipeline
     admission: Admission
+    signatures: RequestSignatures
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -129,6 +131,19 @@ def build_claims(settings: Settings, application: Application, writer: Writer) -
     )
 
 
+def build_signatures(
+    settings: Settings, application: Application, writer: Writer
+) -> RequestSignatures:
+    """Build what checks signed requests, with the store of their nonces."""
+    clock = application.steady_clock
+    return RequestSignatures(
+        application.signing_secret_index,
+        NonceStore(writer, clock, rows_max=settings.signature_nonces_max),
+        clock,
+        window_seconds=settings.signature_window_seconds,
+    )
+
+
 def build_cache(settings: Settings, application: Application, writer: Writer) -> CacheStore:
     """Build the store of cached embeddings."""
     return CacheStore(
@@ -158,6 +173,7 @@ def build_handler(
         concurrency=traffic.concurrency,
         admission=pipelines.admission,
         bodies=traffic.bodies,
+        signatures=pipelines.signatures,
         provider=openai.PROVIDER,
         limits=build_handler_limits(settings),
         ids=application.ids,
@@ -231,6 +247,7 @@ def build_pipelines(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),
         admission,
+        build_signatures(settings, application, claims.writer),
     )
 
 

@@ -17,6 +17,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
+from headgate.main.data_plane import build_signatures
 from headgate.main.payments import build_checkout
 from headgate.relay.ports import Receipt, Settlement
 from headgate.vault.jobs import RotationRunner
@@ -61,6 +62,8 @@ def build(
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         secrets=application.secrets,
+        signatures=build_signatures(application.settings, application, writer),
+        signing_secrets=application.signing_secrets,
         webhooks=application.webhooks,
         credential_resolver=application.credential_resolver,
         capacity_tracker=application.capacity_tracker,

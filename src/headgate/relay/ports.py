@@ -55,6 +55,8 @@ class Grant(msgspec.Struct, frozen=True):
     networks: tuple[Network, ...] = ()
     resources: tuple[str, ...] = ()
     tokens_per_minute: int = 0
+    requires_signature: bool = False
+    """Whether only signed requests are accepted."""
     is_restricted: bool = False
     """Whether any restriction applies to calls. Computed once, so that a key without restrictions
     costs one look for each call."""

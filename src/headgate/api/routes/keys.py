@@ -6,21 +6,24 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from headgate.api.access import organization
 from headgate.api.errors import InvalidFieldError
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.quotas import check_plan
-from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.fields import Empty, to_datetime, to_optional_datetime
 from headgate.api.schemas.keys import (
     IssuedKeyResponse,
+    IssuedSigningSecret,
     KeyCreate,
     KeyPage,
     KeyQuery,
     KeyResponse,
     KeyRotationRequest,
     KeyUpdate,
+    SigningSecretRequest,
+    SigningSecretResponse,
     read_fields,
     to_issued_key_response,
     to_key_response,
@@ -95,7 +98,16 @@ async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyRespo
         issued = context.services.keys.create(
             connection, request, by=context.actor, authority=find_authority(context, connection)
         )
-        return to_issued_key_response(issued, context.services.clock.now())
+        secret: str | UnsetType = UNSET
+        if issued.key.requires_signature:
+            secret = context.services.signing_secrets.issue(
+                connection,
+                issued.key,
+                by=context.actor,
+                authority=find_authority(context, connection),
+            )
+        now = context.services.clock.now()
+        return to_issued_key_response(issued, now, signing_secret=secret)
 
     return await context.create(issue)
 
@@ -122,6 +134,8 @@ async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
         key = context.check_version(find(context, connection))
         given = msgspec.structs.asdict(context.body)
         changes = {name: value for name, value in given.items() if value is not UNSET}
+        if changes.get("requires_signature"):
+            context.services.signing_secrets.check_usable(connection, key)
         enabled: bool | None = changes.pop("enabled", None)
         return context.services.keys.update(
             connection,
@@ -191,6 +205,78 @@ async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyRes
 
     key = await context.write(end)
     return to_key_response(key, context.services.clock.now())
+
+
+@OPERATIONS.get(
+    "/api/api-keys/{key_id}/signing-secret", access=READ, summary="Read the signing secret's state"
+)
+async def get_signing_secret(context: RequestContext[Empty, Empty]) -> SigningSecretResponse:
+    """Return since when the key has its signing secret. The secret is never returned. A key without
+    one gives 404."""
+
+    def read(connection: sa.Connection) -> SigningSecretResponse:
+        key = find(context, connection)
+        state = context.services.signing_secrets.read(connection, key)
+        return SigningSecretResponse(
+            key.id, to_datetime(state.created_at), to_optional_datetime(state.previous_expires_at)
+        )
+
+    return await context.read(read)
+
+
+@OPERATIONS.post(
+    "/api/api-keys/{key_id}/signing-secret",
+    access=WRITE,
+    summary="Create or rotate the signing secret",
+    errors=(409,),
+    example={"overlap_seconds": 86400},
+    is_versioned=True,
+)
+async def issue_signing_secret(
+    context: RequestContext[Empty, SigningSecretRequest],
+) -> IssuedSigningSecret:
+    """Create a secret with which requests of this key are signed, and return it in
+    `signing_secret`; it is shown only in this answer. The current secret stays valid for
+    `overlap_seconds`, an older one ends."""
+
+    def issue(connection: sa.Connection) -> IssuedSigningSecret:
+        key = context.check_version(find(context, connection))
+        service = context.services.signing_secrets
+        secret = service.issue(
+            connection,
+            key,
+            overlap_seconds=context.body.overlap_seconds,
+            by=context.actor,
+            authority=find_authority(context, connection),
+        )
+        state = service.read(connection, key)
+        return IssuedSigningSecret(
+            key.id,
+            secret,
+            to_datetime(state.created_at),
+            to_optional_datetime(state.previous_expires_at),
+        )
+
+    return await context.create(issue)
+
+
+@OPERATIONS.delete(
+    "/api/api-keys/{key_id}/signing-secret",
+    access=WRITE,
+    status=204,
+    summary="Delete the signing secret",
+    errors=(409,),
+    is_versioned=True,
+)
+async def delete_signing_secret(context: RequestContext[Empty, Empty]) -> None:
+    """Accept no signatures of this key any more. A key that requires signatures keeps its secret
+    (409)."""
+
+    def delete(connection: sa.Connection) -> None:
+        key = context.check_version(find(context, connection))
+        context.services.signing_secrets.delete(connection, key, by=context.actor)
+
+    await context.write(delete)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Key:

@@ -67,6 +67,7 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     monthly_budget: Dollars | None = None
     budget_managed_only: bool = False
     budget_thresholds: Thresholds = THRESHOLDS
+    requires_signature: bool = False
     on_disconnect: DisconnectPolicy | None = None
     rate_limit_per_minute: Requests | UnsetType = UNSET
     organization_id: Word | UnsetType = UNSET
@@ -91,6 +92,7 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     monthly_budget: Dollars | UnsetType | None = UNSET
     budget_managed_only: bool | UnsetType = UNSET
     budget_thresholds: Thresholds | UnsetType = UNSET
+    requires_signature: bool | UnsetType = UNSET
     on_disconnect: DisconnectPolicy | UnsetType | None = UNSET
     rate_limit_per_minute: Requests | UnsetType = UNSET
 
@@ -136,6 +138,7 @@ class KeyResponse(msgspec.Struct, kw_only=True):
     rate_limit_per_minute: int | UnsetType = UNSET
     tokens_per_minute: int | None
     monthly_budget: KeyBudget | None
+    requires_signature: bool
     on_disconnect: DisconnectPolicy | None
     created_at: datetime.datetime
     expires_at: datetime.datetime | None
@@ -148,9 +151,34 @@ class KeyResponse(msgspec.Struct, kw_only=True):
 
 
 class IssuedKeyResponse(KeyResponse, kw_only=True):
-    """An API key with its token in `key`. The token is shown only here."""
+    """An API key with its token in `key`. Token and signing secret are shown only here; a key that
+    is created with `requires_signature` gets a signing secret."""
 
     key: str
+    signing_secret: str | UnsetType = UNSET
+
+
+class SigningSecretRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long requests may be signed with the former secret, too."""
+
+    overlap_seconds: Annotated[int, Meta(ge=0, le=OVERLAP_SECONDS_MAX)] = 0
+
+
+class IssuedSigningSecret(msgspec.Struct):
+    """A new signing secret of an API key. The secret is shown only here."""
+
+    key_id: str
+    signing_secret: str
+    created_at: datetime.datetime
+    previous_expires_at: datetime.datetime | None
+
+
+class SigningSecretResponse(msgspec.Struct):
+    """The state of the signing secret of an API key, without the secret."""
+
+    key_id: str
+    created_at: datetime.datetime
+    previous_expires_at: datetime.datetime | None
 
 
 class KeyPage(msgspec.Struct):
@@ -188,9 +216,11 @@ def read_fields(given: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def to_issued_key_response(issued: IssuedKey, now: float) -> IssuedKeyResponse:
+def to_issued_key_response(
+    issued: IssuedKey, now: float, *, signing_secret: str | UnsetType = UNSET
+) -> IssuedKeyResponse:
     response = msgspec.structs.asdict(to_key_response(issued.key, now))
-    return IssuedKeyResponse(key=issued.token, **response)
+    return IssuedKeyResponse(key=issued.token, signing_secret=signing_secret, **response)
 
 
 def to_key_response(key: Key, now: float) -> KeyResponse:

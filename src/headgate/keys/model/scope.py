@@ -48,6 +48,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     monthly_budget_nano: int | None = None
     budget_managed_only: bool = False
     """Whether the budget counts only the calls that the wallet pays."""
+    requires_signature: bool = False
+    """Whether only signed requests are accepted."""
 
 
 class InvalidScopeFormError(ValueError):
@@ -115,6 +117,8 @@ def find_excess(requested: Scope, held: Scope) -> str | None:
         requested.budget_managed_only and not held.budget_managed_only
     ):
         return "budget_managed_only"
+    if held.requires_signature and not requested.requires_signature:
+        return "requires_signature"
     return None
 
 

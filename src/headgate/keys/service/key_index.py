@@ -179,6 +179,7 @@ class KeyIndex:
             networks=_parse_networks(key.networks),
             resources=key.resources,
             tokens_per_minute=key.tokens_per_minute,
+            requires_signature=key.requires_signature,
         )
 
     def _explain(self, token: bytes, digest: bytes) -> InvalidApiKeyError:

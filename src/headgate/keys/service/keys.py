@@ -357,5 +357,6 @@ _CHANGEABLE = (
     "tokens_per_minute",
     "monthly_budget_nano",
     "budget_managed_only",
+    "requires_signature",
     "budget_thresholds",
 )

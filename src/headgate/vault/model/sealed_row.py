@@ -40,6 +40,16 @@ class WebhookSecretRow(msgspec.Struct, frozen=True):
     seal_number: int
 
 
+class SigningSecretRow(msgspec.Struct, frozen=True):
+    """Hold the fields of an API key's signing secret that its seal is bound to."""
+
+    id: str
+    organization_id: str
+    api_key_id: str
+    key_id: str
+    seal_number: int
+
+
 class UnreadableRow(msgspec.Struct, frozen=True):
     """Describe a row of a sealed table that does not open, with the reason."""
 

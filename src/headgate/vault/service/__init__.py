@@ -13,7 +13,13 @@ from headgate.vault.service.master_key import (
 )
 from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
 from headgate.vault.service.sealed_tables import find_unreadable_rows
-from headgate.vault.service.sealing import Sealer, open_webhook_secret, seal_webhook_secret
+from headgate.vault.service.sealing import (
+    Sealer,
+    open_signing_secret,
+    open_webhook_secret,
+    seal_signing_secret,
+    seal_webhook_secret,
+)
 from headgate.vault.service.secrets import SecretService
 from headgate.vault.store.revision import TOPIC, note_change
 
@@ -34,7 +40,9 @@ __all__ = [
     "find_master_key",
     "find_unreadable_rows",
     "note_change",
+    "open_signing_secret",
     "open_webhook_secret",
+    "seal_signing_secret",
     "seal_webhook_secret",
     "store_master_key",
 ]

@@ -14,11 +14,17 @@ import sqlalchemy as sa
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
-from headgate.vault.model.sealed_row import CredentialRow, UnreadableRow, WebhookSecretRow
+from headgate.vault.model.sealed_row import (
+    CredentialRow,
+    SigningSecretRow,
+    UnreadableRow,
+    WebhookSecretRow,
+)
 from headgate.vault.model.secret import SecretRecord
 from headgate.vault.service.sealing import (
     Sealer,
     bind_credential,
+    bind_signing_secret,
     bind_webhook_secret,
     explain_unreadable,
 )
@@ -43,10 +49,16 @@ def _bind_webhook_secret(row: Row) -> bytes:
     return bind_webhook_secret(WebhookSecretRow(**fields))
 
 
+def _bind_signing_secret(row: Row) -> bytes:
+    fields = {name: row[name] for name in SigningSecretRow.__struct_fields__}
+    return bind_signing_secret(SigningSecretRow(**fields))
+
+
 BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
     "credentials": _bind_credential,
     "secrets": _bind_secret,
     "webhook_secrets": _bind_webhook_secret,
+    "signing_secrets": _bind_signing_secret,
 }
 """For each table, the function that returns what the seal of a row is bound to."""
 

@@ -19,7 +19,7 @@ from headgate.vault.model.keys import (
     MasterKeyState,
     OrganizationKeyRecord,
 )
-from headgate.vault.model.sealed_row import SealedCredential, WebhookSecretRow
+from headgate.vault.model.sealed_row import SealedCredential, SigningSecretRow, WebhookSecretRow
 from headgate.vault.service.master_key import MasterKey, MasterKeySource
 from headgate.vault.store import keys as key_store
 
@@ -185,6 +185,27 @@ def bind_webhook_secret(record: WebhookSecretRow) -> bytes:
         "headgate.webhook_secret.1",
         record.organization_id,
         record.endpoint_id,
+        record.id,
+        FIELD,
+        record.key_id,
+        str(record.seal_number),
+    )
+
+
+def seal_signing_secret(key: SecretKey, secret: str, record: SigningSecretRow) -> bytes:
+    return crypto.seal_envelope(key, secret.encode(), bound_to=bind_signing_secret(record))
+
+
+def open_signing_secret(key: SecretKey, sealed: bytes, record: SigningSecretRow) -> str:
+    """Open the signing secret of an API key. Raise `BrokenSealError`."""
+    return crypto.open_envelope(key, sealed, bound_to=bind_signing_secret(record)).decode()
+
+
+def bind_signing_secret(record: SigningSecretRow) -> bytes:
+    return crypto.encode_fields(
+        "headgate.signing_secret.1",
+        record.organization_id,
+        record.api_key_id,
         record.id,
         FIELD,
         record.key_id,

@@ -32,8 +32,25 @@ SEALED_WEBHOOK_SECRETS = sa.table(
     sa.column("seal_number", sa.BigInteger),
 )
 """The sealed columns of the secrets of webhooks; the table belongs to the feature `webhooks`."""
+SEALED_SIGNING_SECRETS = sa.table(
+    "signing_secrets",
+    sa.column("id", sa.Text),
+    sa.column("organization_id", sa.Text),
+    sa.column("api_key_id", sa.Text),
+    sa.column("name", sa.Text),
+    sa.column("sealed", sa.LargeBinary),
+    sa.column("key_id", sa.Text),
+    sa.column("seal_number", sa.BigInteger),
+)
+"""The sealed columns of signing secrets; the table belongs to the feature `signatures`."""
 SEALED_TABLES: Mapping[str, sa.TableClause] = {
-    table.name: table for table in (SEALED_CREDENTIALS, SECRETS, SEALED_WEBHOOK_SECRETS)
+    table.name: table
+    for table in (
+        SEALED_CREDENTIALS,
+        SECRETS,
+        SEALED_WEBHOOK_SECRETS,
+        SEALED_SIGNING_SECRETS,
+    )
 }
 """Every table whose column `sealed` is opened with the organization key `key_id`.
 
