@@ -208,7 +208,6 @@ def test_altered_upload_is_never_complete(harness: Harness, key: SigningKey) -> 
     assert upload(large, large).status == 200
     assert harness.upstream.received[0].body == large
     check_error(upload(large, large + b"y"), 401, "invalid_signature", source="gateway")
-    assert [received.body == large for received in harness.upstream.received] == [True, False]
     assert large + b"y" not in [received.body for received in harness.upstream.received]
 
 

@@ -165,8 +165,14 @@ def assign_plan(api: Api) -> None:
         plans.assign(connection, api.organization_id, "pro", overage=True, by=SYSTEM)
 
 
+def issue_signing_secret(api: Api) -> None:
+    key_id = "key_" + api.own.live_key.split("_")[2]
+    assert api.post(f"/api/api-keys/{key_id}/signing-secret", {}).status == 200
+
+
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
     "set_overage": assign_plan,
+    **dict.fromkeys(("get_signing_secret", "delete_signing_secret"), issue_signing_secret),
     **{
         f"{verb}_{scope}_budget": set_budgets
         for verb in ("get", "remove")
