@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import sqlalchemy as sa
 import typer
 from rich.table import Table
 
@@ -14,10 +15,11 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
-from headgate.keys.model import IssuedKey, KeyKind, KeyRequest, find_state
+from headgate.keys.model import IssuedKey, Key, KeyKind, KeyRequest, find_state
 from headgate.keys.model.budget import LIMIT_NANO_END
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars, nano_from_dollars
+from headgate.main.application import Application
 from headgate.relay.ports import DisconnectPolicy
 
 app = typer.Typer(
@@ -106,10 +108,7 @@ def create(
             on_disconnect=on_disconnect,
         )
         issued = application.keys.create(connection, request, by=COMMAND_LINE)
-        secret: str | None = None
-        if requires_signature:
-            service = application.unlock(connection).signing_secrets
-            secret = service.issue(connection, issued.key, by=COMMAND_LINE)
+        secret = _issue_secret(application, connection, issued.key)
     _show_token(issued, as_json=as_json, signing_secret=secret)
 
 
@@ -259,6 +258,13 @@ def _set_enabled(key_id: str, data: Path | None, *, enabled: bool) -> None:
         key = application.keys.get(connection, None, key_id)
         key = application.keys.update(connection, key, {}, enabled=enabled, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is {'enabled' if enabled else 'disabled'}.")
+
+
+def _issue_secret(application: Application, connection: sa.Connection, key: Key) -> str | None:
+    """Return a signing secret for a new key that requires signatures, None for another."""
+    if not key.requires_signature:
+        return None
+    return application.unlock(connection).signing_secrets.issue(connection, key, by=COMMAND_LINE)
 
 
 def _show_token(issued: IssuedKey, *, as_json: bool, signing_secret: str | None = None) -> None:
