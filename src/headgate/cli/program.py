@@ -32,6 +32,7 @@ COMMANDS = (
     "plans",
     "wallet",
     "ledger",
+    "usage",
     "receipts",
     "prices",
     "webhooks",

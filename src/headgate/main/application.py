@@ -34,9 +34,9 @@ from headgate.data_directory.database import open_database
 from headgate.data_directory.directory_lock import DATABASE_FILE, DataDirectoryInUseError
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys import service as keys
-from headgate.kit import outbox
+from headgate.kit import idempotency, outbox
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
-from headgate.kit.db import migration, schema
+from headgate.kit.db import cache_store, claim_store, migration, schema
 from headgate.kit.db.clock import DatabaseClock
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
@@ -60,6 +60,9 @@ from headgate.settings import Settings
 from headgate.signatures import service as signatures
 from headgate.vault import service as vault
 from headgate.webhooks import service as webhooks
+
+TABLES = (idempotency.IDEMPOTENT_RESPONSES, claim_store.CLAIMS, cache_store.CACHED)
+"""The tables that no service below uses: a command that makes the database makes them, too."""
 
 
 class DataDirectoryNotFoundError(HeadgateError):

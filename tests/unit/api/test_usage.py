@@ -167,7 +167,7 @@ def test_default_range_is_the_month_until_now(api: Api) -> None:
         ("start=2026-03-30&end=2026-03-28", "invalid_range"),
         ("start=2001-01-01&end=2026-03-28", "invalid_range"),
         ("start=1999-01-01", "invalid_range"),
-        ("start=yesterday", "invalid"),
+        ("start=yesterday", "invalid_range"),
         ("group_by=colour", "invalid_group"),
         ("group_by=day,hour", "invalid_group"),
         ("group_by=model,model", "invalid_group"),

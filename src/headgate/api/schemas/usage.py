@@ -11,18 +11,15 @@ from msgspec import UNSET, Meta, UnsetType
 from headgate.api.errors import InvalidFieldError
 from headgate.api.schemas.credentials import Day
 from headgate.api.schemas.money import show_dollars
-from headgate.kit.time_zones import find_zone
-from headgate.metering.model import MICROSECONDS
-from headgate.metering.model.usage import TOKENS, Measures, UsageRangeError
+from headgate.kit.money import divide_half_up
+from headgate.metering.model.usage import TOKENS, Measures
 from headgate.metering.model.usage_groups import METADATA, is_metadata, parse_group_by
-from headgate.metering.model.zones import find_month, floor_quarter
+from headgate.metering.model.usage_range import read_range
+from headgate.metering.model.usage_table import find_latencies, to_local_time
 from headgate.metering.service.usage import UsageAnswer, UsageRequest, UsageRow
 from headgate.metering.store.usage import UsageFilter
 
 LIMIT_MAX = 1_000
-RANGE_DAYS_MAX = 3_660
-YEARS = (2000, 2200)
-_DAY = len("2026-01-31")
 
 Text = Annotated[str, Meta(max_length=256)]
 GroupBy = Annotated[str, Meta(max_length=2_000)]
@@ -31,8 +28,8 @@ GroupBy = Annotated[str, Meta(max_length=2_000)]
 class UsageFilterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Select the calls that are added up."""
 
-    start: Day | None = None
-    end: Day | None = None
+    start: Day = ""
+    end: Day = ""
     time_zone: Text = ""
     project_id: Text = ""
     key_id: Text = ""
@@ -133,7 +130,7 @@ def build_usage_request(
     Raise `InvalidFieldError`, `InvalidGroupError`, `UsageRangeError` and `UnknownZoneError`."""
     zone = query.time_zone or zone
     granularity, group_by = parse_group_by(split_names(query.group_by))
-    start, end = read_range(query, zone, now)
+    start, end = read_range(query.start, query.end, zone=zone, now=now)
     return UsageRequest(
         filters=UsageFilter(
             organization_id=organization_id,
@@ -159,43 +156,6 @@ def build_usage_request(
 
 def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def read_range(query: UsageFilterQuery, zone: str, now: float) -> tuple[int, int]:
-    """Return start and end in microseconds since 1970. By default it is the month until now. Raise
-    `InvalidFieldError`, `UsageRangeError` and `UnknownZoneError`."""
-    find_zone(zone)
-    end = int(now * MICROSECONDS)
-    if query.end:
-        end = _read_time("end", query.end, zone, is_end=True)
-    if query.start:
-        start = _read_time("start", query.start, zone, is_end=False)
-    else:
-        start = find_month(zone, floor_quarter(end - 1)).start
-    if end <= start:
-        raise UsageRangeError("`end` must be after `start`.", param="end")
-    if end - start > RANGE_DAYS_MAX * 86_400 * MICROSECONDS:
-        message = f"The range has at most {RANGE_DAYS_MAX} days."
-        raise UsageRangeError(message, param="start")
-    return start, end
-
-
-def _read_time(name: str, text: str, zone: str, *, is_end: bool) -> int:
-    """Return a time; a day without a time is one of the zone, and included as an end."""
-    try:
-        if len(text) == _DAY:
-            day = datetime.date.fromisoformat(text) + datetime.timedelta(days=is_end)
-            at = datetime.datetime.combine(day, datetime.time(), find_zone(zone))
-        else:
-            at = msgspec.convert(text, datetime.datetime)
-    except (ValueError, OverflowError, msgspec.ValidationError) as error:
-        message = "Give a day (2026-01-31) or a time in RFC 3339 format."
-        raise InvalidFieldError(message, ("query", name)) from error
-    if not YEARS[0] <= at.year <= YEARS[1]:
-        raise UsageRangeError(f"Times are between the years {YEARS[0]} and {YEARS[1]}.", param=name)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=find_zone(zone))
-    return round(at.timestamp() * MICROSECONDS)
 
 
 def _read_pair(text: str) -> dict[str, str]:
@@ -248,27 +208,13 @@ def describe_measures(measures: Measures) -> dict[str, Any]:
         "wallet_debit": show_dollars(measures.wallet_nano),
         "credits": show_dollars(measures.credit_nano),
         "average": UsageAverages(
-            cost=show_dollars(round(measures.cost_nano / requests)) if requests else None,
+            cost=show_dollars(divide_half_up(measures.cost_nano, requests)) if requests else None,
             input_tokens=_divide(measures.input_tokens, requests),
             output_tokens=_divide(measures.output_tokens, requests),
         ),
-        "latency": UsageLatency(
-            average_ms=_divide(measures.latency_microseconds, measures.latency_count * 1_000),
-            p50_ms=_to_milliseconds(measures.find_percentile(0.5)),
-            p95_ms=_to_milliseconds(measures.find_percentile(0.95)),
-            p99_ms=_to_milliseconds(measures.find_percentile(0.99)),
-        ),
+        "latency": UsageLatency(**find_latencies(measures)),
     }
-
-
-def to_local_time(zone: str, at: int) -> datetime.datetime:
-    """Convert microseconds since 1970 to a time of the zone, with its offset."""
-    return datetime.datetime.fromtimestamp(at / MICROSECONDS, find_zone(zone))
 
 
 def _divide(total: int, count: int) -> float | None:
     return round(total / count, 3) if count else None
-
-
-def _to_milliseconds(microseconds: int | None) -> float | None:
-    return None if microseconds is None else round(microseconds / 1_000, 3)
