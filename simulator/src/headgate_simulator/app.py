@@ -61,6 +61,7 @@ class _Simulator:
             )
             await writer.pause(fault.delay)
             fault = self._gate.check(fault, f"{scope['path']} {seed.hex} {fault}")
+            request.work_seconds = fault.work / 1000
             answer = self._run(request)
         except ApiError as error:
             if not writer.is_gone:

@@ -56,6 +56,7 @@ class FaultSpec(msgspec.Struct, frozen=True):
     error: int | None = None
     failed: int | None = None
     no_usage: bool = False
+    work: float = 0
     limit_requests: str | None = None
     remaining_requests: str | None = None
     reset_requests: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +27,13 @@ class StoredFile:
 
 
 class StoredAnswer:
-    """Hold a stored answer with the input that it answered."""
+    """Hold a stored answer with the input that it answered. A background response is done at
+    `done_at`, in monotonic seconds."""
 
-    def __init__(self, answer: Object, inputs: list[Object]) -> None:
+    def __init__(self, answer: Object, inputs: list[Object], done_at: float = 0.0) -> None:
         self.answer = answer
         self.inputs = inputs
+        self.done_at = done_at
 
 
 class StoredCollection:
@@ -47,6 +50,7 @@ class Memory:
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
+        self.monotonic: Callable[[], float] = time.monotonic
         # Set by the application; a batch calls back through it, without an import of the routes.
         self.run: Run = _refuse_to_run
         count, size = settings.objects_max, settings.objects_bytes_max

@@ -32,6 +32,8 @@ class ApiRequest(msgspec.Struct):
     seed: Seed
     ids: list[str] = []
     uploads: list[Upload] = []
+    work_seconds: float = 0.0
+    """How long a background response takes."""
 
     @property
     def model(self) -> str:

@@ -27,15 +27,20 @@ def frames(response: Item, *, after: int = -1, obfuscated: bool = True) -> Itera
         yield kind, {"type": kind, "sequence_number": number, **event, **padding}
 
 
-def _events(response: Item) -> Iterator[Event]:
-    begun: Item = {
+def empty(response: Item, status: str) -> Item:
+    """Return a response as it is while it runs."""
+    return {
         **response,
-        "status": "in_progress",
+        "status": status,
         "output": [],
         "usage": None,
         "completed_at": None,
         "incomplete_details": None,
     }
+
+
+def _events(response: Item) -> Iterator[Event]:
+    begun = empty(response, "in_progress")
     if response["background"]:
         queued = {**begun, "status": "queued"}
         yield {"type": "response.created", "response": queued}

@@ -64,13 +64,8 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
         return EventStream(response_events.frames(response, obfuscated=shown), used)
     if response["background"]:
         stored.answer = {**response, "status": "queued"}
-        emptied: Item = {
-            "output": [],
-            "usage": None,
-            "completed_at": None,
-            "incomplete_details": None,
-        }
-        return ApiResponse({**stored.answer, **emptied}, tokens=used)
+        stored.done_at = memory.monotonic() + request.work_seconds
+        return ApiResponse(response_events.empty(stored.answer, "queued"), tokens=used)
     return ApiResponse(response, tokens=used)
 
 

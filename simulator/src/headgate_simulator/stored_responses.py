@@ -14,10 +14,12 @@ _SETTLED = ("completed", "incomplete", "cancelled")
 def read(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
     """Return the response; `stream=true` sends its events after `starting_after`.
 
-    Reading a background response is what completes it.
+    Reading a background response is what completes it, once its time is over.
     """
     stored = _find(request, memory)
     if stored.answer["status"] not in _SETTLED:
+        if memory.monotonic() < stored.done_at:
+            return ApiResponse(response_events.empty(stored.answer, "in_progress"))
         cut = stored.answer["incomplete_details"] is not None
         stored.answer["status"] = "incomplete" if cut else "completed"
     if request.query.get("stream") == "true":

@@ -9,6 +9,12 @@ import pydantic
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
+from headgate_simulator import responses, stored_responses
+from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse
+from headgate_simulator.seed import Seed
+from headgate_simulator.settings import SimulatorSettings
+
 URL = "/v1/responses"
 EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -158,6 +164,23 @@ def test_background_response_is_queued_then_completed(client: openai.OpenAI) -> 
     made = client.responses.create(model="gpt-4o", input="later", background=True)
     assert (made.status, made.output, made.usage) == ("queued", [], None)
     assert client.responses.retrieve(made.id).status == "completed"
+
+
+def test_background_response_takes_its_time() -> None:
+    memory = Memory(SimulatorSettings())
+    now = [100.0]
+    memory.monotonic = lambda: now[0]
+    given = {"model": "gpt-4o", "input": "later", "background": True}
+    seed = Seed.of_body(given, [])
+    made = responses.create(ApiRequest("POST", URL, {}, given, seed, work_seconds=5.0), memory)
+    assert isinstance(made, ApiResponse)
+    reading = ApiRequest("GET", URL, {}, {}, seed, ids=[made.payload["id"]])
+    states: list[tuple[str, bool]] = []
+    for now[0] in (100.0, 104.9, 105.0):
+        read = stored_responses.read(reading, memory)
+        assert isinstance(read, ApiResponse)
+        states.append((read.payload["status"], read.payload["usage"] is not None))
+    assert states == [("in_progress", False), ("in_progress", False), ("completed", True)]
 
 
 def test_background_response_can_be_cancelled_and_others_cannot(client: openai.OpenAI) -> None:
