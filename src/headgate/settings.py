@@ -57,6 +57,7 @@ FAILPOINTS = {
     "after_commit": "a batch is committed, and nobody knows",
     "before_last_frame": "the call is settled, its last bytes withheld",
     "after_last_frame": "the last bytes are written",
+    "background_taken": "responses are leased to ask their provider, not committed",
     "hold_reaper": "holds that nobody settles are resolved, not committed",
     "retention": "old receipts are deleted, not committed",
     "roll_up": "receipts are added to the sums of usage, not committed",
@@ -463,6 +464,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_keys_max: Annotated[
         int, _count("Most idempotency keys of model calls that are remembered, for 24 hours each.")
     ] = 1_000_000
+    background_seconds_max: Annotated[
+        float,
+        _count("Duration after which nobody waits for the end of a response in the background."),
+    ] = 86_400.0
     held_tool_calls: Annotated[
         int,
         _from_zero(

@@ -170,20 +170,26 @@ def test_response_is_kept_read_and_deleted_for_free(sdk: SimulatedGateway) -> No
         responses.retrieve(made.id)
 
 
-def test_background_response_is_fetched_later(sdk: SimulatedGateway) -> None:
+def test_background_response_is_priced_when_it_is_fetched(sdk: SimulatedGateway) -> None:
     queued: Response = create(sdk, background=True)
     assert (queued.status, queued.usage) == ("queued", None)
-    # The answer that the call got says nothing of its cost, so the receipt says that it is unknown.
-    sdk.check_unpriced("responses")
+    assert sdk.receipts.take() == []
     done = sdk.client.responses.retrieve(queued.id)
     assert (done.status, done.output_text) == ("completed", f"{LABEL} You said: Hello")
+    usage = usage_of_response(done.usage)
+    read, created = sorted(sdk.receipts.take(), key=lambda each: each.method)
+    assert (created.pricing, created.usage, created.cost_nano) == ("priced", usage, price(usage))
+    assert (read.pricing, read.cost_nano) == ("free", 0)
+    sdk.client.responses.retrieve(queued.id)
     sdk.check_free("responses")
 
 
 def test_background_response_is_cancelled(sdk: SimulatedGateway) -> None:
     queued: Response = create(sdk, background=True, input="Cancel me")
     assert sdk.client.responses.cancel(queued.id).status == "cancelled"
-    assert len(sdk.receipts.take()) == 2
+    (created,) = [each for each in sdk.receipts.take() if each.pricing != "free"]
+    assert (created.outcome, created.estimated) == ("cancelled", True)
+    assert created.cost_nano > 0
 
 
 def test_input_is_counted_for_free(sdk: SimulatedGateway) -> None:

@@ -220,7 +220,7 @@ def render_cost(receipt: Receipt) -> bytes:
 def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
     """Return the header lines of a call that is not fully priced, with any known sum."""
     line = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
-    is_sum = receipt.managed or receipt.pricing == "partial"
+    is_sum = receipt.pricing != "pending" and (receipt.managed or receipt.pricing == "partial")
     return line + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 

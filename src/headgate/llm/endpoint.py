@@ -60,6 +60,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Its responses name models, and a key that is limited to some must not see the others."""
     large_events: bool = False
     """One event of a stream may be as large as a whole response: it repeats it, or has images."""
+    of_response: bool = False
+    """Its path names a stored response, which may run in the background."""
     measure: Measure = Measure.TOKENS
     output_limits: tuple[str, ...] = ()
     """The request fields that limit the output of one answer; the first is the current one."""

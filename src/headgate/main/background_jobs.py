@@ -21,6 +21,7 @@ from headgate.kit.http.message import Client
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
+from headgate.main.background_work import build_background_work
 from headgate.main.data_plane import build_cache, build_claims
 from headgate.main.payments import build_jobs as build_payment_jobs
 from headgate.metering import jobs as metering_jobs
@@ -62,6 +63,9 @@ class BackgroundJobs:
             writer, application.steady_clock, rows_max=settings.signature_nonces_max
         )
         self.claims = claims = build_claims(settings, application, writer)
+        self.responses = responses = build_background_work(
+            settings, application, writer=writer, ledger=ledger, client=client, observe=observe
+        )
         self._server = server
         self._observe = observe
         self._pruner = Pruner(writer)
@@ -75,6 +79,7 @@ class BackgroundJobs:
         )
         self._holds_open = 0
         self.gauges: Mapping[str, Callable[[], float]] = {
+            "background_responses": lambda: responses.running,
             "holds_open": lambda: self._holds_open,
             "database_bytes": lambda: database.file_bytes,
             "database_wal_bytes": lambda: database.wal_bytes,
@@ -163,6 +168,7 @@ class BackgroundJobs:
                 ),
                 Job(name="extend_claims", run=self.claims.extend, period_seconds=CLAIMS_SECONDS),
                 *build_payment_jobs(self._application, self._writer, self._client, self.reload),
+                *self.responses.list_jobs(),
             )
         )
 

@@ -40,6 +40,7 @@ from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.main.application import Application
 from headgate.relay.admission import Admission
+from headgate.relay.background import BackgroundCalls
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
 from headgate.relay.client_response import ResponseFactory
@@ -193,6 +194,7 @@ def build_pipelines(
     client: Client,
     traffic: Traffic,
     observer: ReceiptObserver,
+    background: BackgroundCalls | None = None,
 ) -> Pipelines:
     """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = application.clock, application.catalog
@@ -224,6 +226,7 @@ def build_pipelines(
         drains=traffic.drains,
         observer=observer,
         clock=clock,
+        background=background,
     )
     route = functools.partial(
         Routing,

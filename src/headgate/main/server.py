@@ -21,7 +21,6 @@ from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler, RateLimitObserver
 from headgate.kit import failpoint
-from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.migration import UnusableSchemaError
 from headgate.kit.db.writer import Writer
@@ -115,9 +114,7 @@ async def _serve(
         writer.start(server.stop_at_once, rescue=rescue)
         stack.push_async_callback(writer.stop)
         client = _open_client(settings, application, stack)
-        observers = data_plane.build_observers(settings, server, client)
-        observers.start()
-        stack.callback(observers.stop)
+        observers = _start_observers(settings, server, client, stack)
         webhooks = _build_webhooks(settings, application, writer, stack, observers)
         ledger = data_plane.build_ledger(settings, application, writer)
         jobs = BackgroundJobs(
@@ -138,7 +135,7 @@ async def _serve(
             settings,
             application,
             ledger=ledger,
-            claims=jobs.claims,
+            jobs=jobs,
             client=client,
             traffic=traffic,
             observers=observers,
@@ -180,6 +177,15 @@ async def _end_calls(
         await background_jobs.recover()
         await background_jobs.end()
     await rescue.check(writer)
+
+
+def _start_observers(
+    settings: Settings, server: Server, client: HttpClient, stack: contextlib.AsyncExitStack
+) -> Observers:
+    observers = data_plane.build_observers(settings, server, client)
+    observers.start()
+    stack.callback(observers.stop)
+    return observers
 
 
 def _build_webhooks(
@@ -243,7 +249,7 @@ def _build_handler(
     application: Application,
     *,
     ledger: Ledger,
-    claims: ClaimStore,
+    jobs: BackgroundJobs,
     client: HttpClient,
     traffic: data_plane.Traffic,
     observers: Observers,
@@ -254,7 +260,8 @@ def _build_handler(
         settings,
         application,
         ledger=ledger,
-        claims=claims,
+        claims=jobs.claims,
+        background=jobs.responses.calls,
         client=client,
         traffic=traffic,
         observer=observers,

@@ -17,7 +17,7 @@ from headgate.relay.ports import Grant, Hold, Receipt
 class CallClaim(Protocol):
     """Record a call that may be repeated."""
 
-    def bind(self, response: Any) -> Callable[[Receipt, Hold | None], Awaitable[None]]:
+    def bind(self, response: Any) -> Callable[[Receipt, Hold | None], Awaitable[bool | None]]:
         """Return what records the receipt in the place of `Settlement.record`. `response` is the
         complete `ClientResponse`, None without one."""
         ...
@@ -58,6 +58,9 @@ class Call(msgspec.Struct):
     bypasses_cache: bool = False
     has_plan_place: bool = False
     """Whether it occupies one of the concurrent managed calls that the plan allows."""
+    account_id: str | None = None
+    """The platform's credential with which a call of this project created the stored response that
+    the path names; the call may use it."""
 
 
 class Caller(Protocol):

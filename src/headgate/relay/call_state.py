@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
 import msgspec
@@ -12,7 +12,7 @@ from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Call, Caller
-from headgate.relay.ports import Credential, Hold, Model, Receipt
+from headgate.relay.ports import BackgroundResponse, Credential, Hold, Model, Receipt
 
 
 class ClientDisconnectedError(HeadgateError):
@@ -145,6 +145,12 @@ class CallState(msgspec.Struct):
     answered_at: float = 0.0
     caller: Caller | None = None
     """The client, whose memory budget pays for what is held of the answer."""
+    is_background: bool = False
+    """Whether the call creates a response in the background, or names one."""
+    background: BackgroundResponse | None = None
+    """The response in the background that the call reads, cancels or deletes."""
+    on_answer_id: Callable[[], None] | None = None
+    """Told once, when a stream has shown the provider's id of its answer."""
 
     def reserve_copies(self) -> None:
         """Count the large bodies that are kept beside the client's own: the one that is sent, and

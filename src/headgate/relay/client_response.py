@@ -406,6 +406,10 @@ class StreamedResponse:
         except HeadgateError as error:
             self._give_up(error)
             return
+        state = self._state
+        if state.on_answer_id is not None and state.parsed_usage.answer_id is not None:
+            on_answer_id, state.on_answer_id = state.on_answer_id, None
+            on_answer_id()
         if self._settled:
             ready += self._tap.release()
         if ready:

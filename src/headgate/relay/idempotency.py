@@ -119,7 +119,7 @@ class ClaimedSettlement(Protocol):
 
     def record_claimed(
         self, receipt: Receipt, hold: Hold | None, verdict: ClaimVerdict
-    ) -> Awaitable[None]:
+    ) -> Awaitable[bool | None]:
         """Do as `Settlement.record`, and end the claim in the same transaction."""
         ...
 
@@ -280,14 +280,15 @@ class OpenClaim:
 
     def bind(
         self, response: ClientResponse | None
-    ) -> Callable[[Receipt, Hold | None], Awaitable[None]]:
+    ) -> Callable[[Receipt, Hold | None], Awaitable[bool | None]]:
         """Return what records the receipt. `response` is the complete answer, None without one."""
 
-        async def record(receipt: Receipt, hold: Hold | None) -> None:
+        async def record(receipt: Receipt, hold: Hold | None) -> bool | None:
             self._was_sent = receipt.attempts > 0
             verdict = self._judge(receipt, response)
-            await self._settlement.record_claimed(receipt, hold, verdict)
+            is_first = await self._settlement.record_claimed(receipt, hold, verdict)
             self.is_settled = True
+            return is_first
 
         return record
 
@@ -429,7 +430,7 @@ def is_stream(call: Call) -> bool:
 
 def is_answer(receipt: Receipt) -> bool:
     """Return whether the same request would get the same again, so that it is stored."""
-    if receipt.outcome == "completed":
+    if receipt.outcome in ("completed", "pending"):
         return True
     return receipt.outcome == "upstream_error" and receipt.status in STORED_ERRORS
 

@@ -15,8 +15,10 @@ import structlog
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.failpoint import failpoint
+from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import Admission
+from headgate.relay.background import BackgroundCalls
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
@@ -62,6 +64,7 @@ class CallPipeline:
         drains: Drains,
         observer: ReceiptObserver,
         clock: Clock,
+        background: BackgroundCalls | None = None,
     ) -> None:
         self._admission = admission
         self._routing = routing
@@ -73,6 +76,7 @@ class CallPipeline:
         self._drains = drains
         self._observer = observer
         self._clock = clock
+        self._background = background
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
         """Answer one call. Raise a `HeadgateError` if nothing has been sent to the caller yet."""
@@ -85,6 +89,12 @@ class CallPipeline:
         error: HeadgateError | None = None
         receipt: Receipt | None = None
         try:
+            # Without a function call, since every call passes here.
+            if self._background is not None and (
+                call.endpoint.of_response
+                or (type(call.body) is JsonRequest and call.body.background)
+            ):
+                await self._background.begin(state)
             self._routing.plan(state)
             # The rewritten body is kept beside the client's own, so it counts as well.
             if state.body is not call.body:
@@ -146,32 +156,37 @@ class CallPipeline:
         record = self._settlement.record if claim is None else claim.bind(response)
         failpoint("before_settle")
         try:
-            await record(receipt, state.hold)
+            if state.is_background and self._background is not None:
+                receipt = await self._background.finish(state, receipt)
+            is_first = await record(receipt, state.hold)
         except asyncio.CancelledError:
             # The server stops in the middle of a commit. What was queued is recorded all the same,
             # and recording is idempotent: so the answer is complete, and may be sent.
-            await self._record_again(record, receipt, state)
+            is_first = await self._record_again(record, receipt, state)
         # Whatever the reason: an answer that is not recorded is withheld, and its receipt kept.
         except Exception as cause:
             raise self._defer(receipt, state) from cause
-        elapsed = self._clock.monotonic() - ended_at
-        self._observer.observe(receipt, int(elapsed * MICROSECONDS))
+        # A response in the background is observed once, with its end.
+        if receipt.outcome != "pending" and is_first is not False:
+            elapsed = self._clock.monotonic() - ended_at
+            self._observer.observe(receipt, int(elapsed * MICROSECONDS))
         return receipt
 
     async def _record_again(
         self,
-        record: Callable[[Receipt, Hold | None], Awaitable[None]],
+        record: Callable[[Receipt, Hold | None], Awaitable[bool | None]],
         receipt: Receipt,
         state: CallState,
-    ) -> None:
+    ) -> bool | None:
         try:
-            await record(receipt, state.hold)
+            is_first = await record(receipt, state.hold)
         except Exception as cause:
             raise self._defer(receipt, state) from cause
         task = asyncio.current_task()
         assert task is not None, "a call is carried by a task"
         # The cancellation is used up: the rest of the answer must still be sent.
         task.uncancel()
+        return is_first
 
     def _defer(self, receipt: Receipt, state: CallState) -> ReceiptNotRecordedError:
         self._settlement.defer(state.mark_unrecorded(receipt), state.hold)

@@ -503,6 +503,66 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     credit_nano: int = 0
 
 
+class BackgroundWork(msgspec.Struct, frozen=True):
+    """Describe the work of a response that runs in the background, for its price.
+
+    `status` is the provider's: `queued`, `in_progress`, `completed`, `incomplete`, `failed`,
+    `cancelled`; or `unknown` where nobody will know. `model_id` is the model's id within the
+    integration. `request` is the request as it was sent, as JSON, without all content: what bounds
+    its usage. `estimate` is the usage of its input, for an end that reports none. `ask_seconds` is
+    how long the provider is not asked.
+    """
+
+    response_id: str
+    status: str
+    model_id: str | None = None
+    request: str = "{}"
+    estimate: Usage = Usage()
+    ask_seconds: float = 0.0
+
+
+class BackgroundReceipt(Receipt, frozen=True, tag_field="event", tag="call"):
+    """Be the receipt of a call that created a response in the background.
+
+    While the response runs, the outcome is `pending`: nothing is stored but the response. Its last
+    receipt is the receipt of the call.
+    """
+
+    work: BackgroundWork = BackgroundWork("", "")
+
+    def to_receipt(self) -> Receipt:
+        """Return what is stored of it as the receipt of the call."""
+        return Receipt(*(getattr(self, name) for name in Receipt.__struct_fields__))
+
+
+def add_work(receipt: Receipt, work: BackgroundWork) -> BackgroundReceipt:
+    """Return a receipt with the work of its response."""
+    fields = {name: getattr(receipt, name) for name in Receipt.__struct_fields__}
+    return BackgroundReceipt(**fields, work=work)
+
+
+class BackgroundResponse(msgspec.Struct, frozen=True):
+    """Represent a response that was created in the background.
+
+    `receipt` is that of the call that created it, with the outcome `pending`. `status` is that of
+    `BackgroundWork`, None while the response runs.
+    """
+
+    receipt: Receipt
+    work: BackgroundWork
+    hold: Hold | None = None
+    status: str | None = None
+
+
+class BackgroundResponses(Protocol):
+    """Find responses that were created in the background."""
+
+    def find(self, organization_id: str, response_id: str) -> Awaitable[BackgroundResponse | None]:
+        """Return the response of an organization, whether it runs or has ended; the newest one of
+        that id. Raise a `HeadgateError` of kind UNAVAILABLE."""
+        ...
+
+
 class Settlement(Protocol):
     def check(self) -> None:
         """Raise a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded, so that
@@ -513,11 +573,12 @@ class Settlement(Protocol):
         """Keep a receipt that `record` rejected, to record it as soon as that is possible."""
         ...
 
-    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[bool | None]:
         """Record receipt, ledger entries, release of the hold and outbox events in one transaction,
         committed on return.
 
-        Raise a `HeadgateError` of kind UNAVAILABLE on failure: then the answer must not be
-        completed (law 1).
+        A `BackgroundReceipt` that is pending only stores its response, whose hold stays. The last
+        one of a response ends it, once: return whether this one did. Raise a `HeadgateError` of
+        kind UNAVAILABLE on failure: then the answer must not be completed (law 1).
         """
         ...

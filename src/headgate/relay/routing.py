@@ -185,7 +185,7 @@ class Routing:
         The key's scope holds for the model that serves, too: a replacement grants no more.
         """
         if match is None:
-            check_shared_account(call)
+            check_shared_account(call, credential)
             return None
         managed_routes = self._managed_routes
         if not managed_routes:
@@ -317,14 +317,16 @@ def check_model_scope(call: Call, match: ModelMatch) -> None:
         raise ModelOutOfScopeError(message, param="model")
 
 
-def check_shared_account(call: Call) -> None:
+def check_shared_account(call: Call, credential: Credential) -> None:
     """Reject a managed call that reads or changes what is stored in the provider's account, which
-    all organizations share.
+    all organizations share; but not what this project itself created there.
 
     Raise `SharedAccountError`.
     """
     endpoint = call.endpoint
     if endpoint.pricing is not Pricing.FREE or endpoint.body is Body.JSON:
+        return
+    if call.account_id == credential.id:
         return
     if endpoint.lists_models and call.method in ("GET", "HEAD"):
         return

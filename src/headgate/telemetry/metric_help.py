@@ -21,6 +21,7 @@ HELP: dict[str, str] = {
     "log_lines_dropped": "Access log lines that were lost because nobody read them in time.",
     "tasks": "Tasks of the event loop.",
     "threads": "Threads of the process.",
+    "background_responses": "Responses in the background that have not ended.",
     "holds_open": "Holds of managed calls that are neither settled nor released.",
     "database_bytes": "Size of the SQLite database file; 0 with PostgreSQL.",
     "database_wal_bytes": "Size of SQLite's write-ahead log; 0 with PostgreSQL.",

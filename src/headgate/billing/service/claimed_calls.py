@@ -28,7 +28,7 @@ class ClaimedCalls:
 
     def record_claimed(
         self, receipt: Receipt, hold: Hold | None, verdict: ClaimVerdict
-    ) -> Awaitable[None]:
+    ) -> Awaitable[bool | None]:
         """Store receipt, ledger entries and answer, exactly once for each request. Raise as
         `Ledger.record`."""
         self._ledger.end_lease(receipt.request_id)
@@ -36,9 +36,9 @@ class ClaimedCalls:
 
     def _record_all(
         self, connection: sa.Connection, calls: Sequence[ClaimedCall]
-    ) -> Sequence[None]:
-        self._ledger.record_in(connection, [(receipt, hold) for receipt, hold, _ in calls])
+    ) -> Sequence[bool | None]:
+        ended = self._ledger.record_in(connection, [(receipt, hold) for receipt, hold, _ in calls])
         failpoint("mid_claim")
         for _, _, verdict in calls:
             self._claims.end(connection, verdict)
-        return [None] * len(calls)
+        return ended

@@ -12,7 +12,7 @@ import structlog
 from headgate.billing.events import UsageThresholdReached
 from headgate.billing.model.budgets import name_month
 from headgate.billing.model.ledger import make_unknown_receipt
-from headgate.billing.service import credits, plans, reconciliation
+from headgate.billing.service import background, credits, plans, reconciliation
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.holds import FindPlan, HoldBatch
 from headgate.billing.service.recounts import Recounts
@@ -26,7 +26,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.metering import store as metering
 from headgate.metering.events import RequestCompleted, UsageImplausible
-from headgate.relay.ports import Hold, Receipt
+from headgate.relay.ports import BackgroundReceipt, Hold, Receipt
 
 MICROSECONDS = 1_000_000
 LEASE_SECONDS = 60.0
@@ -89,6 +89,9 @@ class Ledger:
         self._settlement_queue = writer.create_queue(
             self._record_settled, durable=True, lock_name=lambda settled: settled[1].organization_id
         )
+        self._background_queue = writer.create_queue(
+            self._record_background, durable=True, lock_name=lambda call: call[0].organization_id
+        )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
         # Leases follow the monotonic clock, so that a change of the system time ends none.
         self._is_shared = now is not None
@@ -103,8 +106,11 @@ class Ledger:
         self._in_flight[hold.request_id] = self._monotonic_now() + seconds
         return self._hold_queue.put(hold)
 
-    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[bool | None]:
         """Store a receipt and settle its hold, exactly once for each request.
+
+        Of a response in the background, keep what is known while it runs, then settle it; return
+        whether this was its end.
 
         A cost above the hold is billed too: to the wallet as far as it covers it, the rest to the
         account `overspend`. Raise `StorageUnavailableError`, or `HoldNotFoundError` if there is no
@@ -112,6 +118,8 @@ class Ledger:
         """
         if receipt.request_id in self._in_flight:
             self.end_lease(receipt.request_id)
+        if type(receipt) is BackgroundReceipt:
+            return self._background_queue.put((receipt, hold))
         if hold is None:
             if receipt.organization_id in self._budgets.organizations:
                 return self._counted_queue.put(receipt)
@@ -125,13 +133,20 @@ class Ledger:
 
     def record_in(
         self, connection: sa.Connection, calls: Sequence[tuple[Receipt, Hold | None]]
-    ) -> None:
+    ) -> Sequence[bool | None]:
         """Do as `record` in a transaction of the writer, which the caller shares with it. The
         caller calls `end_lease` before, on the event loop."""
-        if receipts := [receipt for receipt, hold in calls if hold is None]:
+        plain = [call for call in calls if not isinstance(call[0], BackgroundReceipt)]
+        if receipts := [receipt for receipt, hold in plain if hold is None]:
             self._record_counted(connection, receipts)
-        if settled := [(receipt, hold) for receipt, hold in calls if hold is not None]:
+        if settled := [(receipt, hold) for receipt, hold in plain if hold is not None]:
             self._record_settled(connection, settled)
+        return [
+            self._record_work(connection, receipt, hold)
+            if isinstance(receipt, BackgroundReceipt)
+            else None
+            for receipt, hold in calls
+        ]
 
     def check(self) -> None:
         """Raise StorageUnavailableError if the last commit failed."""
@@ -179,7 +194,8 @@ class Ledger:
             if isinstance(error, HeadgateError) and error.kind is Kind.UNAVAILABLE:
                 raise error
             if error is None:
-                recorded.append(receipt)
+                if receipt.outcome != "pending":
+                    recorded.append(receipt)
             else:
                 log.error("ledger.lost", request_id=receipt.request_id, error=str(error))
         return recorded
@@ -340,6 +356,29 @@ class Ledger:
             self._settle_late(connection, receipts[0])
         return [None] * len(settled)
 
+    def _record_background(
+        self, connection: sa.Connection, calls: Sequence[tuple[BackgroundReceipt, Hold | None]]
+    ) -> Sequence[bool | None]:
+        return [self._record_work(connection, receipt, hold) for receipt, hold in calls]
+
+    def _record_work(
+        self, connection: sa.Connection, call: BackgroundReceipt, hold: Hold | None
+    ) -> bool | None:
+        """Keep a response that runs, or settle one that has ended. Return whether it was its
+        end."""
+        now = self._month_now()
+        if background.is_running(call):
+            background.keep(connection, call, hold, now=now)
+            return None
+        receipt = call.to_receipt()
+        if hold is not None:
+            self._record_settled(connection, [(receipt, hold)])
+        elif metering.find(connection, receipt.request_id) is None:
+            self._record_counted(connection, [receipt])
+        else:
+            self._settle_late(connection, receipt)
+        return background.end(connection, call, hold, now=now, read_wanted=self._read_wanted)
+
     def _settle_late(self, connection: sa.Connection, receipt: Receipt) -> None:
         """Correct the bill of a call that ended after its lease: its cost is known now."""
         known = metering.find(connection, receipt.request_id)
@@ -409,7 +448,7 @@ def _make_row(event: Event, at: int) -> outbox.Row:
     return event_id, at, event.type, receipt.organization_id, _encode_event(event)
 
 
-async def _find_error(work: Awaitable[None]) -> Exception | None:
+async def _find_error(work: Awaitable[object]) -> Exception | None:
     try:
         await work
     # The caller judges each error; one must not hide the others.

@@ -15,6 +15,7 @@ from headgate.billing.model.ledger import (
     find_kind,
     name_account,
 )
+from headgate.billing.store import background
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import (
     BulkInsert,
@@ -205,13 +206,15 @@ def list_open_holds(
     """Return open holds ordered by the end of their lease: all, or those that expired before
     `expired_at`.
 
-    `to_close` locks the rows and skips those that another process has locked.
+    `to_close` locks the rows and skips those that another process has locked, and those of
+    responses in the background, which end with their response.
     """
     query = sa.select(HOLDS.c.context).where(_OPEN).order_by(HOLDS.c.lease_until).limit(rows_max)
     if expired_at is not None:
         query = query.where(HOLDS.c.lease_until < expired_at)
     if to_close:
-        query = query.with_for_update(skip_locked=True)
+        query = query.where(~background.runs(HOLDS.c.request_id))
+        query = query.with_for_update(skip_locked=True, of=HOLDS)
     return [_decode(context) for context in connection.execute(query).scalars()]
 
 

@@ -2,7 +2,8 @@
 
 Calls that read, list, cancel, delete or manage are free: the provider charges nothing for them. A
 call that may cost money which no response states has an unknown price. A stored response that is
-read again is not metered again.
+read again is not metered again; the first read of the end of one that ran in the background is what
+it is priced by (`relay/background.py`).
 """
 
 from __future__ import annotations
@@ -71,6 +72,19 @@ def _audio(name: str, path: str) -> Endpoint:
 
 def _free(name: str, path: str, *methods: str) -> Endpoint:
     return Endpoint(name, methods, path, opaque.METER, Body.RAW, Pricing.FREE)
+
+
+def _stored(method: str, path: str, meter: Meter = opaque.METER) -> Endpoint:
+    return Endpoint(
+        "responses",
+        (method,),
+        path,
+        meter,
+        Body.RAW,
+        Pricing.FREE,
+        large_events=True,
+        of_response=True,
+    )
 
 
 def _file(name: str, path: str) -> Endpoint:
@@ -142,18 +156,10 @@ _INFERENCE = (
         Body.JSON,
         Pricing.FREE,
     ),
-    Endpoint(
-        "responses",
-        ("GET",),
-        "/responses/{id}",
-        responses.METER,
-        Body.RAW,
-        Pricing.FREE,
-        large_events=True,
-    ),
-    _free("responses", "/responses/{id}", "DELETE"),
-    _free("responses", "/responses/{id}/cancel", "POST"),
-    _free("responses", "/responses/{id}/input_items", "GET"),
+    _stored("GET", "/responses/{id}", responses.METER),
+    _stored("DELETE", "/responses/{id}"),
+    _stored("POST", "/responses/{id}/cancel", responses.METER),
+    _stored("GET", "/responses/{id}/input_items"),
     _metered("decisions", "/decisions", decisions.METER),
     _metered("embeddings", "/embeddings", embeddings.METER),
     _images("/images/generations", Body.JSON),

@@ -29,7 +29,7 @@ _ITEM_DONE = "response.output_item.done"
 _ENDS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
-_UNDER_WAY = frozenset({"queued", "in_progress"})
+UNDER_WAY = frozenset({"queued", "in_progress"})
 _FAILURES = frozenset({"failed", "cancelled"})
 """Final states of a response that has no answer."""
 _BULK_TYPES = (
@@ -168,7 +168,7 @@ def _apply_response(response: _Response, parsed: ParsedUsage) -> None:
         parsed.incomplete_reason = (
             as_text(get_field(response.incomplete_details, "reason")) or status
         )
-    if parsed.usage is not None and status not in _UNDER_WAY:
+    if parsed.usage is not None and status not in UNDER_WAY:
         final = _list_calls(response)
         if final or parsed.tool_items:
             calls = count_calls(parsed.tool_items or {}, final, _tools_of(response))

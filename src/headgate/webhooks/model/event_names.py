@@ -16,9 +16,11 @@ EVENTS: dict[str, str] = {
         "Requests of a key were refused with 429. One event stands for all of a key's refusals "
         "within a second; `count` is their number."
     ),
-    "response.cancelled": "A background response was cancelled.",
-    "response.completed": "A background response is complete.",
-    "response.failed": "A background response failed.",
+    "response.cancelled": "A background response was cancelled, and settled.",
+    "response.completed": "A background response is complete, and settled.",
+    "response.failed": (
+        "A background response failed, or nobody knows how it ended (`status` is `unknown`)."
+    ),
     "response.incomplete": "A background response ended early, for example at its token limit.",
     "usage.implausible": (
         "A provider reported a usage that its request cannot have. The operator decides what it "
