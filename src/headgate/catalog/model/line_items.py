@@ -7,7 +7,6 @@ number, which shows each part, and which tests and recomputations compare with t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 import msgspec
 
@@ -19,6 +18,8 @@ PER_MILLION = 1_000_000
 PER_MINUTE = 60_000
 """Minutes are billed by the millisecond."""
 PER_ONE = 1
+COMMON = 3_000_000
+"""The least common multiple of all units, over which their amounts are added up."""
 
 
 class LineItem(msgspec.Struct, frozen=True):
@@ -63,10 +64,8 @@ def itemize(price: PriceRow, usage: Usage, service_tier: str | None) -> Itemizat
     if any(rate is None or quantity < 0 for _, _, quantity, rate, _ in parts):
         return None
     items = [_make_item(*part) for part in parts]
-    exact = sum(
-        (Fraction(item.quantity * (item.rate_nano or 0), item.per) for item in items), Fraction(0)
-    )
-    cost_nano = divide_half_up(exact.numerator, exact.denominator)
+    exact = sum([item.quantity * (item.rate_nano or 0) * (COMMON // item.per) for item in items])
+    cost_nano = divide_half_up(exact, COMMON)
     return Itemization(tuple(items), cost_nano, service_tier or "default", rates.above_input_tokens)
 
 
