@@ -195,3 +195,27 @@ def test_pages_are_followed_by_their_cursor(api: Api) -> None:
 def test_filter_that_cannot_be_read_is_named(api: Api, query: str, param: str) -> None:
     refused = api.get(f"/v1/receipts?{query}")
     assert (refused.status, refused.json["error"]["param"]) == (400, param)
+
+
+def test_receipts_are_recomputed_page_by_page(api: Api) -> None:
+    store(api, *(make(api, f"req_{n}", created_at=NOVEMBER + n) for n in range(5)))
+    store(api, make(api, "req_foreign", organization_id=api.other.organization_id, cost_nano=1))
+    tampered = make(api, "req_9", created_at=NOVEMBER + 9, cost_nano=1)
+    store(api, tampered)
+    found: list[Any] = []
+    recomputed, cursor = 0, ""
+    while True:
+        page = api.get(f"/api/receipts/recomputation?limit=2{cursor}").json
+        recomputed += page["receipts"]
+        found += page["differences"]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert recomputed == 6
+    assert [each["request_id"] for each in found] == ["req_9"]
+    assert (found[0]["cost"], found[0]["recomputed_cost"]) == ("0.000000001", "0.000872475")
+    earlier = api.get("/api/receipts/recomputation?until=2026-11-18T11:06:45Z").json
+    assert earlier == {"receipts": 5, "differences": [], "next_cursor": None}
+    limited = make_key(api, projects=(api.own.project_id,))
+    limited["organization"] = api.organization_id
+    assert api.get("/api/receipts/recomputation", **limited).status == 403

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.fields import Empty, to_timestamp
 from headgate.api.schemas.receipts import (
     ReceiptDetailsResponse,
     ReceiptPage,
     ReceiptQuery,
+    RecomputationPage,
+    RecomputationQuery,
     to_filter,
     to_receipt_details_response,
     to_receipt_response,
+    to_recomputation_page,
 )
 from headgate.metering.model.receipt_filter import ReceiptFilter, parse_cursor
 
@@ -46,6 +49,30 @@ async def list_receipts(context: RequestContext[ReceiptQuery, Empty]) -> Receipt
     )
     responses = [to_receipt_response(receipt) for receipt in page.receipts]
     return ReceiptPage(responses, None if page.next is None else str(page.next))
+
+
+@OPERATIONS.get("/api/receipts/recomputation", access=READ, summary="Recompute receipts")
+async def recompute_receipts(
+    context: RequestContext[RecomputationQuery, Empty],
+) -> RecomputationPage:
+    """Compute receipts anew from their recorded usage, at the price version that each names, oldest
+    first, and return those that differ: none, unless somebody changed a receipt or a price. Nothing
+    is written. Pass `next_cursor` as `cursor` until it is null. The command `headgate prices
+    recompute` does this for the whole server."""
+    context.principal.check_organization_wide()
+    query = context.query
+    filters = ReceiptFilter(
+        organization_id=context.organization_id,
+        since=to_timestamp(query.since),
+        until=to_timestamp(query.until),
+    )
+    after = None if query.cursor is None else parse_cursor(query.cursor)
+    some = await context.read(
+        lambda connection: context.services.receipts.recompute(
+            connection, filters, after=after, limit=query.limit
+        )
+    )
+    return to_recomputation_page(some)
 
 
 @OPERATIONS.get("/v1/receipts/{request_id}", access=READ_OWN, summary="Read a receipt")

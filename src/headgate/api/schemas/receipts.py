@@ -18,6 +18,7 @@ from headgate.billing.model.receipts import (
     find_wallet_debit,
 )
 from headgate.billing.model.recomputation import Basis
+from headgate.billing.service.recomputation import CostDifference, RecomputedReceipts
 from headgate.catalog.model.line_items import LineItem
 from headgate.kit.money import nano_from_dollars
 from headgate.llm.usage import Usage
@@ -193,6 +194,56 @@ class ReceiptDetailsResponse(ReceiptResponse, kw_only=True):
     entries: list[ReceiptEntryResponse]
     corrections: list[ReceiptCorrection]
     total_cost: str
+
+
+class RecomputationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select receipts to recompute."""
+
+    limit: Annotated[int, Meta(ge=1, le=5_000)] = 1_000
+    cursor: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+
+
+class ReceiptDifference(msgspec.Struct):
+    """A receipt whose cost does not follow from its recorded usage."""
+
+    request_id: str
+    created_at: datetime.datetime
+    basis: Basis
+    price_id: str | None
+    cost: str
+    recomputed_cost: str | None
+    problem: str | None
+
+
+class RecomputationPage(msgspec.Struct):
+    """The result of recomputing some receipts, oldest first."""
+
+    receipts: int
+    differences: list[ReceiptDifference]
+    next_cursor: str | None
+
+
+def to_recomputation_page(some: RecomputedReceipts) -> RecomputationPage:
+    return RecomputationPage(
+        len(some.recomputed),
+        [_to_difference(each) for each in some.list_differences()],
+        None if some.next is None else str(some.next),
+    )
+
+
+def _to_difference(difference: CostDifference) -> ReceiptDifference:
+    recomputed = difference.recomputed_nano
+    return ReceiptDifference(
+        request_id=difference.request_id,
+        created_at=to_datetime(difference.created_at),
+        basis=difference.basis,
+        price_id=difference.price_id,
+        cost=show_dollars(difference.cost_nano),
+        recomputed_cost=None if recomputed is None else show_dollars(recomputed),
+        problem=difference.problem,
+    )
 
 
 def to_filter(

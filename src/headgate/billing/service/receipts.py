@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from headgate.billing.model.receipts import ReceiptDetails, find_corrected, name_transactions
 from headgate.billing.model.recomputation import recompute
 from headgate.billing.service.price_versions import PriceVersions
+from headgate.billing.service.recomputation import RecomputedReceipts, recompute_some
 from headgate.billing.service.reconciliation import CORRECTIONS_MAX
 from headgate.billing.store import receipts as store
 from headgate.catalog.service.prices import PriceService
@@ -61,6 +62,17 @@ class ReceiptService:
                 raise ReceiptNotFoundError(f"There is no receipt {name[:200]!r}.")
             receipt = found[0]
         return self._describe(connection, receipt)
+
+    def recompute(
+        self,
+        connection: sa.Connection,
+        filters: ReceiptFilter,
+        *,
+        after: ReceiptCursor | None,
+        limit: int,
+    ) -> RecomputedReceipts:
+        """Recompute receipts of an organization and a range of time, oldest first."""
+        return recompute_some(connection, self._versions, filters, after=after, rows_max=limit)
 
     def _describe(self, connection: sa.Connection, receipt: Receipt) -> ReceiptDetails:
         corrections: tuple[Receipt, ...] = ()

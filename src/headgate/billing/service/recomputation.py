@@ -41,6 +41,16 @@ class CostDifference(msgspec.Struct, frozen=True):
     problem: str | None
 
 
+class RecomputedReceipts(msgspec.Struct, frozen=True):
+    """Hold some recomputed receipts of a range, and the place behind them; None at its end."""
+
+    recomputed: list[tuple[Receipt, Recomputation]]
+    next: ReceiptCursor | None
+
+    def list_differences(self) -> list[CostDifference]:
+        return [make_difference(*each) for each in self.recomputed if not each[1].matches(each[0])]
+
+
 class RecomputationTotals(msgspec.Struct):
     """Count receipts by what their cost follows from, and those that differ."""
 
@@ -49,14 +59,11 @@ class RecomputationTotals(msgspec.Struct):
     cost_nano: int = 0
     by_basis: dict[str, int] = {}
 
-    def add(self, receipt: Receipt, found: Recomputation) -> bool:
-        """Count a receipt. Return whether it is as it must be."""
-        matches = found.matches(receipt)
+    def add(self, receipt: Receipt, found: Recomputation) -> None:
         self.receipts += 1
-        self.differences += not matches
+        self.differences += not found.matches(receipt)
         self.cost_nano += receipt.cost_nano
         self.by_basis[found.basis] = self.by_basis.get(found.basis, 0) + 1
-        return matches
 
 
 class Recomputer:
@@ -83,26 +90,34 @@ class Recomputer:
         for each in ranges:
             after: ReceiptCursor | None = None
             while True:
-                receipts, differences = self._recompute_some(each, after)
-                yield from differences
+                with self._database.reading() as connection:
+                    some = recompute_some(
+                        connection, self._versions, each, after=after, rows_max=ROWS_AT_ONCE
+                    )
+                for receipt, found in some.recomputed:
+                    self.totals.add(receipt, found)
+                yield from some.list_differences()
                 on_progress(self.totals)
-                if len(receipts) < ROWS_AT_ONCE:
+                after = some.next
+                if after is None:
                     break
-                after = find_place(receipts[-1])
 
-    def _recompute_some(
-        self, filters: ReceiptFilter, after: ReceiptCursor | None
-    ) -> tuple[list[Receipt], list[CostDifference]]:
-        with self._database.reading() as connection:
-            receipts = receipt_list.list_range(connection, filters, after=after, limit=ROWS_AT_ONCE)
-            held = store.select_held(connection, [each.request_id for each in receipts])
-            find_price = functools.partial(self._versions.find, connection)
-            recomputed = [(each, recompute(each, find_price, held.get)) for each in receipts]
-        return receipts, [
-            make_difference(receipt, found)
-            for receipt, found in recomputed
-            if not self.totals.add(receipt, found)
-        ]
+
+def recompute_some(
+    connection: sa.Connection,
+    versions: PriceVersions,
+    filters: ReceiptFilter,
+    *,
+    after: ReceiptCursor | None,
+    rows_max: int,
+) -> RecomputedReceipts:
+    """Recompute the oldest receipts of a range, from behind a place."""
+    receipts = receipt_list.list_range(connection, filters, after=after, limit=rows_max)
+    held = store.select_held(connection, [each.request_id for each in receipts])
+    find_price = functools.partial(versions.find, connection)
+    recomputed = [(each, recompute(each, find_price, held.get)) for each in receipts]
+    last = receipts[-1] if len(receipts) == rows_max else None
+    return RecomputedReceipts(recomputed, None if last is None else find_place(last))
 
 
 def make_difference(receipt: Receipt, found: Recomputation) -> CostDifference:
