@@ -77,6 +77,7 @@ VERBS = {
     "List",
     "Make",
     "Read",
+    "Recompute",
     "Remove",
     "Rename",
     "Resume",
