@@ -14,7 +14,7 @@ ANY_METHOD = "*"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """No others are passed on: TRACE would make a provider echo the secret that it was sent."""
 
-PLATFORM_SEGMENTS = frozenset({"budgets", "receipts", "usage", "wallet", "webhooks"})
+PLATFORM_SEGMENTS = frozenset({"budgets", "invoices", "receipts", "usage", "wallet", "webhooks"})
 """The first segments below `/v1` that belong to the platform's own operations. They are served by
 the platform API and never sent to a provider, in whatever spelling (decision 0030)."""
 

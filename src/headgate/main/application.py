@@ -53,6 +53,7 @@ from headgate.payments.model.invoice import Party
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.invoices import InvoiceService
+from headgate.payments.service.monthly import MonthlyInvoices
 from headgate.payments.service.orders import OrderService
 from headgate.payments.service.settings import WalletSettingsService
 from headgate.relay.ports import OPERATOR
@@ -192,6 +193,9 @@ class Application:
             invoices=self.invoices,
             auto_top_ups=self.auto_top_ups,
             read_wanted=self.read_wanted,
+        )
+        self.monthly_invoices = MonthlyInvoices(
+            self.clock, self.accounts, self.invoices, retention_days=settings.retention_days
         )
         self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)
         self.wallet_settings = WalletSettingsService(self.audit)

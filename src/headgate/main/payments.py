@@ -10,7 +10,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.kit.jobs import Job
 from headgate.main.application import Application
-from headgate.payments.jobs import TOP_UP_SECONDS
+from headgate.payments.jobs import INVOICE_SECONDS, TOP_UP_SECONDS, InvoiceJob
 from headgate.payments.service.automatic import AutomaticTopUps
 from headgate.payments.service.checkout import Checkout, PaymentLimits
 from headgate.payments.service.provider import PaymentProvider, ProviderLoader
@@ -39,7 +39,11 @@ def build_jobs(
         build_loader(application, client),
         application.clock,
     )
-    return [Job(name="top_up", run=top_ups.run, period_seconds=TOP_UP_SECONDS)]
+    invoices = InvoiceJob(storage, application.invoices, application.monthly_invoices)
+    return [
+        Job(name="top_up", run=top_ups.run, period_seconds=TOP_UP_SECONDS),
+        Job(name="invoice", run=invoices.run, period_seconds=INVOICE_SECONDS, first_seconds=20.0),
+    ]
 
 
 def build_loader(application: Application, client: Client) -> ProviderLoader:

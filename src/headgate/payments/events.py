@@ -24,7 +24,8 @@ class WalletRecharged(msgspec.Struct, frozen=True, tag_field="event", tag="walle
 
 
 class InvoicePaid(msgspec.Struct, frozen=True, tag_field="event", tag="invoice.paid"):
-    """Announce that an invoice is paid. `total_nano` is its total."""
+    """Announce that an invoice is paid. `total_nano` is its total, and `month` that
+    of its usage (`2026-11`, empty for a payment)."""
 
     type: ClassVar[str] = "invoice.paid"
 
@@ -32,6 +33,7 @@ class InvoicePaid(msgspec.Struct, frozen=True, tag_field="event", tag="invoice.p
     invoice_id: str
     number: str
     kind: str
+    month: str
     total_nano: int
     currency: str
     paid_at: float

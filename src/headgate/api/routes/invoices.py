@@ -5,33 +5,45 @@ from __future__ import annotations
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.schemas.fields import Empty
-from headgate.api.schemas.invoices import InvoicePage, InvoiceResponse, to_invoice_response
-from headgate.api.schemas.wallet import IdCursorQuery
+from headgate.api.schemas.invoices import (
+    InvoicePage,
+    InvoiceQuery,
+    InvoiceResponse,
+    to_invoice_response,
+)
 from headgate.payments.service.invoices import get_invoice as find_invoice
 from headgate.payments.service.invoices import list_invoices as select_invoices
 
-OPERATIONS = Operations("Invoices", "Invoices of payments, and the credit notes that correct them.")
+OPERATIONS = Operations(
+    "Invoices", "Invoices of payments and of each month's usage, and the credit notes."
+)
+READ = organization("invoices:read")
 
 
-@OPERATIONS.get("/api/invoices", access=organization("invoices:read"), summary="List invoices")
-async def list_invoices(context: RequestContext[IdCursorQuery, Empty]) -> InvoicePage:
-    """Return the invoices and credit notes of the organization, newest first."""
+@OPERATIONS.get("/api/invoices", access=READ, summary="List invoices")
+@OPERATIONS.get("/v1/invoices", access=READ, summary="List invoices")
+async def list_invoices(context: RequestContext[InvoiceQuery, Empty]) -> InvoicePage:
+    """Return the invoices of payments and of months, and credit notes, newest first; with `kind`,
+    only those."""
     context.principal.check_organization_wide()
     query = context.query
     found = await context.read(
         lambda connection: select_invoices(
-            connection, context.organization_id, before=query.cursor, limit=query.limit
+            connection,
+            context.organization_id,
+            kind=query.kind,
+            before=query.cursor,
+            limit=query.limit,
         )
     )
     responses = [to_invoice_response(each) for each in found]
     return InvoicePage(responses, responses[-1].id if len(responses) == query.limit else None)
 
 
-@OPERATIONS.get(
-    "/api/invoices/{invoice_id}", access=organization("invoices:read"), summary="Read an invoice"
-)
+@OPERATIONS.get("/api/invoices/{invoice_id}", access=READ, summary="Read an invoice")
+@OPERATIONS.get("/v1/invoices/{invoice_id}", access=READ, summary="Read an invoice")
 async def get_invoice(context: RequestContext[Empty, Empty]) -> InvoiceResponse:
-    """Return an invoice of a payment, or a credit note."""
+    """Return an invoice of a payment or of a month, or a credit note."""
     context.principal.check_organization_wide()
     return to_invoice_response(
         await context.read(

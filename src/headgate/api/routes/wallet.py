@@ -32,6 +32,7 @@ from headgate.api.schemas.wallet import (
     to_payment_response,
     to_wallet_response,
 )
+from headgate.api.services import Services
 from headgate.billing.service import wallet as billing
 from headgate.payments.service.adjustments import Adjustment
 from headgate.payments.service.checkout import TopUp
@@ -47,10 +48,12 @@ AUTO_TOP_UP = {"enabled": False, "threshold": "10", "amount": "50", "monthly_max
 @OPERATIONS.get("/api/wallet", access=organization("wallet:read"), summary="Read the wallet")
 @OPERATIONS.get("/v1/wallet", access=organization("wallet:read"), summary="Read the wallet")
 async def get_wallet(context: RequestContext[Empty, Empty]) -> WalletResponse:
-    """Return what can be spent now, what is held for open calls, what is owed, and what invoices
-    say of the organization."""
+    """Return what can be spent now, what is held for open calls, what is owed, the credits of the
+    plan, and what invoices say of the organization."""
     context.principal.check_organization_wide()
-    return await context.read(lambda connection: _read(connection, context.organization_id))
+    return await context.read(
+        lambda connection: _read(context.services, connection, context.organization_id)
+    )
 
 
 @OPERATIONS.patch(
@@ -72,7 +75,7 @@ async def update_wallet(context: RequestContext[Empty, WalletUpdate]) -> WalletR
         context.check_version(read_settings(connection, organization_id))
         service = context.services.wallet_settings
         service.change(connection, organization_id, address, by=context.actor)
-        return _read(connection, organization_id)
+        return _read(context.services, connection, organization_id)
 
     return await context.write(change)
 
@@ -350,8 +353,9 @@ async def create_refund(context: RequestContext[Empty, RefundCreate]) -> Payment
     return to_payment_response(order)
 
 
-def _read(connection: sa.Connection, organization_id: str) -> WalletResponse:
+def _read(services: Services, connection: sa.Connection, organization_id: str) -> WalletResponse:
     return to_wallet_response(
         billing.read_wallet(connection, organization_id),
         read_settings(connection, organization_id),
+        services.plans.read_billing(connection, organization_id),
     )

@@ -7,8 +7,16 @@ import datetime
 import msgspec
 
 from headgate.api.schemas.fields import to_datetime, to_optional_datetime
-from headgate.api.schemas.wallet import to_dollars
-from headgate.payments.model.invoice import StoredInvoice
+from headgate.api.schemas.wallet import CursorLimit, Id, to_dollars
+from headgate.payments.model.invoice import InvoiceKind, StoredInvoice
+
+
+class InvoiceQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select a page of invoices."""
+
+    kind: InvoiceKind | None = None
+    limit: CursorLimit = 100
+    cursor: Id | None = None
 
 
 class InvoicePartyResponse(msgspec.Struct):
@@ -24,6 +32,11 @@ class InvoiceLineResponse(msgspec.Struct):
 
     description: str
     amount: str
+    project_id: str | None
+    project: str | None
+    provider: str | None
+    model: str | None
+    calls: int | None
 
 
 class InvoiceResponse(msgspec.Struct, kw_only=True):
@@ -42,6 +55,11 @@ class InvoiceResponse(msgspec.Struct, kw_only=True):
     issuer: InvoicePartyResponse
     customer: InvoicePartyResponse
     lines: list[InvoiceLineResponse]
+    month: str | None
+    plan: str | None
+    credits: str
+    wallet: str
+    due: str
     note: str
 
 
@@ -68,8 +86,21 @@ def to_invoice_response(stored: StoredInvoice) -> InvoiceResponse:
         issuer=InvoicePartyResponse(*msgspec.structs.astuple(invoice.issuer)),
         customer=InvoicePartyResponse(*msgspec.structs.astuple(invoice.customer)),
         lines=[
-            InvoiceLineResponse(line.description, to_dollars(line.amount_nano))
+            InvoiceLineResponse(
+                description=line.description,
+                amount=to_dollars(line.amount_nano),
+                project_id=line.project_id or None,
+                project=line.project or None,
+                provider=line.provider or None,
+                model=line.model or None,
+                calls=line.calls if line.project_id else None,
+            )
             for line in invoice.lines
         ],
+        month=invoice.month or None,
+        plan=invoice.plan or None,
+        credits=to_dollars(invoice.credits_nano),
+        wallet=to_dollars(invoice.wallet_nano),
+        due=to_dollars(0 if stored.paid_at else invoice.due_nano),
         note=invoice.note,
     )

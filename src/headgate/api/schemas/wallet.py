@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from headgate.api.schemas.fields import to_datetime, to_optional_datetime
 from headgate.billing.model.transactions import WalletEntry
+from headgate.billing.service.plans import BillingState
 from headgate.billing.service.wallet import WalletBalance
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars
 from headgate.payments.model.order import CURRENCY, NANO_PER_CENT, PaymentOrder, format_cents
@@ -126,6 +127,17 @@ class AutoTopUpResponse(msgspec.Struct, kw_only=True):
     version: int
 
 
+class WalletCredits(msgspec.Struct, kw_only=True):
+    """The monthly credits of the organization's plan, in US dollars, which pay before the wallet.
+    With `overage`, the wallet pays what exceeds them."""
+
+    plan: str | None
+    granted: str
+    remaining: str
+    overage: bool
+    resets_at: datetime.datetime
+
+
 class WalletResponse(msgspec.Struct, kw_only=True):
     """The wallet of an organization, in decimal US dollars."""
 
@@ -134,6 +146,7 @@ class WalletResponse(msgspec.Struct, kw_only=True):
     available: str
     held: str
     debt: str
+    credits: WalletCredits
     billing: BillingDetails
     version: int
 
@@ -208,13 +221,24 @@ def to_dollars(nano: int) -> str:
     return f"{whole}.{places[:2]}{places[2:].rstrip('0')}"
 
 
-def to_wallet_response(balance: WalletBalance, settings: WalletSettings) -> WalletResponse:
+def to_wallet_response(
+    balance: WalletBalance, settings: WalletSettings, state: BillingState
+) -> WalletResponse:
+    subscription, plan = state.subscription, state.plan
     return WalletResponse(
         organization_id=settings.organization_id,
         currency="usd",
         available=to_dollars(balance.available_nano),
         held=to_dollars(balance.held_nano),
         debt=to_dollars(balance.debt_nano),
+        credits=WalletCredits(
+            plan=None if plan is None else plan.id,
+            granted=to_dollars(state.credits_nano),
+            remaining=to_dollars(state.remaining_nano),
+            # Without a plan, the wallet pays everything.
+            overage=plan is None or (plan.overage and bool(subscription and subscription.overage)),
+            resets_at=to_datetime(state.resets_at),
+        ),
         billing=BillingDetails(
             name=settings.billing_name,
             address=settings.billing_address,

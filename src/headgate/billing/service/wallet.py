@@ -12,7 +12,7 @@ from headgate.billing.model.ledger import (
     name_account,
 )
 from headgate.billing.model.transactions import WalletEntry
-from headgate.billing.service.transactions import post
+from headgate.billing.service.transactions import MICROSECONDS, post
 from headgate.billing.store import ledger as ledger_store
 from headgate.billing.store import wallet as store
 from headgate.kit.db.locks import lock_names
@@ -95,6 +95,32 @@ def debit(
         (target, amount_nano),
     ]
     return post(connection, organization_id, transaction_id, amounts, at=now)
+
+
+def list_owners(connection: sa.Connection) -> list[str]:
+    """Return the organizations that have a wallet."""
+    return ledger_store.list_owners(connection)
+
+
+def has_open_calls(connection: sa.Connection, organization_id: str, *, before: float) -> bool:
+    """Return whether calls that began before a time are not settled yet."""
+    return ledger_store.has_open_holds(
+        connection, organization_id, before=int(before * MICROSECONDS)
+    )
+
+
+def sum_billed(
+    connection: sa.Connection, organization_id: str, *, since: float, until: float
+) -> tuple[int, int]:
+    """Return what the calls of an organization were billed between two times, and what credits paid
+    of it, by the ledger alone."""
+    revenue, credit = ledger_store.sum_entries(
+        connection,
+        organization_id,
+        since=int(since * MICROSECONDS),
+        until=int(until * MICROSECONDS),
+    )
+    return revenue, -credit
 
 
 def list_wallet_entries(

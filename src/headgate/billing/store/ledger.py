@@ -242,6 +242,42 @@ def read_balances(connection: sa.Connection, account_ids: Sequence[str]) -> dict
     return balances
 
 
+def list_owners(connection: sa.Connection) -> list[str]:
+    """Return the organizations that have a wallet, in order."""
+    table = LEDGER_ACCOUNTS.c
+    query = sa.select(table.organization_id).where(table.kind == "wallet")
+    return list(connection.execute(query.order_by(table.organization_id)).scalars())
+
+
+def has_open_holds(connection: sa.Connection, organization_id: str, *, before: int) -> bool:
+    """Return whether holds of an organization from before a time (unix microseconds) are open."""
+    mine = (HOLDS.c.organization_id == organization_id, HOLDS.c.created_at < before)
+    query = sa.select(sa.literal(1)).where(_OPEN, *mine).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def sum_entries(
+    connection: sa.Connection, organization_id: str, *, since: int, until: int
+) -> tuple[int, int]:
+    """Return the sums of what calls moved on the accounts `revenue` and of credits between two
+    times (unix microseconds)."""
+    table, accounts = ENTRIES.c, LEDGER_ACCOUNTS.c
+    query = (
+        sa.select(accounts.kind, sa.func.sum(table.amount_nano))
+        .join(LEDGER_ACCOUNTS, accounts.id == table.account_id)
+        .where(
+            accounts.organization_id == organization_id,
+            accounts.kind.in_(("revenue", CREDITS)),
+            table.request_id != "",
+            table.created_at >= since,
+            table.created_at < until,
+        )
+        .group_by(accounts.kind)
+    )
+    sums = {kind: int(total) for kind, total in connection.execute(query)}
+    return sums.get("revenue", 0), sums.get(CREDITS, 0)
+
+
 def read_transaction(connection: sa.Connection, transaction_id: str) -> dict[str, int]:
     """Return what a transaction moved on each account; empty if there is no such transaction."""
     query = sa.select(ENTRIES.c.account_id, ENTRIES.c.amount_nano).where(

@@ -52,6 +52,21 @@ def summarize(samples: Collection[int]) -> Latency:
     return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
 
 
+class ManagedUsage(msgspec.Struct, frozen=True):
+    """Sum the managed calls of a project to one model, or the corrections of such calls.
+
+    `credit_nano` is the part of the cost that the credits of the plan paid.
+    """
+
+    project_id: str
+    provider: str
+    model: str
+    is_correction: bool
+    calls: int
+    cost_nano: int
+    credit_nano: int
+
+
 class Outcomes(msgspec.Struct, frozen=True):
     """Count the calls to one endpoint that reached a provider, and those that completed."""
 

@@ -10,7 +10,15 @@ from headgate.kit.db.schema import METADATA, count_rows
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, from_row, to_row
+from headgate.metering.model import (
+    CORRECTED,
+    MICROSECONDS,
+    LatencySample,
+    ManagedUsage,
+    Outcomes,
+    from_row,
+    to_row,
+)
 from headgate.relay.ports import Receipt
 
 
@@ -222,6 +230,40 @@ def sum_costs(
     )
     used, managed = connection.execute(query).one()
     return int(used), int(managed)
+
+
+def sum_managed(
+    connection: sa.Connection, organization_id: str, *, since: float, until: float
+) -> list[ManagedUsage]:
+    """Return what the managed calls of an organization cost between two times, by project and
+    model; corrections of calls apart."""
+    table = RECEIPTS.c
+    # Without parameters, which PostgreSQL would not take for the same in both places.
+    is_correction = sa.literal_column(
+        f"CASE WHEN outcome = '{CORRECTED}' THEN 1 ELSE 0 END", sa.Integer
+    )
+    groups = (table.project_id, table.provider, table.model_requested, is_correction)
+    query = (
+        sa.select(
+            *groups,
+            sa.func.count(),
+            sa.func.sum(table.cost_nano),
+            sa.func.sum(table.credit_nano),
+        )
+        .where(
+            table.organization_id == organization_id,
+            table.managed == 1,
+            table.created_at >= int(since * MICROSECONDS),
+            table.created_at < int(until * MICROSECONDS),
+        )
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    # The sum of integers is a decimal in PostgreSQL.
+    return [
+        ManagedUsage(project, provider, model or "", bool(corrects), calls, int(cost), int(credit))
+        for project, provider, model, corrects, calls, cost, credit in connection.execute(query)
+    ]
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:

@@ -80,6 +80,7 @@ class AdjustmentService:
                 reason=wanted.reason,
                 by=by,
             )
+        self._invoices.mark_owed_paid(connection, organization_id)
         changes = {
             "amount_nano": wanted.amount_nano,
             "reason": wanted.reason,

@@ -215,6 +215,7 @@ class OrderService:
         self._auto_top_ups.note_paid(connection, order)
         name = self._accounts.get_organization(connection, organization_id).name
         self._invoices.issue_for_payment(connection, order, name, by=by)
+        self._invoices.mark_owed_paid(connection, organization_id)
         balance = wallet.read_wallet(connection, organization_id)
         event = WalletRecharged(
             organization_id=organization_id,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from headgate.kit.db.schema import METADATA, declare_unique
 from headgate.kit.db.statement import build_insert
 from headgate.kit.db.triggers import forbid_changes
-from headgate.payments.model.invoice import Invoice, StoredInvoice
+from headgate.payments.model.invoice import Invoice, InvoiceKind, StoredInvoice
 
 _decode = msgspec.json.Decoder(Invoice).decode
 
@@ -48,6 +48,15 @@ INVOICE_NUMBERS = sa.Table(
 _INSERT_NUMBERS = build_insert(INVOICE_NUMBERS, ignore_known=True)
 _INSERT_PAYMENT = build_insert(INVOICE_PAYMENTS, ignore_known=True)
 SERIES = "invoices"
+
+
+INVOICED_MONTHS = sa.Table(
+    "invoiced_months",
+    METADATA,
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("completed_at", sa.Double, nullable=False),
+)
+_INSERT_MONTH = build_insert(INVOICED_MONTHS, ignore_known=True)
 
 
 def take_number(connection: sa.Connection) -> int:
@@ -106,15 +115,55 @@ def find_invoice_of(connection: sa.Connection, reference: str) -> StoredInvoice 
 
 
 def select_invoices(
-    connection: sa.Connection, organization_id: str, *, before: str | None, limit: int
+    connection: sa.Connection,
+    organization_id: str,
+    *,
+    kind: InvoiceKind | None = None,
+    before: str | None,
+    limit: int,
 ) -> list[StoredInvoice]:
-    """Return invoices, newest first, of those with a smaller id than `before`."""
+    """Return invoices, newest first, of those with a smaller id than `before`; only those of a kind
+    if one is given."""
     query = (
         _select()
         .where(INVOICES.c.organization_id == organization_id)
         .order_by(INVOICES.c.id.desc())
         .limit(limit)
     )
+    if kind is not None:
+        query = query.where(INVOICES.c.kind == kind)
     if before is not None:
         query = query.where(INVOICES.c.id < before)
     return [_to_stored(row) for row in connection.execute(query)]
+
+
+def select_owed(connection: sa.Connection, organization_id: str | None = None) -> list[Invoice]:
+    """Return the invoices that are not paid, of one organization or of all."""
+    query = _select().where(INVOICE_PAYMENTS.c.paid_at.is_(None), INVOICES.c.kind == "month")
+    if organization_id is not None:
+        query = query.where(INVOICES.c.organization_id == organization_id)
+    return [_to_stored(row).invoice for row in connection.execute(query)]
+
+
+def insert_month(connection: sa.Connection, month: str, *, at: float) -> None:
+    """Note that all invoices of a month are issued."""
+    _INSERT_MONTH.run(connection, (month, at))
+
+
+def find_last_month(connection: sa.Connection) -> str | None:
+    """Return the newest month whose invoices are all issued."""
+    return connection.execute(sa.select(sa.func.max(INVOICED_MONTHS.c.month))).scalar_one()
+
+
+def select_references(connection: sa.Connection, *, ending: str) -> set[str]:
+    """Return the references of the invoices of months that end with a text."""
+    query = sa.select(INVOICES.c.reference).where(
+        INVOICES.c.kind == "month", INVOICES.c.reference.endswith(ending, autoescape=True)
+    )
+    return set(connection.execute(query).scalars())
+
+
+def has_owed(connection: sa.Connection) -> bool:
+    """Return whether there is an invoice that is not paid."""
+    query = _select().where(INVOICE_PAYMENTS.c.paid_at.is_(None), INVOICES.c.kind == "month")
+    return connection.execute(query.limit(1)).first() is not None
