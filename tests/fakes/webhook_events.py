@@ -60,6 +60,7 @@ EXAMPLES: dict[str, Any] = {
         invoice_id="inv_1",
         number="HG-2026-000001",
         kind="payment",
+        month="",
         total_nano=25_000_000_000,
         currency="usd",
         paid_at=NOW,
