@@ -120,7 +120,12 @@ class ClaimedSettlement(Protocol):
     def record_claimed(
         self, receipt: Receipt, hold: Hold | None, verdict: ClaimVerdict
     ) -> Awaitable[bool | None]:
-        """Do as `Settlement.record`, and end the claim in the same transaction."""
+        """Do as `Settlement.record`, and end the claim in the same transaction. The run before it
+        of which nobody knows how it ended is charged nothing then."""
+        ...
+
+    def waive(self, request_id: str, *, billed_as: str) -> Awaitable[None]:
+        """Charge nothing for the first of two runs of which nobody knows how they ended."""
         ...
 
 
@@ -166,6 +171,8 @@ class IdempotentCalls:
             claim = OpenClaim(self._settlement, request, claimed, token, body)
             await self._run_claimed(call, claim, caller, encoder)
             return
+        if claimed.state is ClaimState.EXHAUSTED and claimed.previous:
+            await self._settlement.waive(claimed.previous, billed_as=claimed.owner)
         self._refuse(claimed)
         if body is not None and await body.read() != claimed.digest:
             self.conflicts += 1

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 
 import sqlalchemy as sa
+import structlog
 
 from headgate.billing.service.ledger import Ledger
-from headgate.kit.claims import ClaimVerdict
+from headgate.kit.claims import ClaimEnding, ClaimVerdict
 from headgate.kit.db.claim_store import ClaimStore
 from headgate.kit.failpoint import failpoint
 from headgate.relay.ports import Hold, Receipt
+
+log = structlog.get_logger(__name__)
 
 ClaimedCall = tuple[Receipt, Hold | None, ClaimVerdict]
 
@@ -34,6 +37,17 @@ class ClaimedCalls:
         self._ledger.end_lease(receipt.request_id)
         return self._queue.put((receipt, hold, verdict))
 
+    def waive(self, request_id: str, *, billed_as: str) -> Awaitable[None]:
+        """Charge nothing for the first of two runs if the second is charged."""
+        return self._claims.writer.call(
+            lambda connection: self._waive(connection, request_id, billed_as)
+        )
+
+    def _waive(self, connection: sa.Connection, request_id: str, billed_as: str) -> None:
+        # One key is billed once: the later run stands, whatever it was charged.
+        if self._ledger.waive(connection, request_id):
+            log.info("idempotency.waived", request_id=request_id, billed_as=billed_as)
+
     def _record_all(
         self, connection: sa.Connection, calls: Sequence[ClaimedCall]
     ) -> Sequence[bool | None]:
@@ -41,4 +55,6 @@ class ClaimedCalls:
         failpoint("mid_claim")
         for _, _, verdict in calls:
             self._claims.end(connection, verdict)
+            if verdict.previous and verdict.ending is not ClaimEnding.FREED:
+                self._waive(connection, verdict.previous, verdict.owner)
         return ended

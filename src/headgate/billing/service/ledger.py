@@ -148,6 +148,27 @@ class Ledger:
             for receipt, hold in calls
         ]
 
+    def waive(self, connection: sa.Connection, request_id: str) -> bool:
+        """Charge a managed call nothing whose outcome nobody knows, since another run of it is
+        billed in its place. Return whether that changed anything.
+
+        Do so in a transaction of the writer. A hold that is still open is settled first, so that a
+        settlement that comes late changes nothing any more. A call on an own key stays as it is:
+        its provider may have charged the owner.
+        """
+        holds = [each for each in store.lock_open_holds(connection, [request_id]) if each.managed]
+        now = self._clock.now()
+        for hold in holds:
+            self._record_settled(connection, [(make_unknown_receipt(hold, created_at=now), hold)])
+        call = reconciliation.find_billed(connection, request_id)
+        if call is None or not reconciliation.is_waivable(call):
+            return False
+        correction = reconciliation.correct(connection, request_id, 0, at=self._month_now())
+        if correction is None:
+            return False
+        self._publish(connection, [correction])
+        return True
+
     def check(self) -> None:
         """Raise StorageUnavailableError if the last commit failed."""
         self._writer.health.check()

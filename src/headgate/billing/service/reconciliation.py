@@ -59,6 +59,17 @@ def list_unknown(connection: sa.Connection, *, rows_max: int) -> list[BilledCall
     return [call for call in calls if call is not None and not call.corrections]
 
 
+def is_waivable(call: BilledCall) -> bool:
+    """Return whether a call is charged from the wallet, was never corrected, and ended with nobody
+    knowing how; not because its client left or its key was revoked."""
+    receipt = call.receipt
+    if not receipt.managed or call.corrections:
+        return False
+    if receipt.outcome == "cancelled":
+        return receipt.error_code == "gateway_stopping"
+    return receipt.outcome in (UNKNOWN, "broken")
+
+
 def correct(
     connection: sa.Connection, request_id: str, cost_nano: int, *, at: float
 ) -> Receipt | None:

@@ -202,7 +202,7 @@ class ClaimStore:
         elif found is None and row.runs >= RUNS_MAX:
             found = ClaimState.EXHAUSTED
         if found is not None:
-            return Claimed(found, row.owner, row.answer, row.digest)
+            return Claimed(found, row.owner, row.answer, row.digest, row.previous)
         values = {
             "owner": request.owner,
             "previous": row.owner,
