@@ -443,7 +443,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 900.0
     embedding_cache_bytes_max: Annotated[
         int, _from_zero("Size limit for the cache of embeddings; 0 disables it.")
-    ] = 0
+    ] = 256 * MEBIBYTE
     signature_window_seconds: Annotated[
         float,
         Meta(

@@ -1,11 +1,11 @@
-"""Answer repeated requests for embeddings from a cache (decision 0028)."""
+"""Answer inputs of requests for embeddings from a cache, one by one (decision 0028)."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -13,29 +13,65 @@ from headgate.gateway.models import JSON_TYPE, EmptyResponse
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError, SecretKey, encode_fields, open_box, seal
 from headgate.kit.http.errors import EgressError
+from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.redaction import redact
 from headgate.llm.request import JsonRequest
 from headgate.relay.call_state import CallState
 from headgate.relay.pipeline import Backend
-from headgate.relay.upstream import UpstreamResponse, describe_egress_error
+from headgate.relay.upstream import (
+    InvalidProviderResponseError,
+    UpstreamResponse,
+    describe_egress_error,
+)
 
-IGNORED_FIELDS = ("user",)
-"""Fields that do not change the vectors."""
+IGNORED_FIELDS = frozenset(("input", "user"))
+"""Fields that do not change the vector of an input, besides the input itself."""
+INPUTS_MAX = 2_048
+"""How many inputs OpenAI takes. A larger batch is not looked up."""
+SEALED_ON_THE_LOOP = 8
+"""More boxes than this are opened or sealed in a thread."""
+NO_TOKENS = msgspec.Raw(b'{"prompt_tokens":0,"total_tokens":0}')
+NULL = msgspec.Raw(b"null")
+ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, ValueError)
+"""What an answer raises that is no list of embeddings."""
+
+Result = TypeVar("Result")
+Position = Annotated[int, msgspec.Meta(ge=0)]
+Members = dict[str, msgspec.Raw]
+_decode_members = msgspec.json.Decoder(Members).decode
+_decode_items = msgspec.json.Decoder(list[Members]).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Cache(Protocol):
     bytes_max: int
 
-    async def find(self, box_id: bytes) -> bytes | None: ...
+    async def find(self, box_ids: Sequence[bytes]) -> Mapping[bytes, bytes]: ...
 
-    def put(self, box_id: bytes, box: bytes) -> None: ...
+    def put(self, boxes: Sequence[tuple[bytes, bytes]]) -> None: ...
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """Name an input in the cache: its JSON text, the id of its box and the key that seals it."""
+
+    text: bytes
+    box_id: bytes
+    key: SecretKey
+
+
+class CachedEmbedding(msgspec.Struct, frozen=True, array_like=True):
+    """Hold an embedding without its index, and the answer that it was in without data."""
+
+    envelope: bytes
+    item: bytes
 
 
 class EmbeddingCache:
-    """Be the backend of calls for embeddings: the cache, then the provider.
+    """Be the backend of calls for embeddings: the cache, then the provider for what is missing.
 
-    An answer is sealed with a key that is derived from the organization, the provider's secret and
-    the whole request, so the database alone reveals neither texts nor vectors.
+    An embedding is sealed with a key that is derived from the organization, the provider's secret
+    and the request with this one input, so the database alone reveals neither texts nor vectors.
     """
 
     def __init__(
@@ -49,74 +85,178 @@ class EmbeddingCache:
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> UpstreamResponse:
-        """Return the cached answer, or the provider's, which is then cached if it succeeded."""
+        """Return the cached embeddings, with those of the provider for the other inputs, which are
+        then cached."""
         if state.call.bypasses_cache or not self._cache.bytes_max:
             return await self._upstream.send(state, sleep)
         assert isinstance(state.body, JsonRequest), "a request for embeddings is JSON"
-        box_id, key = derive(state, state.body)
-        body = self._open(key, box_id, await self._cache.find(box_id))
-        if body is not None:
-            state.cache_status = "hit"
-            state.sent_at = self._clock.monotonic()
-            return UpstreamResponse(
-                200, [JSON_TYPE], EmptyResponse(), body=body, content_type=JSON_TYPE[1]
-            )
-        state.cache_status = "miss"
+        lookups = list_lookups(state, state.body)
+        if not lookups:
+            return await self._upstream.send(state, sleep)
+        boxes = await self._cache.find([each.box_id for each in lookups])
+        found = await run_aside(len(boxes), lambda: open_boxes(lookups, boxes))
+        missing = [index for index in range(len(lookups)) if index not in found]
+        if not missing:
+            return self._answer(state, found)
+        state.cache_status = "partial" if found else "miss"
+        if found:
+            limit_inputs(state, state.body, [lookups[index].text for index in missing])
         answer = await self._upstream.send(state, sleep)
         if answer.status == 200 and answer.body is None and answer.claims_json:
-            try:
-                answer.body = await answer.response.read(self._body_bytes_max, state.reserve_answer)
-            except EgressError as error:
-                raise describe_egress_error(error) from error
-            self._store(state, answer, box_id, key)
+            await self._merge(state, answer, found, {index: lookups[index] for index in missing})
         return answer
 
-    def _store(
-        self, state: CallState, answer: UpstreamResponse, box_id: bytes, key: SecretKey
+    def _answer(self, state: CallState, found: Mapping[int, CachedEmbedding]) -> UpstreamResponse:
+        state.cache_status = "hit"
+        state.sent_at = self._clock.monotonic()
+        envelope = _decode_members(found[0].envelope)
+        if "usage" in envelope:
+            envelope["usage"] = NO_TOKENS
+        items = {index: _decode_members(each.item) for index, each in found.items()}
+        body = join(envelope, items)
+        state.reserve_answer(len(body))
+        return UpstreamResponse(
+            200, [JSON_TYPE], EmptyResponse(), body=body, content_type=JSON_TYPE[1]
+        )
+
+    async def _merge(
+        self,
+        state: CallState,
+        answer: UpstreamResponse,
+        found: Mapping[int, CachedEmbedding],
+        missing: Mapping[int, Lookup],
     ) -> None:
-        body = answer.body
-        assert body is not None, "it was read"
-        assert state.credential is not None, "an answer came from somewhere"
-        if not answer.coding and is_embedding(body):
-            body = redact(body, state.credential.secret)
-            self._cache.put(box_id, seal(key, body, bound_to=box_id))
-
-    def _open(self, key: SecretKey, box_id: bytes, box: bytes | None) -> bytes | None:
-        if box is None:
-            return None
+        """Read an answer, cache its embeddings, and add those that were found."""
         try:
-            return open_box(key, box, bound_to=box_id)
-        except BrokenSealError:
-            return None
+            body = await answer.response.read(self._body_bytes_max, state.reserve_answer)
+        except EgressError as error:
+            raise describe_egress_error(error) from error
+        answer.body = body
+        assert state.credential is not None, "an answer came from somewhere"
+        try:
+            # A coded body, which the gateway never asks for, is not JSON either.
+            envelope, items = split(redact(body, state.credential.secret), list(missing))
+        except ERRORS as error:
+            if not found:
+                return
+            raise InvalidProviderResponseError(
+                f"The provider did not return {len(missing)} embeddings for as many inputs, so "
+                "they cannot be joined with those of the cache. Send `x-headgate-cache: bypass` to "
+                "get its own answer.",
+                should_retry=False,
+            ) from error
+        boxes = await run_aside(
+            len(items),
+            lambda: [seal_item(missing[index], envelope, items[index]) for index in items],
+        )
+        self._cache.put(boxes)
+        if found:
+            joined = {index: _decode_members(each.item) for index, each in found.items()}
+            answer.body = join(envelope, joined | items)
+            state.reserve_answer(len(answer.body))
+            answer.headers = [each for each in answer.headers if each[0] != b"content-length"]
 
 
-class _EmbeddingList(msgspec.Struct):
-    data: list[msgspec.Raw]
-    error: msgspec.Raw | None = None
-
-
-def is_embedding(body: bytes) -> bool:
-    """Return whether an answer has vectors and no error."""
-    try:
-        listed = msgspec.json.decode(body, type=_EmbeddingList)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return bool(listed.data) and listed.error is None
-
-
-def derive(state: CallState, body: JsonRequest) -> tuple[bytes, SecretKey]:
-    """Return the id of an answer and the key that seals it."""
+def list_lookups(state: CallState, body: JsonRequest) -> list[Lookup]:
+    """Return the inputs of a request in their order; none where they cannot be told apart."""
     credential = state.credential
     assert credential is not None, "routing comes before sending"
     fields = body.fields
+    try:
+        texts = list_inputs(bytes(fields["input"]))
+    except ERRORS:
+        return []
+    if not 1 <= len(texts) <= INPUTS_MAX:
+        return []
     parts = [
         part
-        for name in sorted(fields.keys() - set(IGNORED_FIELDS))
+        for name in sorted(fields.keys() - IGNORED_FIELDS)
         for part in (name, bytes(fields[name]))
     ]
-    of = encode_fields(
+    shared = encode_fields(
         *(state.call.grant.organization_id, credential.id, state.target, credential.secret), *parts
     )
-    box_id = hashlib.sha256(encode_fields("headgate.embedding.1", of)).digest()
-    key = hashlib.sha256(encode_fields("headgate.embedding_seal.1", of)).digest()
-    return box_id, SecretKey(key)
+    return [make_lookup(shared, text) for text in texts]
+
+
+def list_inputs(raw: bytes) -> list[bytes]:
+    """Return the JSON text of each input: a string or a list of tokens, or several of them. Raise
+    one of `ERRORS`."""
+    if not raw.startswith(b"["):
+        return [raw]
+    texts = [bytes(each) for each in _decode_raws(raw)]
+    kinds = {text[:1] for text in texts}
+    if kinds in ({b'"'}, {b"["}):
+        return texts
+    return [raw]
+
+
+def make_lookup(shared: bytes, text: bytes) -> Lookup:
+    # Spelled in one way, whatever spaces and escapes the client wrote.
+    of = encode_fields(shared, _encode(msgspec.json.decode(text)))
+    return Lookup(
+        text,
+        hashlib.sha256(encode_fields("headgate.embedding.2", of)).digest(),
+        SecretKey(hashlib.sha256(encode_fields("headgate.embedding_seal.2", of)).digest()),
+    )
+
+
+def limit_inputs(state: CallState, body: JsonRequest, texts: Sequence[bytes]) -> None:
+    """Send these inputs only. Raise as `Caller.reserve_memory`."""
+    limited = body.with_inputs(texts)
+    state.body = limited
+    if len(limited.body) > UNHELD_BYTES and state.caller is not None:
+        state.caller.reserve_memory(len(limited.body))
+
+
+def split(body: bytes, indices: Sequence[int]) -> tuple[Members, dict[int, Members]]:
+    """Return an answer without its data, and its embeddings by the indices of their inputs. Raise
+    one of `ERRORS` for anything else than one embedding for each input."""
+    envelope = _decode_members(body)
+    items = _decode_items(envelope["data"])
+    if envelope.get("error", NULL) != NULL:
+        raise ValueError("The answer has an error.")
+    envelope["data"] = NULL
+    found: dict[int, Members] = {}
+    for item in items:
+        index = indices[msgspec.json.decode(item["index"], type=Position)]
+        if "embedding" not in item:
+            raise ValueError("An embedding is missing.")
+        found[index] = item
+    if len(found) != len(indices) or len(items) != len(indices):
+        raise ValueError("An input has no embedding, or two.")
+    return envelope, found
+
+
+def join(envelope: Members, items: Mapping[int, Members]) -> bytes:
+    """Return the answer with these embeddings, in the order of their inputs."""
+    data: list[dict[str, Any]] = [{**items[index], "index": index} for index in sorted(items)]
+    return _encode({**envelope, "data": data})
+
+
+def seal_item(lookup: Lookup, envelope: Members, item: Members) -> tuple[bytes, bytes]:
+    kept = CachedEmbedding(_encode(envelope), _encode({**item, "index": None}))
+    box = seal(lookup.key, msgspec.msgpack.encode(kept), bound_to=lookup.box_id)
+    return lookup.box_id, box
+
+
+def open_boxes(
+    lookups: Sequence[Lookup], boxes: Mapping[bytes, bytes]
+) -> dict[int, CachedEmbedding]:
+    """Return what is known of the inputs, by their indices."""
+    found: dict[int, CachedEmbedding] = {}
+    for index, lookup in enumerate(lookups):
+        box = boxes.get(lookup.box_id)
+        if box is None:
+            continue
+        try:
+            opened = open_box(lookup.key, box, bound_to=lookup.box_id)
+        except BrokenSealError:
+            continue
+        found[index] = msgspec.msgpack.decode(opened, type=CachedEmbedding)
+    return found
+
+
+async def run_aside(count: int, work: Callable[[], Result]) -> Result:
+    """Return the result of work on so many boxes, without blocking the event loop for long."""
+    return await asyncio.to_thread(work) if count > SEALED_ON_THE_LOOP else work()

@@ -298,14 +298,14 @@ class OpenAiHandler:
             call = self._decode_call(exchange, request_head)
             if request_head.signed is not None:
                 await self._signatures.claim(request_head.signed)
+            is_embedding = call.endpoint.name == "embeddings"
+            if is_embedding:
+                call.bypasses_cache = bypasses_cache(exchange.headers)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
             elif request_head.idempotency_key is None:
-                if call.endpoint.name == "embeddings":
-                    call.bypasses_cache = bypasses_cache(exchange.headers)
-                    await self._embeddings.run(call, exchange, self._encoder)
-                else:
-                    await self._pipeline.run(call, exchange, self._encoder)
+                pipeline = self._embeddings if is_embedding else self._pipeline
+                await pipeline.run(call, exchange, self._encoder)
             else:
                 await self._idempotent_calls.run(
                     call,

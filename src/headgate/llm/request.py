@@ -196,6 +196,10 @@ class JsonRequest(msgspec.Struct, frozen=True):
             body = json_members.put(body, names[0], b"%d" % limit)
         return replace(self, body=body, output_tokens_max=limit)
 
+    def with_inputs(self, texts: Sequence[bytes]) -> JsonRequest:
+        """Return a request for embeddings with these inputs, each a JSON text."""
+        return replace(self, body=json_members.put(self.body, "input", b"[%b]" % b",".join(texts)))
+
     def with_model(self, wire_id: str) -> JsonRequest:
         """Return the request with another model; itself if it names this one already."""
         if self.model == wire_id:

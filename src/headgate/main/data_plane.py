@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import uvicorn
@@ -43,7 +43,8 @@ from headgate.relay.admission import Admission
 from headgate.relay.background import BackgroundCalls
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
-from headgate.relay.client_response import ResponseFactory
+from headgate.relay.call import Call, Caller
+from headgate.relay.client_response import ResponseEncoder, ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
 from headgate.relay.idempotency import IdempotentCalls
@@ -242,10 +243,11 @@ def build_pipelines(
     no_breakers = Breakers(clock, failures=0)
     calls = build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream)
     cached = build_embedding_cache(settings, application, upstream, claims.writer)
+    embeddings = build_pipeline(routing=route(breakers=traffic.breakers), upstream=cached)
     return Pipelines(
         calls,
-        build_pipeline(routing=route(breakers=traffic.breakers), upstream=cached),
-        build_idempotent_calls(settings, calls, ledger, claims),
+        embeddings,
+        build_idempotent_calls(settings, calls, embeddings, ledger=ledger, claims=claims),
         ModelsPipeline(
             build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
         ),
@@ -274,10 +276,19 @@ def build_upstream(
 
 
 def build_idempotent_calls(
-    settings: Settings, calls: CallPipeline, ledger: Ledger, claims: ClaimStore
+    settings: Settings,
+    calls: CallPipeline,
+    embeddings: CallPipeline,
+    *,
+    ledger: Ledger,
+    claims: ClaimStore,
 ) -> IdempotentCalls:
+    def run(call: Call, caller: Caller, encoder: ResponseEncoder) -> Awaitable[None]:
+        pipeline = embeddings if call.endpoint.name == "embeddings" else calls
+        return pipeline.run(call, caller, encoder)
+
     return IdempotentCalls(
-        calls.run,
+        run,
         claims,
         ClaimedCalls(ledger, claims),
         answer_bytes_max=settings.idempotency_answer_bytes_max,

@@ -457,8 +457,8 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     and -1 for what did not happen; none of them includes the call's own settlement.
 
     `credit_nano` is the part of a managed call's cost that the plan's credits paid. `metadata` is
-    the caller's own, a JSON object of strings, or empty. `cache_status` is `bypass`, `hit` or
-    `miss`.
+    the caller's own, a JSON object of strings, or empty. `cache_status` is `bypass`, `hit`,
+    `miss`, or `partial` for a batch of which a part came from a cache.
 
     `path`, the template of the endpoint's path, and the bytes of the two bodies are for observers,
     and are not stored.

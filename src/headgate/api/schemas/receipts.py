@@ -30,7 +30,7 @@ Outcome = Literal[
     "completed", "upstream_error", "broken", "cancelled", "refused", "unknown", "corrected"
 ]
 PricingStatus = Literal["priced", "free", "partial", "unpriced", "implausible"]
-CacheStatus = Literal["bypass", "hit", "miss"]
+CacheStatus = Literal["bypass", "hit", "miss", "partial"]
 
 
 class ReceiptQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

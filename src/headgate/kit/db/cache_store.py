@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,12 +12,15 @@ import structlog
 from headgate.kit.clock import Clock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.statement import build_insert
+from headgate.kit.db.statement import Values, build_insert
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 
 KEPT_SECONDS = 30 * 86_400
 DELETED_AT_ONCE = 500
+READ_AT_ONCE = 500
+SHARE_MAX = 16
+"""A box is at most this part of the cache, and the size is looked at after as much was stored."""
 
 CACHED = sa.Table(
     "embedding_cache",
@@ -39,18 +43,35 @@ class CacheStore:
         self._writer = writer
         self._clock = clock
         self.bytes_max = bytes_max
+        self._added_bytes = 0
+        """How much was stored since the size was looked at."""
 
-    async def find(self, box_id: bytes) -> bytes | None:
-        return await asyncio.to_thread(self._read, box_id)
+    async def find(self, box_ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the boxes that there are, by their ids."""
+        return await asyncio.to_thread(self._read, box_ids)
 
-    def put(self, box_id: bytes, box: bytes) -> None:
-        """Store a box as soon as that is possible. A box that is not stored is missed later."""
-        row = (box_id, box, len(box), self._clock.now())
+    def put(self, boxes: Sequence[tuple[bytes, bytes]]) -> None:
+        """Store boxes with their ids as soon as that is possible. One that is not stored is missed
+        later; one that would take a large part of the cache is not stored."""
+        now, size_max = self._clock.now(), self.bytes_max // SHARE_MAX
+        # Once each: the same input may be there twice.
+        known = {box_id: box for box_id, box in boxes if len(box) <= size_max}
+        rows = [(box_id, box, len(box), now) for box_id, box in known.items()]
+        if not rows:
+            return
+        self._added_bytes += sum(row[2] for row in rows)
         try:
-            stored = self._writer.call(lambda connection: _INSERT.run(connection, row))
+            stored = self._writer.call(lambda connection: self._insert(connection, rows))
         except HeadgateError:
             return
         stored.add_done_callback(_report_failure)
+
+    def _insert(self, connection: sa.Connection, rows: Sequence[Values]) -> None:
+        _INSERT.run_all(connection, rows)
+        # Not only every ten minutes: many batches may arrive in between.
+        if self._added_bytes > self.bytes_max // SHARE_MAX:
+            self._added_bytes = 0
+            self._prune_some(connection)
 
     async def prune(self) -> int:
         """Delete what is too old or too much. Return how many boxes."""
@@ -59,12 +80,17 @@ class CacheStore:
             deleted += some
         return deleted
 
-    def _read(self, box_id: bytes) -> bytes | None:
-        query = sa.select(CACHED.c.box).where(
-            CACHED.c.id == box_id, CACHED.c.created_at > self._clock.now() - KEPT_SECONDS
-        )
+    def _read(self, box_ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        since = self._clock.now() - KEPT_SECONDS
         with self._database.reading() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            for start in range(0, len(box_ids), READ_AT_ONCE):
+                query = sa.select(CACHED.c.id, CACHED.c.box).where(
+                    CACHED.c.id.in_(box_ids[start : start + READ_AT_ONCE]),
+                    CACHED.c.created_at > since,
+                )
+                found |= {bytes(row.id): bytes(row.box) for row in connection.execute(query)}
+        return found
 
     def _prune_some(self, connection: sa.Connection) -> int:
         oldest = sa.select(CACHED.c.id).order_by(CACHED.c.created_at).limit(DELETED_AT_ONCE)
