@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Cache(Protocol):
     def put(self, boxes: Sequence[tuple[bytes, bytes]]) -> None: ...
 
 
-class Lookup(msgspec.Struct, frozen=True):
+class EmbeddingInput(msgspec.Struct, frozen=True):
     """Name an input in the cache: its JSON text, the id of its box and the key that seals it."""
 
     text: bytes
@@ -90,7 +90,7 @@ class EmbeddingCache:
         if state.call.bypasses_cache or not self._cache.bytes_max:
             return await self._upstream.send(state, sleep)
         assert isinstance(state.body, JsonRequest), "a request for embeddings is JSON"
-        lookups = list_lookups(state, state.body)
+        lookups = list_embedding_inputs(state, state.body)
         if not lookups:
             return await self._upstream.send(state, sleep)
         boxes = await self._cache.find([each.box_id for each in lookups])
@@ -124,7 +124,7 @@ class EmbeddingCache:
         state: CallState,
         answer: UpstreamResponse,
         found: Mapping[int, CachedEmbedding],
-        missing: Mapping[int, Lookup],
+        missing: Mapping[int, EmbeddingInput],
     ) -> None:
         """Read an answer, cache its embeddings, and add those that were found."""
         try:
@@ -157,7 +157,7 @@ class EmbeddingCache:
             answer.headers = [each for each in answer.headers if each[0] != b"content-length"]
 
 
-def list_lookups(state: CallState, body: JsonRequest) -> list[Lookup]:
+def list_embedding_inputs(state: CallState, body: JsonRequest) -> list[EmbeddingInput]:
     """Return the inputs of a request in their order; none where they cannot be told apart."""
     credential = state.credential
     assert credential is not None, "routing comes before sending"
@@ -176,7 +176,7 @@ def list_lookups(state: CallState, body: JsonRequest) -> list[Lookup]:
     shared = encode_fields(
         *(state.call.grant.organization_id, credential.id, state.target, credential.secret), *parts
     )
-    return [make_lookup(shared, text) for text in texts]
+    return [make_embedding_input(shared, text) for text in texts]
 
 
 def list_inputs(raw: bytes) -> list[bytes]:
@@ -191,10 +191,10 @@ def list_inputs(raw: bytes) -> list[bytes]:
     return [raw]
 
 
-def make_lookup(shared: bytes, text: bytes) -> Lookup:
+def make_embedding_input(shared: bytes, text: bytes) -> EmbeddingInput:
     # Spelled in one way, whatever spaces and escapes the client wrote.
     of = encode_fields(shared, _encode(msgspec.json.decode(text)))
-    return Lookup(
+    return EmbeddingInput(
         text,
         hashlib.sha256(encode_fields("headgate.embedding.2", of)).digest(),
         SecretKey(hashlib.sha256(encode_fields("headgate.embedding_seal.2", of)).digest()),
@@ -230,18 +230,18 @@ def split(body: bytes, indices: Sequence[int]) -> tuple[Members, dict[int, Membe
 
 def join(envelope: Members, items: Mapping[int, Members]) -> bytes:
     """Return the answer with these embeddings, in the order of their inputs."""
-    data: list[dict[str, Any]] = [{**items[index], "index": index} for index in sorted(items)]
+    data = [items[index] | {"index": msgspec.Raw(b"%d" % index)} for index in sorted(items)]
     return _encode({**envelope, "data": data})
 
 
-def seal_item(lookup: Lookup, envelope: Members, item: Members) -> tuple[bytes, bytes]:
+def seal_item(lookup: EmbeddingInput, envelope: Members, item: Members) -> tuple[bytes, bytes]:
     kept = CachedEmbedding(_encode(envelope), _encode({**item, "index": None}))
     box = seal(lookup.key, msgspec.msgpack.encode(kept), bound_to=lookup.box_id)
     return lookup.box_id, box
 
 
 def open_boxes(
-    lookups: Sequence[Lookup], boxes: Mapping[bytes, bytes]
+    lookups: Sequence[EmbeddingInput], boxes: Mapping[bytes, bytes]
 ) -> dict[int, CachedEmbedding]:
     """Return what is known of the inputs, by their indices."""
     found: dict[int, CachedEmbedding] = {}
