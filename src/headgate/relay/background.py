@@ -22,6 +22,7 @@ from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Request, Timeouts
 from headgate.llm import request
 from headgate.llm.endpoint import Body, Endpoint, Pricing
+from headgate.llm.headers import ACCOUNT
 from headgate.llm.providers import openai_fields
 from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import ParsedUsage
@@ -43,6 +44,7 @@ from headgate.relay.ports import (
 )
 from headgate.relay.pricing import Charge, estimate_usage, price_call
 from headgate.relay.receipts import build_receipt
+from headgate.relay.upstream import join_headers
 
 FINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
 OUTCOMES = {"completed": "completed", "incomplete": "completed", "cancelled": "cancelled"}
@@ -183,7 +185,7 @@ class BackgroundCalls:
             self._log_unasked(receipt, "the credential cannot be used")
             return False
         try:
-            status, parsed = await self._read(credential, response.work.response_id)
+            status, parsed = await self._read(credential, response.work)
         except EgressError as error:
             self._log_unasked(receipt, type(error).__name__)
             return False
@@ -221,11 +223,11 @@ class BackgroundCalls:
     async def give_up(self, response: BackgroundResponse, error_code: str) -> None:
         """Record a response whose end nobody will know: at its hold, else at an estimate of its
         input. Raise as `Settlement.record`."""
-        hold = response.hold
-        parsed = ParsedUsage(answer_id=response.work.response_id)
+        hold, receipt = response.hold, response.receipt
+        parsed = ParsedUsage(model=receipt.model_served, answer_id=response.work.response_id)
         if hold is None:
             parsed.usage = response.work.estimate
-        credential = self._find_credential(response.receipt)
+        credential = self._find_credential(receipt)
         state = rebuild_state(response, parsed, credential, self._models)
         state.outcome, state.error_code = UNKNOWN, error_code
         if hold is None:
@@ -233,8 +235,7 @@ class BackgroundCalls:
             charge = replace(charge, estimated=True)
         else:
             charge = Charge("priced", None, hold.amount_nano, hold.price_id, estimated=True)
-        request_id = response.receipt.request_id
-        log.warning("background.unknown", request_id=request_id, reason=error_code)
+        log.warning("background.unknown", request_id=receipt.request_id, reason=error_code)
         await self._record(response, state, charge, UNKNOWN)
 
     async def _record(
@@ -285,15 +286,16 @@ class BackgroundCalls:
             return None
         return found if found.id == receipt.credential_id else None
 
-    async def _read(self, credential: Credential, response_id: str) -> tuple[int, ParsedUsage]:
+    async def _read(self, credential: Credential, work: BackgroundWork) -> tuple[int, ParsedUsage]:
         """Return the status of the provider's answer, and what it says of the response."""
-        path = urllib.parse.quote(response_id, safe="").encode()
+        path = urllib.parse.quote(work.response_id, safe="").encode()
+        account = [(name.encode(), value.encode("latin-1")) for name, value in work.account]
         answer = await self._client.send(
             Request(
                 credential.origin,
                 b"GET",
                 b"%b/responses/%b" % (credential.base_path, path),
-                credential.headers,
+                join_headers(account, credential),
                 b"",
                 ASK_TIMEOUTS,
                 purpose=credential.purpose,
@@ -303,7 +305,7 @@ class BackgroundCalls:
         body = await answer.read(self._body_bytes_max)
         if answer.status == 200:
             responses.METER.read_body(body, parsed)
-        if parsed.answer_id not in (None, response_id):
+        if parsed.answer_id not in (None, work.response_id):
             parsed = ParsedUsage()
         return answer.status, parsed
 
@@ -323,12 +325,14 @@ def describe_work(state: CallState, ask_seconds: float) -> BackgroundWork | None
     ):
         return None
     model_id = parsed.model or state.call.model
+    chosen = [header for header in state.call.headers if header[0] in ACCOUNT]
     return BackgroundWork(
         parsed.answer_id,
         parsed.status,
         state.model.id if state.model else state.model_id or model_id,
         describe_request(body),
         estimate_usage(state),
+        tuple((name.decode(), value.decode("latin-1")) for name, value in chosen),
         ask_seconds,
     )
 

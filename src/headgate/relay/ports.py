@@ -509,7 +509,8 @@ class BackgroundWork(msgspec.Struct, frozen=True):
     `status` is the provider's: `queued`, `in_progress`, `completed`, `incomplete`, `failed`,
     `cancelled`; or `unknown` where nobody will know. `model_id` is the model's id within the
     integration. `request` is the request as it was sent, as JSON, without all content: what bounds
-    its usage. `estimate` is the usage of its input, for an end that reports none. `ask_seconds` is
+    its usage. `estimate` is the usage of its input, for an end that reports none. `account` are the
+    headers with which the caller chose an account among those of the credential. `ask_seconds` is
     how long the provider is not asked.
     """
 
@@ -518,6 +519,7 @@ class BackgroundWork(msgspec.Struct, frozen=True):
     model_id: str | None = None
     request: str = "{}"
     estimate: Usage = Usage()
+    account: tuple[tuple[str, str], ...] = ()
     ask_seconds: float = 0.0
 
 

@@ -147,11 +147,14 @@ class Process:
         managed: bool = True,
         request_id: str = "req_1",
         ask_seconds: float = 2.0,
+        model: str = "gpt-5.4-mini",
     ) -> Hold | None:
         """Create a response as a call does, after its hold."""
         if hold is not None:
             hold = await self.harness.ledger.hold(hold)
-        await self.keep(hold, managed=managed, request_id=request_id, ask_seconds=ask_seconds)
+        await self.keep(
+            hold, managed=managed, request_id=request_id, ask_seconds=ask_seconds, model=model
+        )
         return hold
 
     async def keep(
@@ -161,17 +164,19 @@ class Process:
         managed: bool = True,
         request_id: str = "req_1",
         ask_seconds: float = 2.0,
+        model: str = "gpt-5.4-mini",
     ) -> None:
         created = make_receipt(
             make_hold(request_id, 0, managed=managed), 0, created_at=self.harness.clock.now()
         )
-        created = replace(created, credential_id="crd_1", model_requested="gpt-5.4-mini")
+        created = replace(created, credential_id="crd_1", model_requested=model)
         work = BackgroundWork(
             "resp_1",
             "queued",
-            "gpt-5.4-mini",
+            model,
             json.dumps({"max_output_tokens": 50}),
             ESTIMATE,
+            (("openai-project", "proj_upstream"),),
             ask_seconds,
         )
         assert await self.harness.ledger.record(add_work(make_pending(created), work), hold) is None
@@ -247,6 +252,7 @@ async def test_job_asks_until_the_response_has_ended_and_settles_it_once(
         sent = process.provider.client.sent[0]
         assert (sent.method, sent.target) == (b"GET", b"/v1/responses/resp_1")
         assert (b"authorization", b"Bearer " + SECRET) in sent.headers
+        assert (b"openai-project", b"proj_upstream") in sent.headers, "as at the creation"
 
 
 async def test_hold_outlives_leases_and_restarts(empty_place: Path | str) -> None:
@@ -475,7 +481,8 @@ async def test_own_key_response_has_one_receipt_at_its_end(empty_place: Path | s
 
 async def test_own_key_response_that_is_lost_is_estimated_and_corrected(tmp_path: Path) -> None:
     async with running(tmp_path / "test.db") as process:
-        await process.create(managed=False)
+        # The price of the model that served counts.
+        await process.create(managed=False, model="my-model")
         await process.calls.give_up(await process.find(), "background_deleted")
         (receipt,) = process.list_receipts()
         assert (receipt.outcome, receipt.cost_nano, receipt.estimated) == ("unknown", 7, True)

@@ -212,7 +212,9 @@ async def test_deletion_that_the_provider_refuses_changes_nothing() -> None:
 
 async def create(setup: Setup, body: dict[str, Any], **parsed: Any) -> Receipt:
     """Return what is recorded of a call that creates a response."""
-    state = make_state(make_call("/responses", body=json.dumps(body).encode()))
+    call = make_call("/responses", body=json.dumps(body).encode())
+    call.headers = [(b"openai-project", b"proj_upstream"), (b"openai-beta", b"x")]
+    state = make_state(call)
     state.body_bytes = 40
     await setup.calls.begin(state)
     for name, value in parsed.items():
@@ -226,6 +228,7 @@ async def test_creation_is_pending_while_the_response_runs() -> None:
     assert (receipt.outcome, receipt.pricing, receipt.cost_nano) == ("pending", "pending", 0)
     assert (receipt.usage, receipt.work.response_id) == (None, "resp_1")
     assert receipt.work.estimate == Usage(input_tokens=10)
+    assert receipt.work.account == (("openai-project", "proj_upstream"),)
     assert "secret words" not in receipt.work.request
 
 
