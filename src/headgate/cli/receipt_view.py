@@ -158,9 +158,12 @@ def describe_result(receipt: Receipt) -> str:
 
 
 def describe_payer(receipt: Receipt) -> str:
-    """Return who paid: the wallet, the plan's credits, or the owner of the credential."""
+    """Return who paid: the wallet, the plan's credits, or the owner of the credential; a dash where
+    there was nothing to pay."""
     if not receipt.managed:
         return "own key"
+    if not receipt.cost_nano:
+        return "-"
     if not receipt.credit_nano:
         return "wallet"
     if receipt.credit_nano == receipt.cost_nano:
@@ -170,7 +173,7 @@ def describe_payer(receipt: Receipt) -> str:
 
 def _describe_payment(receipt: Receipt) -> str:
     if receipt.managed:
-        return f"paid by {describe_payer(receipt)}"
+        return f"paid by {describe_payer(receipt)}" if receipt.cost_nano else "nothing to pay"
     return "at list price; an own key, so nothing was charged"
 
 
