@@ -8,11 +8,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.usage import Usage
-from headgate.metering.model.histogram import (
-    decode_histogram,
-    find_percentile,
-    make_histogram,
-)
+from headgate.metering.model.histogram import find_percentile, make_histogram
 from headgate.metering.model.receipts import CORRECTED
 from headgate.metering.model.zones import floor_quarter
 
@@ -142,9 +138,6 @@ class Measures(msgspec.Struct):
         """Add sums in the order of `SUMS`. Databases return them as decimals, too."""
         for name, value in zip(SUMS, sums, strict=True):
             setattr(self, name, getattr(self, name) + int(value))
-
-    def add_histogram(self, stored: bytes) -> None:
-        self.histogram += decode_histogram(stored)
 
 
 def find_dimensions(row: Any) -> Group:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.kit.time_zones import find_zone
+from headgate.metering.model.histogram import find_percentiles
 from headgate.metering.model.receipts import MICROSECONDS
 from headgate.metering.model.usage import TOKENS, Group, Measures
 from headgate.metering.model.zones import Period
@@ -49,10 +50,10 @@ def find_latencies(measures: Measures) -> dict[str, float | None]:
     """Return average and percentiles in milliseconds, None without completed calls."""
     count = measures.latency_count
     average = measures.latency_microseconds / count if count else None
-    found = {name: measures.find_percentile(share) for name, share in PERCENTILES.items()}
+    found = find_percentiles(measures.histogram, tuple(PERCENTILES.values()))
     return {
         name: None if value is None else round(value / 1_000, 3)
-        for name, value in {"average_ms": average, **found}.items()
+        for name, value in zip(LATENCIES, (average, *found), strict=True)
     }
 
 

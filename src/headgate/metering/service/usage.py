@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -18,10 +18,12 @@ from headgate.accounts.service.accounts import find_reporting_zones
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.time_zones import find_zone
 from headgate.metering.model.usage import (
+    DIMENSIONS,
     Group,
     Measures,
     UsageRangeError,
     UsageTooLargeError,
+    find_dimensions,
 )
 from headgate.metering.model.usage_groups import build_picker, is_metadata
 from headgate.metering.model.zones import (
@@ -115,12 +117,13 @@ def query_usage(connection: sa.Connection, query: UsageRequest) -> UsageAnswer:
     find_zone(query.zone)
     whole = query.whole
     reader = _Reader(connection, query)
-    total = reader.sum_total(whole)
     rows = list(itertools.islice(reader.list_rows(whole), query.limit + 1))
     next_cursor = None
     if len(rows) > query.limit:
         rows.pop()
         next_cursor = _encode_cursor(rows[-1])
+    is_whole = next_cursor is None and not query.cursor
+    total = _add_up(row.measures for row in rows) if is_whole else reader.sum_total(whole)
     return UsageAnswer(whole, rows, total, next_cursor)
 
 
@@ -139,16 +142,14 @@ class _Reader:
         organization_id = query.filters.organization_id
         self._state = store.find_state(connection, organization_id) or _EMPTY
         self._read: _Sums | None = None
+        self._open: dict[Group, Measures] | None = None
 
     def sum_total(self, whole: Period) -> Measures:
         """Return the sum of everything in the range."""
         query = self._query
         if query.granularity is not None and not query.needs_receipts:
             return self._sum([whole], ()).get((whole.start, ()), Measures())
-        total = Measures()
-        for measures in self._sum_batch([whole], whole).values():
-            total.add(measures)
-        return total
+        return _add_up(self._sum_batch([whole], whole).values())
 
     def list_rows(self, whole: Period) -> Iterator[UsageRow]:
         """Yield the rows after the cursor, by time and group. Raise `UsageTooLargeError`."""
@@ -188,10 +189,7 @@ class _Reader:
             )
             for group in groups:
                 found.find(whole.start, group)
-        pick = build_picker(query.group_by)
-        receipts = store.select_receipts(self._connection, query.filters, whole, open_only=True)
-        for row in receipts:
-            found.find(whole.start, pick(row))
+        self._add_open(whole, query.group_by, found)
         return {group for _, group in found.sums}
 
     def _sum_batch(self, periods: Sequence[Period], whole: Period) -> _Sums:
@@ -241,11 +239,28 @@ class _Reader:
                     with_latency=query.with_latency,
                     find=into.find,
                 )
-        pick = build_picker(group_by)
-        receipts = store.select_receipts(self._connection, query.filters, span, open_only=True)
-        for row in receipts:
-            into.find(row.created_at, pick(row)).add_row(row)
+        self._add_open(span, group_by, into)
         return into.sums
+
+    def _add_open(self, span: Period, group_by: Sequence[str], into: _PeriodSums) -> None:
+        """Add the receipts that are in no roll-up yet. They are read once, and added up by quarters
+        of an hour like the others: no period begins within one."""
+        query = self._query
+        if self._open is None:
+            self._open = {}
+            receipts = store.select_receipts(
+                self._connection, query.filters, query.whole, open_only=True
+            )
+            for row in receipts:
+                key = (floor_quarter(row.created_at), *find_dimensions(row))
+                measures = self._open.get(key)
+                if measures is None:
+                    measures = self._open[key] = Measures()
+                measures.add_row(row)
+        places = [DIMENSIONS.index(name) + 1 for name in group_by]
+        for key, measures in self._open.items():
+            if span.start <= key[0] < span.end:
+                into.find(key[0], tuple(key[place] for place in places)).add(measures)
 
     def _sum_receipts(self, whole: Period) -> _Sums:
         """Return the sums of each period and group by one reading of the receipts. Raise
@@ -303,6 +318,13 @@ def _split(state: ZoneState, period: Period) -> list[tuple[sa.Table, Period]]:
         (DAYS, Period(days.start, built)),
         (QUARTERS, Period(built, period.end)),
     ]
+
+
+def _add_up(some: Iterable[Measures]) -> Measures:
+    total = Measures()
+    for measures in some:
+        total.add(measures)
+    return total
 
 
 def _order(group: Group) -> tuple[str, ...]:

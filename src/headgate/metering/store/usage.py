@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
 from headgate.kit.failpoint import failpoint
-from headgate.metering.model.histogram import decode_histogram, encode_histogram
+from headgate.metering.model.histogram import HistogramSum, decode_histogram, encode_histogram
 from headgate.metering.model.usage import DIMENSIONS, SUMS, Group, Measures, name_model
 from headgate.metering.model.usage_groups import encode_pair, matches_metadata
 from headgate.metering.model.zones import Period
@@ -182,9 +182,17 @@ def sum_stored(
             find(at, tuple(row[by_time:width])).add_stored(row[width:-1])
     if with_latency:
         read = sa.select(*columns, table.c.histogram).where(*conditions, table.c.latency_count > 0)
+        sums: dict[Group, HistogramSum] = {}
         for row in connection.execute(read.execution_options(yield_per=READ_ROWS)):
-            at = row[0] if by_time else period.start
-            find(at, tuple(row[by_time:width])).add_histogram(row[width])
+            values = tuple(row)
+            key, stored = values[:width], values[width]
+            found = sums.get(key)
+            if found is None:
+                found = sums[key] = HistogramSum()
+            found.add(stored)
+        for key, found in sums.items():
+            at = key[0] if by_time else period.start
+            find(at, key[by_time:]).histogram += found.total()
 
 
 def select_groups(

@@ -1,0 +1,1 @@
+"""Queries of usage over ten million receipts."""
