@@ -8,12 +8,16 @@ from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.usage import (
+    ErrorRateQuery,
+    ErrorRateResponse,
     UsageReport,
     UsageReportQuery,
     build_usage_request,
+    to_error_rate,
     to_usage_report,
 )
 from headgate.metering.service.usage import find_zone_of, query_usage
+from headgate.metering.store.calls import count_errors
 
 OPERATIONS = Operations(
     "Usage",
@@ -44,3 +48,22 @@ async def get_usage(context: RequestContext[UsageReportQuery, Empty]) -> UsageRe
         return to_usage_report(query, query_usage(connection, query))
 
     return await context.read(read)
+
+
+@OPERATIONS.get("/v1/usage/error-rate", access=READ_OWN, summary="Read the error rate")
+@OPERATIONS.get("/api/usage/error-rate", access=READ, summary="Read the error rate")
+async def get_error_rate(context: RequestContext[ErrorRateQuery, Empty]) -> ErrorRateResponse:
+    """Return the share of the calls of the last minutes that failed. Calls that the client
+    cancelled are no errors. With `status_code`, only failures with that status count. An inference
+    key sees its own calls."""
+    query = context.query
+    filters, window = query.select(
+        context.organization_id,
+        projects=context.principal.projects,
+        own_key_id=context.own_key_id,
+        now=context.services.clock.now(),
+    )
+    calls, errors = await context.read(
+        lambda connection: count_errors(connection, filters, window, status=query.status_code)
+    )
+    return to_error_rate(query, window, calls, errors)

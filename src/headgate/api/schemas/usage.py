@@ -12,10 +12,13 @@ from headgate.api.errors import InvalidFieldError
 from headgate.api.schemas.credentials import Day
 from headgate.api.schemas.money import show_dollars
 from headgate.kit.money import divide_half_up
+from headgate.kit.time_zones import UTC
+from headgate.metering.model import MICROSECONDS
 from headgate.metering.model.usage import TOKENS, Measures
 from headgate.metering.model.usage_groups import METADATA, is_metadata, parse_group_by
 from headgate.metering.model.usage_range import read_range
 from headgate.metering.model.usage_table import find_latencies, to_local_time
+from headgate.metering.model.zones import Period
 from headgate.metering.service.usage import UsageAnswer, UsageRequest, UsageRow
 from headgate.metering.store.usage import UsageFilter
 
@@ -115,6 +118,64 @@ class UsageReport(msgspec.Struct, kw_only=True):
     data: list[UsageReportRow]
     total: UsageSums
     next_cursor: str | None
+
+
+class ErrorRateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select the calls of the last minutes."""
+
+    window_minutes: Annotated[int, Meta(ge=1, le=1_440)] = 10
+    status_code: Annotated[int, Meta(ge=100, le=599)] | None = None
+    project_id: Text = ""
+    key_id: Text = ""
+    credential_id: Text = ""
+    provider: Text = ""
+    model: Text = ""
+
+    def select(
+        self,
+        organization_id: str,
+        *,
+        projects: tuple[str, ...],
+        own_key_id: str | None,
+        now: float,
+    ) -> tuple[UsageFilter, Period]:
+        """Return which calls are counted, and the window that ends now."""
+        filters = UsageFilter(
+            organization_id=organization_id,
+            projects=projects,
+            own_key_id=own_key_id or "",
+            project_id=self.project_id,
+            key_id=self.key_id,
+            credential_id=self.credential_id,
+            provider=self.provider,
+            model=self.model,
+        )
+        end = int(now * MICROSECONDS)
+        return filters, Period(end - self.window_minutes * 60 * MICROSECONDS, end)
+
+
+class ErrorRateResponse(msgspec.Struct, kw_only=True):
+    """The error rate of a window, from 0 to 1; 0 without calls."""
+
+    window_minutes: int
+    start: datetime.datetime
+    end: datetime.datetime
+    requests: int
+    errors: int
+    error_rate: float
+
+
+def to_error_rate(
+    query: ErrorRateQuery, window: Period, calls: int, errors: int
+) -> ErrorRateResponse:
+    return ErrorRateResponse(
+        window_minutes=query.window_minutes,
+        start=to_local_time(UTC, window.start),
+        end=to_local_time(UTC, window.end),
+        requests=calls,
+        errors=errors,
+        error_rate=errors / calls if calls else 0.0,
+    )
 
 
 def build_usage_request(

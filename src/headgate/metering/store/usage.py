@@ -213,7 +213,7 @@ def _match_period(
     filters: UsageFilter, table: sa.Table, period: Period
 ) -> list[sa.ColumnElement[bool]]:
     at = table.c.bucket_at
-    return [at >= period.start, at < period.end, *_match(filters, table)]
+    return [at >= period.start, at < period.end, *match_filters(filters, table)]
 
 
 def select_receipts(
@@ -222,7 +222,7 @@ def select_receipts(
     """Yield the receipts of a period: all, or those that are in no roll-up yet."""
     table = RECEIPTS.c
     conditions = [table.created_at >= period.start, table.created_at < period.end]
-    conditions += _match(filters, RECEIPTS)
+    conditions += match_filters(filters, RECEIPTS)
     if open_only:
         conditions.append(OPEN)  # type: ignore[arg-type]
     statement = sa.select(*_READ).where(*conditions)
@@ -233,7 +233,8 @@ def select_receipts(
             yield row
 
 
-def _match(filters: UsageFilter, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+def match_filters(filters: UsageFilter, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a filter; of receipts, all but the model."""
     columns = table.c
     found = [columns.organization_id == filters.organization_id]
     found += [
