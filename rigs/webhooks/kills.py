@@ -9,6 +9,7 @@ import random
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +24,8 @@ from headgate.webhooks.store.deliveries import DELIVERIES
 from rigs.torture.clients import Clients
 from rigs.torture.servers import Servers, running_servers
 from rigs.webhooks.receivers import Received, running_receiver
-from tests.fakes.gateway import start_gateway
+from tests.fakes.gateway import Gateway, serve_gateway
+from tests.fakes.waiting import wait_until
 
 EVENT = "request.completed"
 FAILPOINTS = ("", "webhook_fan_out=kill@2", "", "webhook_result=kill@5", "", "after_commit=kill@40")
@@ -31,10 +33,12 @@ FAILPOINTS = ("", "webhook_fan_out=kill@2", "", "webhook_result=kill@5", "", "af
 ALIVE_SECONDS = (1.0, 4.0)
 QUIET_SECONDS = 240.0
 """Longer than the lease of a delivery and the wait after its first failure."""
-CLIENTS = 24
+CLIENTS = 48
+PAUSE_SECONDS = 0.005
 WALLET_NANO = 1_000_000 * 10**9
 WEBHOOK_SECONDS = 2.0
 FAILPOINT_SECONDS = 30.0
+READY_SECONDS = 120.0
 FOREIGN = "foreign"
 """An organization that makes no calls."""
 IS_PENDING = DELIVERIES.c.status == "pending"
@@ -64,7 +68,9 @@ async def run(
         running_servers(place, webhook_seconds=WEBHOOK_SECONDS) as servers,
     ):
         servers.fill(WALLET_NANO)
-        other = json.loads(servers.run("organizations", "create", "Other", "--json"))["id"]
+        other = json.loads(servers.run("organizations", "create", "Other", "--json"))[
+            "organization"
+        ]["id"]
         secrets = {
             name: _create(servers, receiver.url(f"/{how}/{name}"), organization_id)
             for name, how, organization_id in (
@@ -79,19 +85,20 @@ async def run(
             for port in servers.ports
         ]
         for load in loads:
+            load.pause_seconds = PAUSE_SECONDS
             load.start()
         done = 0
         while done < kills or _count(loads) < events:
             await asyncio.sleep(draw.uniform(*ALIVE_SECONDS))
             if done < kills:
                 number, failpoint = done % len(servers.gateways), FAILPOINTS[done % len(FAILPOINTS)]
-                await asyncio.to_thread(_restart, servers, number, failpoint, wait=True)
+                await asyncio.to_thread(_restart, servers, number, failpoint)
                 done += 2 if failpoint else 1
                 report(f"{place}: {done} kills, {_count(loads)} answers")
         for load in loads:
             await load.stop()
         for number in range(len(servers.gateways)):
-            await asyncio.to_thread(_restart, servers, number, "", wait=False)
+            await asyncio.to_thread(_restart, servers, number, "")
         await asyncio.to_thread(_wait_until_quiet, servers)
         answered = {answer.request_id for load in loads for answer in load.answers}
         with servers.reading() as read:
@@ -150,19 +157,31 @@ def _create(servers: Servers, url: str, organization: str) -> str:
     return secret
 
 
-def _restart(servers: Servers, number: int, failpoint: str, *, wait: bool) -> None:
-    """Kill a server and start it again; with a failpoint, wait until that kills the new one too."""
+def _restart(servers: Servers, number: int, failpoint: str) -> None:
+    """Kill a server and start it again. With a failpoint, wait until that kills the new one, and
+    start once more."""
     old = servers.gateways[number]
     if old.process.poll() is None:
         old.kill()
     given = {**servers.settings, **({"failpoint": failpoint} if failpoint else {})}
-    new = start_gateway(old.data, port=old.port, **given)
+    new = serve_gateway(old.data, port=old.port, **given)
     new.keys |= old.keys
     servers.gateways[number] = new
-    if failpoint and wait:
+    if failpoint:
         with contextlib.suppress(subprocess.TimeoutExpired):
             new.process.wait(FAILPOINT_SECONDS)
-        _restart(servers, number, "", wait=False)
+        _restart(servers, number, "")
+    else:
+        wait_until(lambda: _is_ready(new), READY_SECONDS)
+
+
+def _is_ready(gateway: Gateway) -> bool:
+    assert gateway.process.poll() is None, gateway.log.read_text()[-2_000:]
+    with contextlib.suppress(OSError):
+        url = f"{gateway.url}/health/ready"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    return False
 
 
 def _wait_until_quiet(servers: Servers) -> None:
