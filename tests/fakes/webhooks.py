@@ -102,7 +102,7 @@ class WebhookHarness:
         return self.application.database
 
     def create(
-        self, url: str = "https://hooks.example.com/in", **fields: Any
+        self, url: str = "https://hooks.example.com/in", *, reload: bool = True, **fields: Any
     ) -> IssuedWebhookEndpoint:
         events = fields.pop("enabled_events", ("*",))
         request = WebhookEndpointRequest(
@@ -113,7 +113,8 @@ class WebhookHarness:
         )
         with self.database.transaction() as connection:
             issued = self.application.webhooks.create(connection, request, by=SYSTEM)
-        self.reload()
+        if reload:
+            self.reload()
         return issued
 
     def reload(self) -> None:

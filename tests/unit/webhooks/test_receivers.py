@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Generator[WebhookHarness]:
-    with running_webhooks(tmp_path / "data", egress_allow="127.0.0.1/32") as harness:
+    with running_webhooks(tmp_path / "data", None, egress_allow="127.0.0.1/32") as harness:
         yield harness
 
 
@@ -269,10 +269,10 @@ async def test_answer_is_kept_with_the_attempt(harness: WebhookHarness) -> None:
 
 async def test_certificate_that_nobody_trusts_is_a_failure(tmp_path: Path) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)  # pyright: ignore[reportUnknownMemberType]
     async with listening(accept, tls=tls) as receiver:
         origin = f"https://127.0.0.1:{receiver.port}"
-        with running_webhooks(tmp_path / "data", egress_allow=origin) as harness:
+        with running_webhooks(tmp_path / "data", None, egress_allow=origin) as harness:
             delivery = await send_one(harness, f"{origin}/")
     assert (delivery.status, delivery.attempts, delivery.status_code) == ("pending", 1, None)
     assert "certificate" in delivery.error
