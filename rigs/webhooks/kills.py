@@ -163,7 +163,9 @@ def _restart(servers: Servers, number: int, failpoint: str) -> None:
     old = servers.gateways[number]
     if old.process.poll() is None:
         old.kill()
-    given = {**servers.settings, **({"failpoint": failpoint} if failpoint else {})}
+    given: dict[str, Any] = {**servers.settings}
+    if failpoint:
+        given["failpoint"] = failpoint
     new = serve_gateway(old.data, port=old.port, **given)
     new.keys |= old.keys
     servers.gateways[number] = new
