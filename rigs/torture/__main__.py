@@ -13,7 +13,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rigs.torture import disk, drain, flushes, kills, mixed, repeated, simulation, spending
+from rigs.torture import (
+    disk,
+    drain,
+    flushes,
+    kills,
+    mixed,
+    repeated,
+    rollover,
+    simulation,
+    spending,
+)
 from rigs.torture.harness import Result
 from rigs.torture.oracle import VERDICTS
 from rigs.torture.servers import PLACES
@@ -119,6 +129,13 @@ async def run_s7(given: argparse.Namespace) -> list[Result]:
     return [await mixed.spend_above_holds(kind, size=size, report=report) for kind in PLACES]
 
 
+async def run_s9(given: argparse.Namespace) -> list[Result]:
+    size = rollover.QUICK if given.quick else rollover.FULL
+    return [
+        await rollover.roll_over(kind, size=size, seed=given.seed, report=report) for kind in PLACES
+    ]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]]]] = {
     "K1": run_k1,
     "K2": run_k2,
@@ -132,6 +149,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]
     "S3": run_s3,
     "S5": run_s5,
     "S7": run_s7,
+    "S9": run_s9,
 }
 
 

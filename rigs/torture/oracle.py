@@ -129,7 +129,7 @@ def judge_ledger(read: Read) -> Iterable[Finding]:
         "L5",
         "SELECT a.id, a.balance_nano FROM ledger_accounts a WHERE a.kind = 'held' "
         "AND a.balance_nano <> (SELECT coalesce(sum(amount_nano), 0) FROM holds h "
-        "WHERE h.organization_id = a.organization_id AND h.state = 'held')",
+        "WHERE h.organization_id = a.organization_id AND h.state = 'held' AND h.managed = 1)",
     )
     yield from _find(
         read,

@@ -1,4 +1,4 @@
-"""K6: the ledger, its writer's batches and the outbox under a scheduler that draws every step.
+"""K6: ledger, budgets, batches of the writer and outbox under a scheduler that draws every step.
 
 The real services run on a real SQLite in memory. One seed decides who goes on next, how much is
 committed together, when the clock moves or is set, when the disk refuses, and when the process or
@@ -21,22 +21,28 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from headgate.billing.model.budgets import format_thresholds
 from headgate.billing.model.ledger import make_unknown_receipt
-from headgate.billing.model.refusals import InsufficientFundsError
+from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.ledger import Ledger, fund
+from headgate.billing.store.budgets import BUDGETS
 from headgate.kit import outbox
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.sqlite import SqliteWriterConnection
 from headgate.kit.db.writer import BatchQueue, Writer, commit_batch
-from headgate.relay.ports import Hold, Receipt
+from headgate.relay.ports import Budget, Hold, HoldRefusedError, Receipt
+from rigs.torture.budgets import judge_budgets
 from rigs.torture.harness import Result
 from rigs.torture.oracle import Answer, Finding, judge, judge_ledger
 
 ORGANIZATION = "org_1"
 FUNDED_NANO = 3_000
 HOLD_NANO_MAX = 900
+PROJECT_BUDGET = Budget("project", "prj_1", 1_500)
+"""Of half of the calls; the other half are of another project."""
+ORGANIZATION_BUDGET = Budget("organization", ORGANIZATION, 2_500)
 LEASE_SECONDS = 900.0
 CALLS_MAX = 14
 REST_STEPS_MAX = 2_000
@@ -177,8 +183,16 @@ class World:
         """Start a process: it knows what the database knows, and cleans up first."""
         self.disk.refuses = False
         self.writer = SteppedWriter(self.database, self.disk)
+        # Months follow the clock as it was at the start, as receipts do here.
+        self.set_by = self.clock.set_by
+        budgets = BudgetIndex()
+        budgets.load(self.disk.connection)
         self.ledger = Ledger(
-            self.writer, self.clock, read_wanted=outbox.want_everything, lease_seconds=LEASE_SECONDS
+            self.writer,
+            self.clock,
+            read_wanted=outbox.want_everything,
+            lease_seconds=LEASE_SECONDS,
+            budgets=budgets,
         )
         self.tasks = [self.clean_up()]
         while self.tasks:
@@ -249,7 +263,7 @@ class World:
 
     def do_chores(self) -> None:
         """Run one of the periodic jobs."""
-        work = self.draw.choice((self.reap, self.recover, self.top_up))
+        work = self.draw.choice((self.reap, self.recover, self.top_up, self.recount))
         self.tasks.append(work())
 
     def move_clock(self) -> None:
@@ -270,6 +284,9 @@ class World:
     async def reap(self) -> None:
         await self.ledger.resolve_expired()
 
+    async def recount(self) -> None:
+        await self.ledger.recount()
+
     async def recover(self) -> None:
         await self.ledger.recover()
 
@@ -281,30 +298,56 @@ class World:
         """Run the stages of one call, as `relay.pipeline` does."""
         managed = self.draw.random() < 0.7
         self.ledger.check()
-        hold = Hold(request_id, ORGANIZATION, self.draw.randint(0, HOLD_NANO_MAX))
-        if managed:
+        hold = self.make_hold(request_id, managed=managed)
+        # A call that began before its budget was known to the process holds nothing.
+        holds = managed or self.draw.random() < 0.7
+        if holds:
             holding = self.ledger.hold(hold)
             if self.draw.random() < 0.1:
                 # A stop interrupts it here: what is queued is settled later, at no cost.
-                await self.settle(make_receipt(hold, 0, outcome="cancelled"), hold)
+                await self.settle(self.make_receipt(hold, 0, outcome="cancelled"), hold)
                 return
             try:
-                await holding
-            except InsufficientFundsError:
-                await self.settle(make_receipt(hold, 0, outcome="refused", managed=False), None)
+                hold = await holding
+            except HoldRefusedError:
+                await self.settle(self.make_receipt(hold, 0, outcome="refused"), None)
                 return
         await self.pause()
         cost = self.draw.randint(0, hold.amount_nano)
         self.charges[f"answer {request_id}"] = cost
         await self.pause()
         outcome = self.draw.choice(("completed", "completed", "completed", "cancelled"))
-        receipt = make_receipt(hold, cost, outcome=outcome, managed=managed)
-        if not await self.settle(receipt, hold if managed else None):
+        receipt = self.make_receipt(hold, cost, outcome=outcome)
+        if not await self.settle(receipt, hold if holds else None):
             return
         await self.pause()
         if outcome == "completed":
             self.note(f"whole {request_id}")
-            self.answers.append((Answer(request_id, f"answer {request_id}"), managed))
+            self.answers.append((Answer(request_id, f"answer {request_id}"), managed or holds))
+
+    def make_hold(self, request_id: str, *, managed: bool) -> Hold:
+        """Draw a hold: of the project with a budget, or of another one."""
+        in_project = self.draw.random() < 0.5
+        budgets = (PROJECT_BUDGET, ORGANIZATION_BUDGET) if in_project else (ORGANIZATION_BUDGET,)
+        return Hold(
+            request_id,
+            ORGANIZATION,
+            self.draw.randint(0, HOLD_NANO_MAX),
+            project_id=PROJECT_BUDGET.scope_id if in_project else "prj_2",
+            managed=managed,
+            budgets=budgets,
+        )
+
+    def make_receipt(self, hold: Hold, cost_nano: int, *, outcome: str) -> Receipt:
+        """Return the receipt of a call whose answer has the id `answer <request id>`."""
+        return msgspec.structs.replace(
+            make_unknown_receipt(hold, created_at=self.clock.seconds + self.set_by),
+            outcome=outcome,
+            managed=hold.managed and outcome != "refused",
+            cost_nano=cost_nano,
+            estimated=False,
+            answer_id=f"answer {hold.request_id}",
+        )
 
     async def settle(self, receipt: Receipt, hold: Hold | None) -> bool:
         """Return whether the call is recorded; sometimes it is settled twice."""
@@ -356,6 +399,8 @@ class World:
         self.crash()
         answers = [answer for answer, _ in self.answers]
         self.findings += judge(self.read, answers, self.charges)
+        # A call that held nothing may end above a budget, and was not refused.
+        self.findings += judge_budgets(self.read, may_exceed=True)
         for row in self.read("SELECT * FROM receipts ORDER BY request_id"):
             self.note(str(row))
 
@@ -367,16 +412,19 @@ class _Once:
         yield self
 
 
-def make_receipt(hold: Hold, cost_nano: int, *, outcome: str, managed: bool = True) -> Receipt:
-    """Return the receipt of a call whose answer has the id `answer <request id>`."""
-    return msgspec.structs.replace(
-        make_unknown_receipt(hold, created_at=1.0),
-        outcome=outcome,
-        managed=managed,
-        cost_nano=cost_nano,
-        estimated=False,
-        answer_id=f"answer {hold.request_id}",
-    )
+def make_row(budget: Budget) -> dict[str, object]:
+    """Return the row of a budget of the organization."""
+    return {
+        "scope": budget.scope,
+        "scope_id": budget.scope_id,
+        "organization_id": ORGANIZATION,
+        "limit_nano": budget.limit_nano,
+        "managed_only": int(budget.managed_only),
+        "thresholds": format_thresholds(budget.thresholds),
+        "version": 1,
+        "created_at": 1.0,
+        "updated_at": 1.0,
+    }
 
 
 class Simulator:
@@ -390,6 +438,8 @@ class Simulator:
         with self._database.engine.begin() as connection:
             METADATA.create_all(connection)
             fund(connection, ORGANIZATION, amount_nano=FUNDED_NANO, reference="start", now=1.0)
+            for budget in (PROJECT_BUDGET, ORGANIZATION_BUDGET):
+                connection.execute(sa.insert(BUDGETS).values(make_row(budget)))
         with self._database.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
             driver.backup(self._template)
@@ -465,7 +515,9 @@ def simulate_many(
         f"seeds from {first}; {total.calls:,} calls, {total.crashes:,} crashes, {total.whole:,} "
         f"whole answers; {time.monotonic() - started:.0f} s"
     )
-    return Result("K6", "ledger and outbox simulated", total.seeds, total.findings, figures)
+    return Result(
+        "K6", "ledger, budgets and outbox simulated", total.seeds, total.findings, figures
+    )
 
 
 def add(total: Tally, part: Tally) -> None:

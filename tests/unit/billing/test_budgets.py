@@ -12,6 +12,7 @@ import pytest
 from headgate.billing.model import budgets as model
 from headgate.billing.model.budgets import end_of_month, name_month, start_of_month
 from headgate.billing.model.refusals import BudgetExceededError, InsufficientFundsError
+from headgate.billing.store import budgets as store
 from headgate.kit.errors import Kind
 from headgate.relay.ports import Budget, Grant, Hold
 from tests.fakes.ledger import (
@@ -213,6 +214,29 @@ async def test_call_counts_in_the_month_of_its_hold(process: LedgerHarness) -> N
     process.set_budget(ORGANIZATION)
     hold = await process.ledger.hold(make_hold("req_3", 1, ORGANIZATION))
     assert count(process, ORGANIZATION, name_month(december)) == (250, 1)
+
+
+async def test_call_left_behind_for_months_counts_in_the_month_of_its_hold_alone(
+    process: LedgerHarness,
+) -> None:
+    """A server that was off for a while settles what its last process left."""
+    process.set_budget(KEY)
+    await process.ledger.hold(make_hold("req_1", 200, KEY))
+    december = end_of_month(MONTH)
+    february = end_of_month(name_month(end_of_month(name_month(december))))
+    process.clock.time = february + 10 * 86_400
+    assert await process.ledger.resolve_abandoned() == 1
+    assert count(process, KEY) == (200, 0)
+    # The counter of the new month is made of the receipts of this month.
+    await process.ledger.hold(make_hold("req_2", 1, KEY))
+    assert count(process, KEY, name_month(february)) == (0, 1)
+    process.remove_budget(KEY)
+    process.set_budget(KEY)
+    counter = process.read_counter(KEY)
+    assert counter is not None
+    with process.database.transaction() as connection:
+        store.sum_receipts(connection, counter)
+    assert counter.used_nano == 200
 
 
 async def test_thresholds_are_announced_once_in_a_month(process: LedgerHarness) -> None:

@@ -25,6 +25,8 @@ from headgate.relay.ports import Budget
 TOPIC = "budgets"
 """The revision that every change of a budget bumps, by which all processes notice it."""
 MICROSECONDS = 1_000_000
+UNKNOWN = "unknown"
+"""The outcome of a call that its process left behind."""
 BOUNDARY_SECONDS = 2 * 86_400
 """How far from the end of a month the receipts of its calls may be: a call may take a day."""
 
@@ -184,32 +186,45 @@ def sum_receipts(connection: sa.Connection, counter: BudgetMonth) -> None:
         since=since,
         until=until,
     )
-    # A call counts in the month of its hold, and its receipt may be of the next one.
-    for month, start, sign in (
-        (counter.month, until, 1),
-        (previous_month(counter.month), since, -1),
+    # A call counts in the month of its hold, and its receipt may be of another one.
+    created_at, month = metering.RECEIPTS.c.created_at, HOLDS.c.month
+    is_later = created_at >= until * MICROSECONDS
+    is_inside = sa.and_(created_at >= since * MICROSECONDS, created_at < until * MICROSECONDS)
+    is_earlier_call = sa.and_(month < counter.month, month != "")
+    for condition, begins, sign in (
+        (sa.and_(month == counter.month, is_later), until, 1),
+        (sa.and_(is_earlier_call, is_inside), since, -1),
     ):
-        late, late_managed = _sum_late(connection, counter, month, start)
+        late, late_managed = _sum_late(connection, counter, condition, begins)
         used, managed = used + sign * late, managed + sign * late_managed
     counter.used_nano, counter.managed_used_nano = used, managed
 
 
 def _sum_late(
-    connection: sa.Connection, counter: BudgetMonth, month: str, start: int
+    connection: sa.Connection,
+    counter: BudgetMonth,
+    condition: sa.ColumnElement[bool],
+    begins: int,
 ) -> tuple[int, int]:
-    """Return the cost of the calls of a month whose receipts are of the next one, which begins at
-    `start`: of all, and of the managed ones."""
+    """Return the cost of the calls that meet a condition, and whose receipts are of another month
+    than their holds: of all, and of the managed ones. The later month `begins` then.
+
+    A call that ended in order did so soon after that. One that was left behind by its process is
+    settled at the next start, which may be months later.
+    """
     receipts = metering.RECEIPTS.c
-    sums = metering.sum_columns()
+    is_near = sa.and_(
+        receipts.created_at >= begins * MICROSECONDS,
+        receipts.created_at < (begins + BOUNDARY_SECONDS) * MICROSECONDS,
+    )
     query = (
-        sa.select(*sums)
+        sa.select(*metering.sum_columns())
         .select_from(metering.RECEIPTS.join(HOLDS, HOLDS.c.request_id == receipts.request_id))
         .where(
             receipts.organization_id == counter.organization_id,
-            receipts.created_at >= start * MICROSECONDS,
-            receipts.created_at < (start + BOUNDARY_SECONDS) * MICROSECONDS,
             metering.match_scope(counter.scope, counter.scope_id),
-            HOLDS.c.month == month,
+            sa.or_(is_near, receipts.outcome == UNKNOWN),
+            condition,
         )
     )
     used, managed = connection.execute(query).one()
