@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rigs.torture import (
+    clocks,
     disk,
     drain,
     flushes,
@@ -23,6 +25,7 @@ from rigs.torture import (
     rollover,
     simulation,
     spending,
+    storage,
 )
 from rigs.torture.harness import Result
 from rigs.torture.oracle import VERDICTS
@@ -90,6 +93,13 @@ async def run_d1(given: argparse.Namespace) -> list[Result]:
     return [await disk.fill(seed=given.seed, report=report)]
 
 
+async def run_storage(
+    part: Callable[..., Coroutine[Any, Any, Result]], given: argparse.Namespace
+) -> list[Result]:
+    size = storage.QUICK if given.quick else storage.FULL
+    return [await part(size=size, seed=given.seed, report=report)]
+
+
 async def run_s1(given: argparse.Namespace) -> list[Result]:
     size = spending.QUICK if given.quick else spending.FULL
     levels = [("wallet",), ("key",), ("project",), ("organization",), spending.LIMITS]
@@ -136,6 +146,15 @@ async def run_s9(given: argparse.Namespace) -> list[Result]:
     ]
 
 
+async def run_clocks(name: str, given: argparse.Namespace) -> list[Result]:
+    size = clocks.QUICK if given.quick else clocks.FULL
+    # Two clocks differ only where there are two servers.
+    kinds = PLACES[1:] if name == "T3" else PLACES
+    return [
+        await clocks.spend_by_wrong_clocks(name, kind, size=size, report=report) for kind in kinds
+    ]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]]]] = {
     "K1": run_k1,
     "K2": run_k2,
@@ -144,12 +163,16 @@ PARTS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, list[Result]
     "K5": run_k5,
     "K6": run_k6,
     "D1": run_d1,
+    "D2": functools.partial(run_storage, storage.lock_database),
+    "D3": functools.partial(run_storage, storage.keep_reading),
+    "D8": functools.partial(run_storage, storage.back_up),
     "S1": run_s1,
     "S2": run_s2,
     "S3": run_s3,
     "S5": run_s5,
     "S7": run_s7,
     "S9": run_s9,
+    **{name: functools.partial(run_clocks, name) for name in clocks.CASES},
 }
 
 

@@ -33,6 +33,7 @@ VERDICTS = {
     "B4": "a refusal that names another limit, or one that covers the call",
     "R1": "a provider called more than twice for one idempotency key, or twice without need",
     "R2": "an idempotency key that was billed twice, or answered in two ways",
+    "T1": "a duration that cannot be",
     "DB": "a database that is damaged",
 }
 

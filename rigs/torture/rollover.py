@@ -112,7 +112,7 @@ class Months:
             try:
                 hold = await process.ledger.hold(hold)
             except BudgetExceededError as error:
-                self.refused[name_month(error.denial.resets_at - 1)] += 1
+                self.refused[name_month((error.denial.resets_at or 0) - 1)] += 1
                 self._progress.set()
                 await asyncio.sleep(0.001)
                 continue

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -159,10 +159,16 @@ class Servers:
 
 @contextlib.contextmanager
 def running_servers(
-    kind: str, *, count: int = 0, provider_url: str = "", **settings: Any
+    kind: str,
+    *,
+    count: int = 0,
+    provider_url: str = "",
+    variables: Sequence[dict[str, str]] = (),
+    **settings: Any,
 ) -> Generator[Servers]:
     """Run servers on a new database of a kind of `PLACES`, with a wallet that is empty. Another
-    provider than the recording one is named by its `provider_url`."""
+    provider than the recording one is named by its `provider_url`. Each server gets environment
+    variables of its own, if there are any."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torture-")))
         provider = stack.enter_context(RecordingProvider())
@@ -175,7 +181,7 @@ def running_servers(
             }
         gateways: list[Gateway] = []
         try:
-            _start(gateways, folder, count or SERVERS[kind], given)
+            _start(gateways, folder, count or SERVERS[kind], given, variables)
             servers = Servers(gateways, provider)
             servers.settings = given
             _add_credentials(servers, provider_url or provider.base_url)
@@ -187,11 +193,19 @@ def running_servers(
                     each.kill()
 
 
-def _start(gateways: list[Gateway], folder: Path, count: int, given: dict[str, Any]) -> None:
+def _start(
+    gateways: list[Gateway],
+    folder: Path,
+    count: int,
+    given: dict[str, Any],
+    variables: Sequence[dict[str, str]],
+) -> None:
     """Start so many servers, two at a time, and add them to the list. Raise `AssertionError`."""
+    own = dict(enumerate(variables))
     with ThreadPoolExecutor(2) as pool:
         starting = [
-            pool.submit(start_gateway, folder / str(number), **given) for number in range(count)
+            pool.submit(start_gateway, folder / str(number), **given, variables=own.get(number))
+            for number in range(count)
         ]
     gateways += [each.result() for each in starting if each.exception() is None]
     for each in starting:

@@ -85,7 +85,7 @@ async def spend_exactly(
         for number in range(size.repetitions):
             key = await set_limits(servers, dict.fromkeys(limits, size.calls * priced.cost_nano))
             started = time.monotonic()
-            done = await _spend(servers, key, priced, size, limits)
+            done = await spend(servers, key, priced, size, limits)
             took += time.monotonic() - started
             left_nano = servers.read_balance() if "wallet" in limits else 0
             findings += judge_exact(done, size, left_nano, f"repetition {number}")
@@ -123,9 +123,10 @@ async def set_limits(servers: Servers, rooms_nano: Mapping[str, int]) -> str:
     return key
 
 
-async def _spend(
+async def spend(
     servers: Servers, key: str, priced: Priced, size: Size, limits: Sequence[str]
 ) -> AttemptLog:
+    """Make all attempts of one repetition."""
     # A wallet pays for managed calls alone, a budget counts those on an own key as well.
     credentials = ("managed",) if "wallet" in limits else ("managed", "own")
     attempts = (
