@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -22,6 +23,8 @@ CLOCK_INTERVAL_SECONDS = 60.0
 CREDITS_INTERVAL_SECONDS = 3600.0
 RAISE_INTERVAL_SECONDS = 60.0
 BACKGROUND_INTERVAL_SECONDS = 1.0
+ASKED_AT_ONCE = 16
+ASKED_OF_ORGANIZATION = 4
 
 log = structlog.get_logger(__name__)
 
@@ -38,25 +41,65 @@ async def recover(ledger: Ledger) -> Sequence[Receipt]:
     return await ledger.recover()
 
 
-async def settle_background(stored: BackgroundStore, calls: BackgroundCalls) -> int:
-    """Ask providers for the responses that are due, and settle those that have ended. Return how
-    many were due. Run every `BACKGROUND_INTERVAL_SECONDS`."""
-    asked = 0
-    while due := await stored.take_due():
-        await asyncio.gather(*(_settle_due(stored, calls, each) for each in due))
-        asked += len(due)
-    return asked
+class BackgroundQuestions:
+    """Ask providers for the responses that are due, and settle those that have ended.
 
+    A provider that does not answer occupies its own organization's places, and no others'.
+    """
 
-async def _settle_due(stored: BackgroundStore, calls: BackgroundCalls, due: DueResponse) -> None:
-    try:
-        if await calls.ask(due.response):
-            return
-        if due.is_overdue:
-            await calls.give_up(due.response, "background_expired")
-        else:
-            await stored.plan_next(due)
-    except HeadgateError as error:
-        # One must not hide the others. It is asked for again when its lease has expired.
-        request_id = due.response.receipt.request_id
-        log.warning("background.unsettled", request_id=request_id, error=error.code)
+    def __init__(self, stored: BackgroundStore, calls: BackgroundCalls) -> None:
+        self._stored = stored
+        self._calls = calls
+        self._asking: dict[asyncio.Task[None], str] = {}
+        """The questions on their way, each with its organization."""
+
+    async def run(self) -> int:
+        """Ask until nothing is due, or no place is free; return how many were asked. Run every
+        `BACKGROUND_INTERVAL_SECONDS`."""
+        asked = 0
+        while due := await self._take():
+            for each in due:
+                task = asyncio.create_task(self._ask(each))
+                self._asking[task] = each.response.receipt.organization_id
+                task.add_done_callback(self._forget)
+            asked += len(due)
+            # Whoever does not answer must not hold up what else is due.
+            await asyncio.wait(
+                self._asking,
+                timeout=BACKGROUND_INTERVAL_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        return asked
+
+    async def wait(self) -> None:
+        """Wait for the questions that are on their way."""
+        while self._asking:
+            await asyncio.wait(self._asking)
+
+    async def _take(self) -> list[DueResponse]:
+        places = ASKED_AT_ONCE - len(self._asking)
+        if places <= 0:
+            return []
+        busy = Counter(self._asking.values())
+        full = [name for name, asked in busy.items() if asked >= ASKED_OF_ORGANIZATION]
+        return await self._stored.take_due(
+            rows_max=places, rows_of_organization_max=ASKED_OF_ORGANIZATION, without=full
+        )
+
+    async def _ask(self, due: DueResponse) -> None:
+        try:
+            if await self._calls.ask(due.response):
+                return
+            if due.is_overdue:
+                await self._calls.give_up(due.response, "background_expired")
+            else:
+                await self._stored.plan_next(due)
+        except HeadgateError as error:
+            # It is asked for again when its lease has expired.
+            request_id = due.response.receipt.request_id
+            log.warning("background.unsettled", request_id=request_id, error=error.code)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._asking[task]
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("background.fault", exc_info=fault)

@@ -26,6 +26,7 @@ class BackgroundSettler(msgspec.Struct):
 
     stored: BackgroundStore
     calls: BackgroundCalls
+    questions: jobs.BackgroundQuestions
     running: int = 0
     """How many ran when they were last counted."""
 
@@ -40,7 +41,7 @@ class BackgroundSettler(msgspec.Struct):
         )
 
     async def _settle(self) -> None:
-        if await jobs.settle_background(self.stored, self.calls) or self.running:
+        if await self.questions.run() or self.running:
             self.running = await self.stored.count_running()
 
     async def _prune(self) -> None:
@@ -74,4 +75,4 @@ def build_background_work(
         body_bytes_max=settings.response_body_bytes_max,
         observe=observe,
     )
-    return BackgroundSettler(stored, calls)
+    return BackgroundSettler(stored, calls, jobs.BackgroundQuestions(stored, calls))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from headgate.billing import jobs
 from headgate.billing.service import background
-from headgate.billing.service.background import BackgroundStore
+from headgate.billing.service.background import BackgroundStore, DueResponse
 from headgate.billing.service.ledger import count_open_holds, read_available
 from headgate.billing.service.verification import verify
 from headgate.kit.db.async_database import AsyncDatabase
@@ -72,8 +73,18 @@ class Provider(FakeCredentials):
         self.usage: dict[str, int] | None = None
         self.is_silent = False
         self.is_removed = False
+        self.hangs = False
+        self.released = asyncio.Event()
+        self._asked = asyncio.Semaphore(0)
+
+    async def wait_asked(self, times: int) -> None:
+        for _ in range(times):
+            await self._asked.acquire()
 
     async def _answer(self, request: Request) -> FakeResponse:
+        self._asked.release()
+        if self.hangs:
+            await self.released.wait()
         if self.is_silent:
             raise FirstByteTimeoutError(PRIVATE)
         body = {
@@ -114,6 +125,7 @@ class Process:
         self.harness = harness
         self.provider = provider
         self.observed: list[Receipt] = []
+        self.ended = asyncio.Event()
         self.stored = BackgroundStore(
             AsyncDatabase(harness.database, harness.writer, reload=lambda: None),
             harness.writer,
@@ -127,8 +139,13 @@ class Process:
             provider,
             provider.client,
             harness.clock,
-            observe=lambda receipt, _: self.observed.append(receipt),
+            observe=self._observe,
         )
+        self.questions = jobs.BackgroundQuestions(self.stored, self.calls)
+
+    def _observe(self, receipt: Receipt, _settlement_microseconds: int) -> None:
+        self.observed.append(receipt)
+        self.ended.set()
 
     @property
     def asked(self) -> int:
@@ -138,7 +155,11 @@ class Process:
         self.harness.clock.time += seconds
 
     async def run_job(self) -> None:
-        await jobs.settle_background(self.stored, self.calls)
+        await self.questions.run()
+        await self.questions.wait()
+
+    def take_due(self) -> Awaitable[list[DueResponse]]:
+        return self.stored.take_due(rows_max=8, rows_of_organization_max=8)
 
     async def create(
         self,
@@ -148,12 +169,18 @@ class Process:
         request_id: str = "req_1",
         ask_seconds: float = 2.0,
         model: str = "gpt-5.4-mini",
+        organization: str = ORG,
     ) -> Hold | None:
         """Create a response as a call does, after its hold."""
         if hold is not None:
             hold = await self.harness.ledger.hold(hold)
         await self.keep(
-            hold, managed=managed, request_id=request_id, ask_seconds=ask_seconds, model=model
+            hold,
+            managed=managed,
+            request_id=request_id,
+            ask_seconds=ask_seconds,
+            model=model,
+            organization=organization,
         )
         return hold
 
@@ -165,11 +192,14 @@ class Process:
         request_id: str = "req_1",
         ask_seconds: float = 2.0,
         model: str = "gpt-5.4-mini",
+        organization: str = ORG,
     ) -> None:
         created = make_receipt(
             make_hold(request_id, 0, managed=managed), 0, created_at=self.harness.clock.now()
         )
-        created = replace(created, credential_id="crd_1", model_requested=model)
+        created = replace(
+            created, organization_id=organization, credential_id="crd_1", model_requested=model
+        )
         work = BackgroundWork(
             "resp_1",
             "queued",
@@ -278,11 +308,11 @@ async def test_one_process_asks_at_a_time(empty_place: Path | str) -> None:
     async with running(empty_place) as process:
         await process.create(make_hold("req_1", HELD))
         process.wait(2)
-        taken = await asyncio.gather(process.stored.take_due(), process.stored.take_due())
+        taken = await asyncio.gather(process.take_due(), process.take_due())
         assert sorted(map(len, taken)) == [0, 1]
-        assert await process.stored.take_due() == []
+        assert await process.take_due() == []
         process.wait(background.ASK_LEASE_SECONDS)
-        (due,) = await process.stored.take_due()
+        (due,) = await process.take_due()
         assert due.response.work.response_id == "resp_1"
         process.check(available=FUNDED - HELD, open_holds=1)
 
@@ -299,12 +329,36 @@ async def test_two_processes_on_one_database_never_ask_for_the_same(postgres_url
         seen: list[str] = []
 
         async def take(process: Process) -> None:
-            while due := await process.stored.take_due():
+            while due := await process.take_due():
                 seen.extend(each.response.receipt.request_id for each in due)
 
         await asyncio.gather(*(take(process) for process in (first, other) * 2))
         assert sorted(seen) == sorted(f"req_{number}" for number in range(30))
         await other.harness.writer.stop()
+
+
+async def test_provider_that_does_not_answer_delays_its_own_organization_alone(
+    empty_place: Path | str,
+) -> None:
+    async with running(empty_place) as process:
+        provider = process.provider
+        for number in range(2 * jobs.ASKED_OF_ORGANIZATION):
+            await process.create(request_id=f"req_slow_{number}", managed=False, organization="o")
+        process.wait(2)
+        provider.hangs = True
+        all_asked = asyncio.create_task(process.questions.run())
+        await provider.wait_asked(jobs.ASKED_OF_ORGANIZATION)
+        provider.hangs = False
+        await process.create(make_hold("req_1", HELD))
+        provider.end()
+        process.wait(2)
+        await process.questions.run()
+        await process.ended.wait()
+        process.check(available=FUNDED - COST)
+        assert process.asked == jobs.ASKED_OF_ORGANIZATION + 1
+        provider.released.set()
+        await all_asked
+        await process.questions.wait()
 
 
 async def test_whoever_sees_the_end_first_settles_it_and_the_others_change_nothing(
@@ -492,6 +546,22 @@ async def test_own_key_response_that_is_lost_is_estimated_and_corrected(tmp_path
         )
         assert sum(each.cost_nano for each in process.list_receipts()) == COST
         process.check(available=FUNDED)
+
+
+@pytest.mark.parametrize("managed", [False, True])
+async def test_end_that_is_seen_after_its_receipt_was_deleted_bills_nothing(
+    tmp_path: Path, *, managed: bool
+) -> None:
+    async with running(tmp_path / "test.db") as process:
+        await process.create(make_hold("req_1", HELD) if managed else None, managed=managed)
+        await process.calls.give_up(await process.find(), "background_deleted")
+        with process.harness.database.transaction() as connection:
+            connection.execute(sa.delete(metering.RECEIPTS))
+        process.provider.end()
+        await process.calls.settle(
+            await process.find(), process.provider.read(), process.provider.credential
+        )
+        assert process.list_receipts() == []
 
 
 async def test_own_key_response_holds_its_budget_until_it_ends(empty_place: Path | str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -26,7 +26,6 @@ ASK_LEASE_SECONDS = 60.0
 """How long one process asks for a response alone: longer than any question takes."""
 HOLD_LEASE_SECONDS = 600.0
 """How long the hold of a response is leased beyond each question."""
-ASKED_AT_ONCE = 8
 KEPT_SECONDS = 30 * 86_400.0
 """How long a settled response is remembered, so that its owner can read it in the platform's
 account: as long as OpenAI stores one."""
@@ -112,14 +111,18 @@ class BackgroundStore:
             lambda connection: store.find(connection, organization_id, response_id)
         )
 
-    async def take_due(self) -> list[DueResponse]:
-        """Return responses to ask for, at most `ASKED_AT_ONCE`. No other process gets them until
-        `plan_next`, or until the lease of this one has expired; their holds are leased, too."""
+    async def take_due(
+        self, *, rows_max: int, rows_of_organization_max: int, without: Sequence[str] = ()
+    ) -> list[DueResponse]:
+        """Return responses to ask for, none of the organizations `without`. No other process gets
+        them until `plan_next`, or until the lease of this one has expired; their holds are leased,
+        too."""
         now = self._clock.now()
         # A server without work of this kind writes nothing.
         if not await self._database.read(lambda connection: store.is_any_due(connection, now=now)):
             return []
-        return await self._writer.call(self._take_due)
+        select = store.DueSelection(rows_max, rows_of_organization_max, tuple(without))
+        return await self._writer.call(lambda connection: self._take_due(connection, select))
 
     def plan_next(self, due: DueResponse) -> Awaitable[None]:
         """Let a response that still runs be asked for later, by whatever process."""
@@ -142,11 +145,11 @@ class BackgroundStore:
             deleted += some
         return deleted
 
-    def _take_due(self, connection: sa.Connection) -> list[DueResponse]:
+    def _take_due(
+        self, connection: sa.Connection, selection: store.DueSelection
+    ) -> list[DueResponse]:
         now = self._clock.now()
-        taken = store.take_due(
-            connection, now=now, leased_until=now + ASK_LEASE_SECONDS, rows_max=ASKED_AT_ONCE
-        )
+        taken = store.take_due(connection, selection, now=now, leased_until=now + ASK_LEASE_SECONDS)
         for each in taken:
             lease_hold(connection, each.response.receipt.request_id, now=now)
         failpoint("background_taken")

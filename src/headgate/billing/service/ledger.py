@@ -392,13 +392,15 @@ class Ledger:
             background.keep(connection, call, hold, now=now)
             return None
         receipt = call.to_receipt()
-        if hold is not None:
-            self._record_settled(connection, [(receipt, hold)])
-        elif metering.find(connection, receipt.request_id) is None:
-            self._record_counted(connection, [receipt])
-        else:
+        is_end = background.end(connection, call, hold, now=now, read_wanted=self._read_wanted)
+        if not is_end:
+            # Its receipt may be deleted by now, so that a second one would be new.
             self._settle_late(connection, receipt)
-        return background.end(connection, call, hold, now=now, read_wanted=self._read_wanted)
+        elif hold is not None:
+            self._record_settled(connection, [(receipt, hold)])
+        else:
+            self._record_counted(connection, [receipt])
+        return is_end
 
     def _settle_late(self, connection: sa.Connection, receipt: Receipt) -> None:
         """Correct the bill of a call that ended after its lease: its cost is known now."""

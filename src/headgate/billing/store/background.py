@@ -51,6 +51,15 @@ class TakenResponse(msgspec.Struct, frozen=True):
     created_at: float
 
 
+class DueSelection(msgspec.Struct, frozen=True):
+    """Say how many responses to take in all, how many of one organization, and of which
+    organizations none."""
+
+    rows_max: int
+    rows_of_organization_max: int
+    without: tuple[str, ...] = ()
+
+
 def runs(request_id: sa.Column[str]) -> sa.ColumnElement[bool]:
     """Return the condition that the response of this call still runs."""
     return sa.exists().where(_TABLE.request_id == request_id, _RUNS)
@@ -111,15 +120,25 @@ def is_any_due(connection: sa.Connection, *, now: float) -> bool:
 
 
 def take_due(
-    connection: sa.Connection, *, now: float, leased_until: float, rows_max: int
+    connection: sa.Connection, selection: DueSelection, *, now: float, leased_until: float
 ) -> list[TakenResponse]:
     """Return responses whose provider is to be asked now, the longest due first, and lease them
     until then. Rows that another process takes in the same moment are skipped."""
+    of_organization = sa.func.row_number().over(
+        partition_by=_TABLE.organization_id, order_by=_TABLE.ask_at
+    )
+    due = (
+        sa.select(_TABLE.request_id, of_organization.label("number"))
+        .where(_RUNS, _TABLE.ask_at <= now, _TABLE.organization_id.not_in(selection.without))
+        .subquery()
+    )
+    chosen = sa.select(due.c.request_id).where(due.c.number <= selection.rows_of_organization_max)
     query = (
         sa.select(_TABLE.request_id, _TABLE.asks, _TABLE.created_at, _TABLE.context)
-        .where(_RUNS, _TABLE.ask_at <= now)
+        # Once more, for a row that another process has taken since.
+        .where(_TABLE.request_id.in_(chosen), _RUNS, _TABLE.ask_at <= now)
         .order_by(_TABLE.ask_at)
-        .limit(rows_max)
+        .limit(selection.rows_max)
         .with_for_update(skip_locked=True)
     )
     rows = connection.execute(query).all()
