@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from headgate.billing.events import UsageThresholdReached
+from headgate.billing.events import ResponseEnded, UsageThresholdReached
 from headgate.keys.events import KeyRevoked
 from headgate.kit import outbox
 from headgate.llm.usage import Usage
 from headgate.metering.events import RequestCompleted, UsageImplausible
 from headgate.payments.events import InvoicePaid, TopUpFailed, WalletRecharged
+from headgate.relay.ports import BackgroundWork, add_work
 from headgate.webhooks.events import RequestRateLimited, WebhookEndpointDisabled, WebhookTest
 from tests.fakes.example_receipt import make_receipt
 
@@ -33,25 +34,10 @@ _RECEIPT = make_receipt(
 )
 
 
-def _make_response(status: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "response_id": "resp_1",
-        "status": status,
-        "request_id": "req_1",
-        "organization_id": ORGANIZATION,
-        "project_id": PROJECT,
-        "key_id": KEY,
-        "managed": True,
-        "model": "gpt-5.4-mini-2026-03-17",
-        "outcome": "completed",
-        "error_code": None,
-        "usage": {"input_tokens": 1_200, "output_tokens": 350},
-        "pricing": "priced",
-        "estimated": False,
-        "cost_nano": 2_475_000,
-        "metadata": '{"customer":"c_17"}',
-        **changes,
-    }
+def _make_response(status: str, **changes: Any) -> ResponseEnded:
+    fields = {"usage": Usage(input_tokens=1_200, output_tokens=350), **changes}
+    receipt = msgspec.structs.replace(_RECEIPT, **fields)
+    return ResponseEnded.of(add_work(receipt, BackgroundWork("resp_1", status)))
 
 
 EXAMPLES: dict[str, Any] = {
@@ -79,7 +65,12 @@ EXAMPLES: dict[str, Any] = {
         last_at=NOW + 0.75,
     ),
     "response.cancelled": _make_response(
-        "cancelled", outcome="cancelled", usage=None, cost_nano=0, pricing="free"
+        "cancelled",
+        outcome="cancelled",
+        error_code="cancelled",
+        usage=Usage(input_tokens=1_200),
+        estimated=True,
+        cost_nano=900_000,
     ),
     "response.completed": _make_response("completed"),
     "response.failed": _make_response(
@@ -90,7 +81,7 @@ EXAMPLES: dict[str, Any] = {
         cost_nano=0,
         pricing="free",
     ),
-    "response.incomplete": _make_response("incomplete"),
+    "response.incomplete": _make_response("incomplete", error_code="max_output_tokens"),
     "usage.implausible": UsageImplausible(
         msgspec.structs.replace(
             _RECEIPT,

@@ -566,7 +566,7 @@ async def test_end_that_is_seen_after_its_receipt_was_deleted_bills_nothing(
 
 async def test_own_key_response_holds_its_budget_until_it_ends(empty_place: Path | str) -> None:
     async with running(empty_place) as process:
-        budget = process.harness.set_budget(Budget("organization", ORG, 700))
+        budget = process.harness.set_budget(Budget("organization", ORG, HELD))
         await process.create(make_hold("req_1", HELD, budget, managed=False), managed=False)
         counter = process.harness.read_counter(budget)
         assert counter is not None
@@ -577,6 +577,8 @@ async def test_own_key_response_holds_its_budget_until_it_ends(empty_place: Path
         counter = process.harness.read_counter(budget)
         assert counter is not None
         assert (counter.held_nano, counter.used_nano) == (0, COST)
+        (reached,) = process.harness.read_events("usage.threshold_reached")
+        assert (reached["threshold"], reached["request_id"]) == (50, "req_1")
         process.check(available=FUNDED)
 
 
