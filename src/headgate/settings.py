@@ -266,6 +266,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Beginning of every invoice number.",
         ),
     ] = "INV-"
+    invoice_font: Annotated[
+        Path | None,
+        _text("TrueType font of invoices as PDF, for other scripts than Latin; Helvetica if not."),
+    ] = None
 
     egress_allow: Annotated[
         tuple[str, ...],

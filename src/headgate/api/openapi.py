@@ -17,7 +17,7 @@ from headgate.api.access import Audience
 from headgate.api.denials import STATUSES, DenialEnvelope
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.operation import Operation, Operations
-from headgate.api.schemas.fields import Empty, RawBody
+from headgate.api.schemas.fields import Empty, FileBody, RawBody
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
@@ -154,7 +154,7 @@ def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
     yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
     for operation in operations:
         for kind in (operation.query, operation.body, operation.answer):
-            if kind not in (None, RawBody):
+            if kind not in (None, RawBody, FileBody):
                 yield kind
 
 
@@ -231,7 +231,10 @@ def _describe_parameters(
 
 def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _describe_answer(operation)}
-    if operation.answer is not None:
+    if operation.answer is FileBody:
+        binary = {"type": "string", "format": "binary"}
+        answer["content"] = {"application/pdf": {"schema": binary}}
+    elif operation.answer is not None:
         media: dict[str, Any] = {"schema": references[str(operation.answer)]}
         if operation.example is not None and operation.body is Empty:
             media["example"] = operation.example

@@ -22,7 +22,7 @@ from headgate.api.operation import (
     parse_if_match,
 )
 from headgate.api.parsing import parse_body, parse_query, receive_body
-from headgate.api.schemas.fields import RawBody
+from headgate.api.schemas.fields import FileBody, RawBody
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
@@ -104,6 +104,8 @@ class OperationHandler:
         except RepeatedRequestError as repeated:
             response_head.headers["idempotent-replayed"] = "true"
             return render(response_head, repeated.answer)
+        if isinstance(answer, FileBody):
+            return render_file(response_head, answer)
         version = getattr(answer, VERSION_FIELD, None)
         if isinstance(version, int):
             response_head.headers["etag"] = f'"{version}"'
@@ -142,3 +144,10 @@ def render(response_head: ResponseHead, body: bytes | None) -> Response:
     for cookie in response_head.cookies:
         response.headers.append("set-cookie", cookie)
     return response
+
+
+def render_file(response_head: ResponseHead, file: FileBody) -> Response:
+    response_head.headers["content-disposition"] = f'attachment; filename="{file.name}"'
+    return Response(
+        file.content, response_head.status, response_head.headers, media_type=file.media_type
+    )

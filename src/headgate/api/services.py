@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from headgate.accounts.service import (
@@ -32,6 +34,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
+from headgate.payments.model.invoice import StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.checkout import Checkout
@@ -78,3 +81,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     adjustments: AdjustmentService
     wallet_settings: WalletSettingsService
     auto_top_ups: AutoTopUpService
+    render_invoice: Callable[[StoredInvoice], bytes]

@@ -31,6 +31,7 @@ COMMANDS = (
     "budgets",
     "plans",
     "wallet",
+    "invoices",
     "ledger",
     "usage",
     "receipts",

@@ -49,9 +49,10 @@ from headgate.kit.rate_limiter import RateLimiter
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
-from headgate.payments.model.invoice import Party
+from headgate.payments.model.invoice import Party, StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
+from headgate.payments.service.documents import render_pdf
 from headgate.payments.service.invoices import InvoiceService
 from headgate.payments.service.monthly import MonthlyInvoices
 from headgate.payments.service.orders import OrderService
@@ -199,6 +200,10 @@ class Application:
         )
         self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)
         self.wallet_settings = WalletSettingsService(self.audit)
+
+    def render_invoice(self, stored: StoredInvoice) -> bytes:
+        """Return an invoice as PDF. It blocks. Raise `PdfNotInstalledError`."""
+        return render_pdf(stored, self.settings.invoice_font)
 
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.

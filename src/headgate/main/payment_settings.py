@@ -27,6 +27,8 @@ def check_payments(settings: Settings) -> None:
         raise _refuse("stripe_secret_key", f"needs {needed} as well, or no payment is credited")
     if key is not None and importlib.util.find_spec("stripe") is None:
         raise _refuse("stripe_secret_key", "needs the extra: pip install 'headgate[payments]'")
+    if settings.invoice_font is not None and not settings.invoice_font.is_file():
+        raise _refuse("invoice_font", f"names no file: {settings.invoice_font}")
     if settings.top_up_cents_max < settings.top_up_cents_min:
         raise _refuse("top_up_cents_max", "must not be below the smallest payment")
 

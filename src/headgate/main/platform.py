@@ -83,6 +83,7 @@ def build(
         adjustments=application.adjustments,
         wallet_settings=application.wallet_settings,
         auto_top_ups=application.auto_top_ups,
+        render_invoice=application.render_invoice,
     )
     return build_routes(services, authentication.authenticator.identify, modules=modules)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.fields import Empty, FileBody
 from headgate.api.schemas.invoices import (
     InvoicePage,
     InvoiceQuery,
     InvoiceResponse,
     to_invoice_response,
 )
+from headgate.payments.service.documents import name_file
 from headgate.payments.service.invoices import get_invoice as find_invoice
 from headgate.payments.service.invoices import list_invoices as select_invoices
 
@@ -52,3 +55,18 @@ async def get_invoice(context: RequestContext[Empty, Empty]) -> InvoiceResponse:
             )
         )
     )
+
+
+@OPERATIONS.get("/api/invoices/{invoice_id}/pdf", access=READ, summary="Get an invoice as PDF")
+@OPERATIONS.get("/v1/invoices/{invoice_id}/pdf", access=READ, summary="Get an invoice as PDF")
+async def get_invoice_pdf(context: RequestContext[Empty, Empty]) -> FileBody:
+    """Return an invoice as a PDF file. 501 if the operator has not installed the extra
+    `invoices`."""
+    context.principal.check_organization_wide()
+    stored = await context.read(
+        lambda connection: find_invoice(
+            connection, context.organization_id, context.path["invoice_id"]
+        )
+    )
+    content = await asyncio.to_thread(context.services.render_invoice, stored)
+    return FileBody(content, "application/pdf", name_file(stored))

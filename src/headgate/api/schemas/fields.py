@@ -44,6 +44,14 @@ class RawBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `RequestContext.raw`."""
 
 
+class FileBody(msgspec.Struct, frozen=True):
+    """A file, whose bytes are the body of the response."""
+
+    content: bytes
+    media_type: str
+    name: str
+
+
 def build_response(kind: type[ResponseT], record: object, /, **fields: Any) -> ResponseT:
     """Build a response from `fields`, and for all others from the record's fields of the same name.
     Of these, times in unix seconds (`..._at`), enumerations and tuples are converted."""

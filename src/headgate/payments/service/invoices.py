@@ -193,7 +193,7 @@ class InvoiceService:
 
 
 def get_invoice(connection: sa.Connection, organization_id: str, invoice_id: str) -> StoredInvoice:
-    """Return an invoice of an organization. Raise `InvoiceNotFoundError`."""
+    """Return an invoice of an organization by its id or number. Raise `InvoiceNotFoundError`."""
     found = store.find_invoice(connection, organization_id, invoice_id)
     if found is None:
         raise InvoiceNotFoundError(f"There is no invoice {invoice_id!r}.")

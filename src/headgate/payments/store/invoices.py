@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -102,11 +103,15 @@ def _to_stored(row: sa.Row[Any, Any]) -> StoredInvoice:
 def find_invoice(
     connection: sa.Connection, organization_id: str, invoice_id: str
 ) -> StoredInvoice | None:
-    query = _select().where(
-        INVOICES.c.id == invoice_id, INVOICES.c.organization_id == organization_id
-    )
-    row = connection.execute(query).first()
-    return None if row is None else _to_stored(row)
+    """Return an invoice of an organization by its id, or by its number."""
+    named = INVOICES.c.id == invoice_id
+    digits = re.search(r"[0-9]{6,18}$", invoice_id, re.ASCII)
+    if digits is not None:
+        named = sa.or_(named, INVOICES.c.number == int(digits[0]))
+    query = _select().where(named, INVOICES.c.organization_id == organization_id)
+    found = [_to_stored(row) for row in connection.execute(query)]
+    matching = [each for each in found if invoice_id in (each.invoice.id, each.invoice.number)]
+    return matching[0] if matching else None
 
 
 def find_invoice_of(connection: sa.Connection, reference: str) -> StoredInvoice | None:
