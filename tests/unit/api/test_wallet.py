@@ -327,3 +327,17 @@ def test_an_invoice_is_read_with_the_address_of_its_time_and_never_changes(shop:
     assert shop.api.get(f"/api/invoices/{invoice['id']}").json == invoice
     with pytest.raises(exc.IntegrityError), shop.api.application.database.transaction() as c:
         c.exec_driver_sql("UPDATE invoices SET total_nano = 0")
+
+
+def test_an_invoice_is_served_as_pdf(shop: Shop) -> None:
+    shop.pay("25")
+    [invoice] = shop.api.get("/v1/invoices", organization="").json["invoices"]
+    for path in (f"/api/invoices/{invoice['id']}/pdf", f"/v1/invoices/{invoice['id']}/pdf"):
+        answer = shop.api.get(path)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/pdf")
+        assert answer.headers["content-disposition"] == 'attachment; filename="INV-000001.pdf"'
+        assert answer.text.startswith("%PDF-")
+    other = shop.api.other
+    path = f"/api/invoices/{invoice['id']}/pdf"
+    foreign = shop.api.get(path, key=other.key, organization=other.organization_id)
+    assert foreign.status == 404
