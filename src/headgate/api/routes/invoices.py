@@ -57,8 +57,8 @@ async def get_invoice(context: RequestContext[Empty, Empty]) -> InvoiceResponse:
     )
 
 
-@OPERATIONS.get("/api/invoices/{invoice_id}/pdf", access=READ, summary="Get an invoice as PDF")
-@OPERATIONS.get("/v1/invoices/{invoice_id}/pdf", access=READ, summary="Get an invoice as PDF")
+@OPERATIONS.get("/api/invoices/{invoice_id}/pdf", access=READ, summary="Read an invoice as PDF")
+@OPERATIONS.get("/v1/invoices/{invoice_id}/pdf", access=READ, summary="Read an invoice as PDF")
 async def get_invoice_pdf(context: RequestContext[Empty, Empty]) -> FileBody:
     """Return an invoice as a PDF file. 501 if the operator has not installed the extra
     `invoices`."""
