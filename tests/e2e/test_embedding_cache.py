@@ -135,10 +135,12 @@ def test_repetition_with_a_key_is_replayed_and_uses_the_cache(harness: Harness) 
 
 def test_answer_that_does_not_fit_its_inputs_is_not_joined(harness: Harness) -> None:
     harness.post(EMBEDDINGS, {**ASK, "input": "fits"})
-    harness.answer_with(lambda received: received.answer(b'{"object":"list","data":[]}'))
-    refused = harness.post(EMBEDDINGS, {**ASK, "input": ["fits", "fits not"]})
-    check_error(refused, 502, "provider_invalid_response", source="gateway")
-    assert harness.post(EMBEDDINGS, {**ASK, "input": "other"}).body.endswith(b"[]}")
+    for data in (b"[]", b'[{"index":7,"embedding":[1]}]', b'[{"index":0}]', b"{}"):
+        body = b'{"object":"list","data":%b}' % data
+        harness.answer_with(lambda received, body=body: received.answer(body))
+        refused = harness.post(EMBEDDINGS, {**ASK, "input": ["fits", "fits not"]})
+        check_error(refused, 502, "provider_invalid_response", source="gateway")
+        assert harness.post(EMBEDDINGS, {**ASK, "input": "other"}).body == body
 
 
 @pytest.mark.parametrize(

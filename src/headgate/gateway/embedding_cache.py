@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -36,7 +36,6 @@ ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, Va
 """What an answer raises that is no list of embeddings."""
 
 Result = TypeVar("Result")
-Position = Annotated[int, msgspec.Meta(ge=0)]
 Members = dict[str, msgspec.Raw]
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_items = msgspec.json.Decoder(list[Members]).decode
@@ -219,10 +218,10 @@ def split(body: bytes, indices: Sequence[int]) -> tuple[Members, dict[int, Membe
     envelope["data"] = NULL
     found: dict[int, Members] = {}
     for item in items:
-        index = indices[msgspec.json.decode(item["index"], type=Position)]
-        if "embedding" not in item:
-            raise ValueError("An embedding is missing.")
-        found[index] = item
+        position = msgspec.json.decode(item["index"], type=int)
+        if not 0 <= position < len(indices) or "embedding" not in item:
+            raise ValueError("An item is no embedding of an input.")
+        found[indices[position]] = item
     if len(found) != len(indices) or len(items) != len(indices):
         raise ValueError("An input has no embedding, or two.")
     return envelope, found
