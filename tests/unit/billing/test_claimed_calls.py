@@ -116,7 +116,6 @@ async def test_two_runs_without_a_known_outcome_are_charged_once(empty_place: Pa
 @pytest.mark.parametrize(
     "first",
     [
-        {"outcome": "completed"},
         {"outcome": "cancelled", "error_code": "caller_left"},
         {"outcome": "unknown", "managed": False},
     ],
@@ -130,6 +129,18 @@ async def test_charge_that_is_due_stays(empty_place: Path | str, first: dict[str
         before = process.read_accounts()["wallet"]
         await repeat(process)
         assert process.read_accounts()["wallet"] == before - 150
+
+
+async def test_first_run_that_ends_late_is_not_billed_beside_the_second(
+    empty_place: Path | str,
+) -> None:
+    async with running_ledger(empty_place) as process:
+        first = await process.ledger.hold(make_hold("req_1", 200))
+        second = await process.ledger.hold(make_hold("req_2", 200))
+        await process.ledger.record(make_receipt(first, 90), first)
+        verdict = make_verdict("req_2", ClaimEnding.ANSWERED, previous="req_1")
+        await make_calls(process).record_claimed(make_receipt(second, 150), second, verdict)
+        assert process.read_accounts()["wallet"] == 850
 
 
 async def test_second_run_that_was_refused_waives_nothing(empty_place: Path | str) -> None:

@@ -149,8 +149,8 @@ class Ledger:
         ]
 
     def waive(self, connection: sa.Connection, request_id: str) -> bool:
-        """Charge a managed call nothing whose outcome nobody knows, since another run of it is
-        billed in its place. Return whether that changed anything.
+        """Charge nothing for a managed call that another run of it is billed for. Return whether
+        that changed anything.
 
         Do so in a transaction of the writer. A hold that is still open is settled first, so that a
         settlement that comes late changes nothing any more. A call on an own key stays as it is:

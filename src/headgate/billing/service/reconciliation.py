@@ -60,14 +60,12 @@ def list_unknown(connection: sa.Connection, *, rows_max: int) -> list[BilledCall
 
 
 def is_waivable(call: BilledCall) -> bool:
-    """Return whether a call is charged from the wallet, was never corrected, and ended with nobody
-    knowing how; not because its client left or its key was revoked."""
+    """Return whether a call is charged from the wallet, and did not end because its client left or
+    its key was revoked."""
     receipt = call.receipt
-    if not receipt.managed or call.corrections:
+    if not receipt.managed or not call.cost_nano:
         return False
-    if receipt.outcome == "cancelled":
-        return receipt.error_code == "gateway_stopping"
-    return receipt.outcome in (UNKNOWN, "broken")
+    return receipt.outcome != "cancelled" or receipt.error_code == "gateway_stopping"
 
 
 def correct(
