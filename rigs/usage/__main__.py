@@ -78,7 +78,9 @@ def run_query(database: Database, query: UsageReportQuery, days: int) -> tuple[f
     if not query.start:
         query = msgspec.structs.replace(query, start="2026-03-01")
     begin, begin_cpu = time.perf_counter(), time.thread_time()
-    request = build_usage_request(query, organization_id=ORGANIZATION, zone=ZONE, now=now)
+    request = build_usage_request(
+        query, organization_id=ORGANIZATION, zone=ZONE, now=now, limit=query.limit
+    )
     with database.reading() as connection:
         answer = query_usage(connection, request)
     encoded = msgspec.json.encode(to_usage_report(request, answer))

@@ -15,6 +15,7 @@ import msgspec
 import headgate
 from headgate.api.access import Audience
 from headgate.api.denials import STATUSES, DenialEnvelope
+from headgate.api.download import Download
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty, FileBody, RawBody
@@ -154,7 +155,7 @@ def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
     yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
     for operation in operations:
         for kind in (operation.query, operation.body, operation.answer):
-            if kind not in (None, RawBody, FileBody):
+            if kind not in (None, RawBody, FileBody, Download):
                 yield kind
 
 
@@ -231,9 +232,10 @@ def _describe_parameters(
 
 def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _describe_answer(operation)}
-    if operation.answer is FileBody:
+    if operation.answer in (FileBody, Download):
         binary = {"type": "string", "format": "binary"}
-        answer["content"] = {"application/pdf": {"schema": binary}}
+        media_types = operation.media_types or ("application/pdf",)
+        answer["content"] = {each: {"schema": binary} for each in media_types}
     elif operation.answer is not None:
         media: dict[str, Any] = {"schema": references[str(operation.answer)]}
         if operation.example is not None and operation.body is Empty:

@@ -203,6 +203,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its object has a version, which `If-Match` can name."""
     is_managed: bool = False
     """Whether it runs managed work, whose refusals are answered with a `DenialEnvelope`."""
+    media_types: tuple[str, ...] = ()
+    """The media types of a `Download`; empty for JSON."""
 
     @property
     def is_v1(self) -> bool:
@@ -263,10 +265,12 @@ class Operations:
         example: Any = None,
         is_versioned: bool | None = None,
         is_managed: bool = False,
+        media_types: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         """Return a decorator that registers a handler. `errors` are statuses beyond the usual
         ones. `example` is a body, or a response if there is no body. `is_versioned` is by
-        default true for methods that change or remove an object."""
+        default true for methods that change or remove an object. `media_types` are those of a
+        `Download`."""
 
         def register(handler: Handler) -> Handler:
             assert not access.own_key or path.startswith(V1_PREFIX), "keys call models below /v1"
@@ -296,6 +300,7 @@ class Operations:
                         else is_versioned
                     ),
                     is_managed=is_managed,
+                    media_types=media_types,
                 )
             )
             return handler

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headgate.api.access_denials import find_denied_request
+from headgate.api.download import Download
 from headgate.api.error_format import MANAGED, OPENAI, PLATFORM, ErrorFormat
 from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
 from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
@@ -106,6 +107,8 @@ class OperationHandler:
             return render(response_head, repeated.answer)
         if isinstance(answer, FileBody):
             return render_file(response_head, answer)
+        if isinstance(answer, Download):
+            return answer.to_response(response_head.status, response_head.headers)
         version = getattr(answer, VERSION_FIELD, None)
         if isinstance(version, int):
             response_head.headers["etag"] = f'"{version}"'

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
+import sys
 from typing import Any
 
 import pytest
 
+from headgate.api.routes import usage as routes
 from headgate.llm.usage import Usage
 from headgate.metering import store as metering
+from headgate.metering.service import usage as service
 from headgate.metering.service.roll_up import roll_up_step
 from headgate.relay.ports import Receipt
 from tests.fakes.api import Api
@@ -206,3 +211,30 @@ def test_key_of_one_project_sees_that_project(api: Api) -> None:
     assert read(api, RANGE)["total"]["requests"] == 2
     assert read(api, RANGE, key=key)["total"]["requests"] == 1
     assert read(api, f"{RANGE}&project_id=proj_else", key=key)["total"]["requests"] == 0
+
+
+def test_export_has_every_row_in_pieces(filled: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "EXPORTED_ROWS", 2)
+    query = f"{RANGE}&group_by=day,model"
+    answer = filled.get(f"/v1/usage/export?{query}")
+    assert answer.status == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="usage.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    shown = read(filled, query)["data"]
+    assert [(row["start"], row["model"], int(row["requests"])) for row in rows] == [
+        (row["start"].replace("Z", "+00:00"), row["model"], row["requests"]) for row in shown
+    ]
+    own = filled.get(f"/v1/usage/export?{query}", key=filled.own.live_key, organization="")
+    assert own.text.count("\n") == 1
+    assert filled.get(f"/api/usage/export?{query}&format=parquet").status == 200
+
+
+def test_export_tells_errors_before_it_begins(filled: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert filled.get("/v1/usage/export?group_by=colour").code == "invalid_group"
+    monkeypatch.setattr(service, "GROUPS_MAX", 1)
+    refused = filled.get(f"/v1/usage/export?{RANGE}&group_by=model,key")
+    assert (refused.status, refused.code) == (400, "usage_too_large")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    missing = filled.get(f"/v1/usage/export?{RANGE}&format=parquet")
+    assert (missing.status, missing.code) == (501, "extra_missing")

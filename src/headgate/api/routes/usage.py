@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
 import sqlalchemy as sa
 
 from headgate.api.access import organization
+from headgate.api.download import Download
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.usage import (
     ErrorRateQuery,
     ErrorRateResponse,
+    UsageExportQuery,
     UsageReport,
     UsageReportQuery,
     build_usage_request,
     to_error_rate,
     to_usage_report,
 )
-from headgate.metering.service.usage import find_zone_of, query_usage
+from headgate.metering.model.usage_table import list_columns, to_cells
+from headgate.metering.service.export import MEDIA_TYPES, Encoder, open_encoder
+from headgate.metering.service.usage import (
+    UsageRequest,
+    find_zone_of,
+    query_usage,
+    read_page,
+)
 from headgate.metering.store.calls import count_errors
 
 OPERATIONS = Operations(
@@ -24,6 +37,8 @@ OPERATIONS = Operations(
     "Sums over calls: how many, their tokens, cost and latency, by project, key, model, time and "
     "more.",
 )
+EXPORTED_ROWS = 5_000
+"""Rows of one piece of an export."""
 READ = organization("usage:read")
 READ_OWN = organization("usage:read", own_key=True)
 
@@ -34,20 +49,84 @@ async def get_usage(context: RequestContext[UsageReportQuery, Empty]) -> UsageRe
     """Return sums over calls, by the fields of `group_by`, and their total. Periods and groups
     without calls are rows of zeros. Days and months are those of `time_zone`, by default the
     reporting zone of the organization. An inference key sees its own calls."""
-    now = context.services.clock.now()
+    query = context.query
 
     def read(connection: sa.Connection) -> UsageReport:
-        query = build_usage_request(
-            context.query,
-            organization_id=context.organization_id,
-            zone=find_zone_of(connection, context.organization_id),
-            now=now,
-            projects=context.principal.projects,
-            own_key_id=context.own_key_id,
-        )
-        return to_usage_report(query, query_usage(connection, query))
+        request = build_request(context, connection, cursor=query.cursor, limit=query.limit)
+        return to_usage_report(request, query_usage(connection, request))
 
     return await context.read(read)
+
+
+@OPERATIONS.get(
+    "/v1/usage/export",
+    access=READ_OWN,
+    summary="Export usage",
+    errors=(400,),
+    media_types=tuple(MEDIA_TYPES.values()),
+)
+@OPERATIONS.get(
+    "/api/usage/export",
+    access=READ,
+    summary="Export usage",
+    errors=(400,),
+    media_types=tuple(MEDIA_TYPES.values()),
+)
+async def export_usage(context: RequestContext[UsageExportQuery, Empty]) -> Download:
+    """Send the sums as a file, with a row for each period and group: CSV, or Parquet where the
+    server has the extra `export`. An inference key sees its own calls."""
+    request = await context.read(
+        lambda connection: build_request(context, connection, limit=EXPORTED_ROWS)
+    )
+    export_format = context.query.format
+    encoder = open_encoder(export_format, list_columns(request.group_by), zone=request.zone)
+    download = Download(
+        f"usage.{export_format}",
+        MEDIA_TYPES[export_format],
+        encode_pages(context, request, encoder),
+    )
+    return await download.begin()
+
+
+async def encode_pages(
+    context: RequestContext[UsageExportQuery, Empty], request: UsageRequest, encoder: Encoder
+) -> AsyncIterator[bytes]:
+    """Yield the encoded rows, a page at a time: a slow client holds no transaction open."""
+
+    def read(connection: sa.Connection) -> tuple[bytes, str | None]:
+        rows, cursor = read_page(connection, request)
+        cells = [
+            to_cells(request.zone, request.group_by, row.period, row.group, row.measures)
+            for row in rows
+        ]
+        return encoder.add(cells), cursor
+
+    cursor: str | None = ""
+    while cursor is not None:
+        request = msgspec.structs.replace(request, cursor=cursor)
+        piece, cursor = await context.read(read)
+        yield piece
+    yield encoder.end()
+
+
+def build_request(
+    context: RequestContext[Any, Empty],
+    connection: sa.Connection,
+    *,
+    limit: int,
+    cursor: str = "",
+) -> UsageRequest:
+    """Return the query of a request, limited to what its principal may see."""
+    return build_usage_request(
+        context.query,
+        organization_id=context.organization_id,
+        zone=find_zone_of(connection, context.organization_id),
+        now=context.services.clock.now(),
+        projects=context.principal.projects,
+        own_key_id=context.own_key_id,
+        cursor=cursor,
+        limit=limit,
+    )
 
 
 @OPERATIONS.get("/v1/usage/error-rate", access=READ_OWN, summary="Read the error rate")

@@ -19,6 +19,7 @@ from headgate.metering.model.usage_groups import METADATA, is_metadata, parse_gr
 from headgate.metering.model.usage_range import read_range
 from headgate.metering.model.usage_table import find_latencies, to_local_time
 from headgate.metering.model.zones import Period
+from headgate.metering.service.export import ExportFormat
 from headgate.metering.service.usage import UsageAnswer, UsageRequest, UsageRow
 from headgate.metering.store.usage import UsageFilter
 
@@ -43,10 +44,21 @@ class UsageFilterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     metadata: Annotated[str, Meta(max_length=1_000)] = ""
 
 
-class UsageReportQuery(UsageFilterQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class UsageGroupQuery(UsageFilterQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Select the calls that are added up, and say by what."""
 
     group_by: GroupBy = ""
+
+
+class UsageExportQuery(UsageGroupQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select the calls that are added up, and the format of the file."""
+
+    format: ExportFormat = "csv"
+
+
+class UsageReportQuery(UsageGroupQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select the calls that are added up, and a page of their sums."""
+
     limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
     cursor: Annotated[str, Meta(max_length=4_000)] = ""
 
@@ -179,13 +191,15 @@ def to_error_rate(
 
 
 def build_usage_request(
-    query: UsageReportQuery,
+    query: UsageGroupQuery,
     *,
     organization_id: str,
     zone: str,
     now: float,
     projects: tuple[str, ...] = (),
     own_key_id: str | None = None,
+    cursor: str = "",
+    limit: int = 100,
 ) -> UsageRequest:
     """Return the query of a request, in the zone that it names or else in that of the organization.
     Raise `InvalidFieldError`, `InvalidGroupError`, `UsageRangeError` and `UnknownZoneError`."""
@@ -210,8 +224,8 @@ def build_usage_request(
         zone=zone,
         granularity=granularity,
         group_by=group_by,
-        cursor=query.cursor,
-        limit=query.limit,
+        cursor=cursor,
+        limit=limit,
     )
 
 

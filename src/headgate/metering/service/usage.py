@@ -117,14 +117,16 @@ def query_usage(connection: sa.Connection, query: UsageRequest) -> UsageAnswer:
     find_zone(query.zone)
     whole = query.whole
     reader = _Reader(connection, query)
-    rows = list(itertools.islice(reader.list_rows(whole), query.limit + 1))
-    next_cursor = None
-    if len(rows) > query.limit:
-        rows.pop()
-        next_cursor = _encode_cursor(rows[-1])
+    rows, next_cursor = reader.read_page(whole)
     is_whole = next_cursor is None and not query.cursor
     total = _add_up(row.measures for row in rows) if is_whole else reader.sum_total(whole)
     return UsageAnswer(whole, rows, total, next_cursor)
+
+
+def read_page(connection: sa.Connection, query: UsageRequest) -> tuple[list[UsageRow], str | None]:
+    """Return one page of rows and the cursor of the next one, as `query_usage` without the sum."""
+    find_zone(query.zone)
+    return _Reader(connection, query).read_page(query.whole)
 
 
 def stream_usage(connection: sa.Connection, query: UsageRequest) -> Iterator[UsageRow]:
@@ -143,6 +145,14 @@ class _Reader:
         self._state = store.find_state(connection, organization_id) or _EMPTY
         self._read: _Sums | None = None
         self._open: dict[Group, Measures] | None = None
+
+    def read_page(self, whole: Period) -> tuple[list[UsageRow], str | None]:
+        limit = self._query.limit
+        rows = list(itertools.islice(self.list_rows(whole), limit + 1))
+        if len(rows) <= limit:
+            return rows, None
+        rows.pop()
+        return rows, _encode_cursor(rows[-1])
 
     def sum_total(self, whole: Period) -> Measures:
         """Return the sum of everything in the range."""
