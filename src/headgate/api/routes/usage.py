@@ -49,10 +49,12 @@ async def get_usage(context: RequestContext[UsageReportQuery, Empty]) -> UsageRe
     """Return sums over calls, by the fields of `group_by`, and their total. Periods and groups
     without calls are rows of zeros. Days and months are those of `time_zone`, by default the
     reporting zone of the organization. An inference key sees its own calls."""
-    query = context.query
+    query, own_key_id = context.query, context.own_key_id
 
     def read(connection: sa.Connection) -> UsageReport:
-        request = build_request(context, connection, cursor=query.cursor, limit=query.limit)
+        request = build_request(
+            context, connection, own_key_id=own_key_id, cursor=query.cursor, limit=query.limit
+        )
         return to_usage_report(request, query_usage(connection, request))
 
     return await context.read(read)
@@ -61,22 +63,25 @@ async def get_usage(context: RequestContext[UsageReportQuery, Empty]) -> UsageRe
 @OPERATIONS.get(
     "/v1/usage/export",
     access=READ_OWN,
-    summary="Export usage",
+    summary="Read usage as a file",
     errors=(400,),
     media_types=tuple(MEDIA_TYPES.values()),
 )
 @OPERATIONS.get(
     "/api/usage/export",
     access=READ,
-    summary="Export usage",
+    summary="Read usage as a file",
     errors=(400,),
     media_types=tuple(MEDIA_TYPES.values()),
 )
 async def export_usage(context: RequestContext[UsageExportQuery, Empty]) -> Download:
     """Send the sums as a file, with a row for each period and group: CSV, or Parquet where the
     server has the extra `export`. An inference key sees its own calls."""
+    own_key_id = context.own_key_id
     request = await context.read(
-        lambda connection: build_request(context, connection, limit=EXPORTED_ROWS)
+        lambda connection: build_request(
+            context, connection, own_key_id=own_key_id, limit=EXPORTED_ROWS
+        )
     )
     export_format = context.query.format
     encoder = open_encoder(export_format, list_columns(request.group_by), zone=request.zone)
@@ -113,6 +118,7 @@ def build_request(
     context: RequestContext[Any, Empty],
     connection: sa.Connection,
     *,
+    own_key_id: str | None,
     limit: int,
     cursor: str = "",
 ) -> UsageRequest:
@@ -123,7 +129,7 @@ def build_request(
         zone=find_zone_of(connection, context.organization_id),
         now=context.services.clock.now(),
         projects=context.principal.projects,
-        own_key_id=context.own_key_id,
+        own_key_id=own_key_id,
         cursor=cursor,
         limit=limit,
     )
