@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 
 
 class Download:
-    """Send a file. Its first piece is there before the answer begins, so that errors have a status."""
+    """Send a file. Its first piece is there before the answer begins, so errors have a status."""
 
     def __init__(self, name: str, media_type: str, pieces: AsyncIterator[bytes]) -> None:
         self._name = name
