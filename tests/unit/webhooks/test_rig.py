@@ -25,7 +25,7 @@ def make(request_id: str, name: str = "good", **changes: Any) -> Received:
         "webhook-timestamp": str(now),
         "webhook-signature": sign([parse_secret(secret)], event_id, now, body.encode()),
     }
-    return Received(name=name, headers=headers, body=body, accepted=True, at=0.0)
+    return Received(name=name, headers=headers, body=body, accepted=True, at=now)
 
 
 def test_repetitions_of_an_id_are_counted_and_no_finding() -> None:

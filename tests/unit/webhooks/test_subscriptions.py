@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -15,12 +16,15 @@ from headgate.audit.model import SYSTEM
 from headgate.billing.service.ledger import Ledger
 from headgate.kit import outbox
 from headgate.kit.db.writer import Writer
+from headgate.kit.ids import IdGenerator
+from headgate.kit.rate_limiter import RateLimitedError
 from headgate.main.application import Application, open_application
-from headgate.relay.ports import Receipt
+from headgate.relay.ports import Grant, Receipt
 from headgate.webhooks.model import WebhookEndpoint
+from headgate.webhooks.service.rate_limit_notices import RateLimitNotices, select_wanted
 from headgate.webhooks.service.subscriptions import Subscriptions
 from tests.fakes.example_receipt import make_receipt
-from tests.fakes.webhooks import WebhookHarness, run_until_done, running_webhooks
+from tests.fakes.webhooks import VirtualClock, WebhookHarness, run_until_done, running_webhooks
 
 pytestmark = pytest.mark.anyio
 
@@ -158,3 +162,18 @@ async def test_registration_waits_for_transactions_that_may_have_missed_it(
     threading.Timer(0.1, may_end.set).start()
     assert database.wait_for_earlier_writes(10.0)
     thread.join()
+
+
+def test_refusals_of_a_key_become_one_event_for_those_who_want_it() -> None:
+    notices = RateLimitNotices(VirtualClock(), IdGenerator())
+    wanting, other = Grant("key_a", "a", "proj_1"), Grant("key_b", "b", "proj_2")
+    refused = RateLimitedError("Too many.", wait_seconds=1.0, rate_limits=())
+    for number in range(3):
+        notices.observe(refused, wanting, f"req_{number}")
+    notices.observe(refused, other, "req_9")
+    rows = notices.take()
+    assert notices.take() == []
+    [row] = select_wanted(rows, {("request.rate_limited", "a")})
+    fields = msgspec.json.decode(row[4])
+    assert (fields["count"], fields["request_id"], fields["key_id"]) == (3, "req_0", "key_a")
+    assert fields["code"] == refused.code
