@@ -107,13 +107,12 @@ def test_storm_of_the_sdk_at_two_servers_is_one_call_and_one_debit(servers: Serv
         received.answer(COMPLETION)
 
     servers.upstream.script = answer_late
+
+    def send(gateway: Gateway) -> Any:
+        return servers.ask(gateway, "storm", max_retries=20, timeout=1.0)
+
     with ThreadPoolExecutor(12) as pool:
-        answers = list(
-            pool.map(
-                lambda gateway: servers.ask(gateway, "storm", max_retries=20, timeout=1.0),
-                [servers.one, servers.two] * 6,
-            )
-        )
+        answers = list(pool.map(send, [servers.one, servers.two] * 6))
     assert answers == [answers[0]] * 12
     assert len(servers.upstream.received) == 1
     assert servers.read_spent() == COST_NANO
@@ -140,7 +139,7 @@ def test_call_that_died_with_its_server_is_repeated_at_the_other_and_billed_once
         servers.one.kill()
         release.set()
         assert isinstance(cut.exception(30), openai.APIConnectionError)
-    # Until the lease of the first run is over, for a minute, the other server answers 409, which is waited out.
+    # Until the lease of the first run is over, for a minute, the other server answers 409.
     answers: list[Any] = []
 
     def is_answered() -> bool:
