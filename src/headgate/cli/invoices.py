@@ -45,6 +45,9 @@ def list_all(
     if as_json:
         typer.echo(msgspec.json.encode([describe(each) for each in found]))
         return
+    if not found:
+        typer.echo(f"{owner.name} has no invoices.")
+        return
     table = Table("Id", "Number", "Kind", "Month", "Total $", "Status", "Issued (UTC)")
     for each in found:
         invoice = each.invoice

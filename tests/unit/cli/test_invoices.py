@@ -144,6 +144,7 @@ def add_receipts(data: Path) -> None:
 def test_invoices_are_issued_listed_shown_and_written(data: Path) -> None:
     assert run("invoices", "issue", "2026-13").exit_code == 1
     assert run("invoices", "issue", "2999-01").exit_code == 1
+    assert "Acme has no invoices." in run("invoices", "list").stdout
     assert "No managed call" in run("invoices", "issue", MONTH).stdout
     add_receipts(data)
     issued = run_json("invoices", "issue", MONTH)

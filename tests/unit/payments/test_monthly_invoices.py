@@ -365,3 +365,30 @@ def compare(shop: Shop) -> None:
     revenue = shop.api.read(lambda c: c.exec_driver_sql(query).scalar_one())
     assert sum(each.total_nano for each in invoices) == revenue
     assert shop.api.read(verify) == []
+
+
+def test_calls_whose_receipts_are_deleted_are_invoiced_by_the_ledger(
+    tmp_path: Path, clock: SetClock
+) -> None:
+    given = {"retention_days": "20"}
+    with running_shop(tmp_path / "data", Props(clock=clock), **given) as shop:
+        subscribe(shop, "pro")
+        caller = Caller(shop, clock)
+        caller.fund(100)
+        caller.call(15 * NANO)
+        clock.time = end_of_month(MONTH) - DAY
+        caller.call(7 * NANO)
+        with shop.api.application.database.transaction() as connection:
+            connection.execute(
+                sa.delete(RECEIPTS).where(RECEIPTS.c.created_at < int((START + DAY) * 1_000_000))
+            )
+        clock.time = LATER
+        shop.run("invoice")
+        [invoice] = find_months(shop)
+        assert (invoice["total"], invoice["credits"], invoice["wallet"]) == (
+            *("22.00", "20.00", "2.00"),
+        )
+        assert [(each["amount"], each["calls"]) for each in invoice["lines"]] == [
+            ("7.00", 1),
+            ("15.00", None),
+        ]
