@@ -90,6 +90,8 @@ _FORM = (
     b'--b0\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n', b" \t", b":",
     b'--b0\r\ncontent-disposition: form-data; name="n"\r\n\r\n2\r\n',
 )  # fmt: skip
+_SIGNATURE = (b"t=1,", b"nonce=0123456789abcdef,", b"sha256=" + b"0" * 64, b",v1=" + b"f" * 64)
+_SIGNATURE_SAMPLE = b"".join(_SIGNATURE)
 _FORM_SAMPLE = b"".join([_FORM[0], _FORM[17], _FORM[20], _FORM[2], b"\r\n"])
 _ADVICE = (
     b"a:", b"ab:", b"abc:", b"abcd:", b"\n", b"1", b"0.5", b"6m0s", b"1h2m3s", b"120ms", b"1d",
@@ -165,6 +167,7 @@ TARGETS = {
             ("*/*.json",),
             (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
         ),
+        Target("signature", requests.check_signature, _SIGNATURE, samples=(_SIGNATURE_SAMPLE,)),
         Target("form", requests.check_form, _FORM, samples=(_FORM_SAMPLE,)),
         Target(
             "token",

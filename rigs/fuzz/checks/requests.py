@@ -10,6 +10,7 @@ from typing import Any, cast
 from headgate.keys import model as keys
 from headgate.keys.model import token as token_format
 from headgate.llm import form, request
+from headgate.signatures import model as signatures
 
 ENVELOPES = ("vmx", "__vmx_passthrough")
 _TOKEN = re.compile(rb"hg_(live|admin)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
@@ -76,3 +77,17 @@ def has_checksum(token: bytes) -> bool:
     for digit in token[-6:].decode():
         number = number * 62 + token_format.ALPHABET.index(digit)
     return number == zlib.crc32(token[:-6])
+
+
+def check_signature(data: bytes) -> None:
+    """Check that a header is refused with a message, or its parts cannot be mistaken for others."""
+    try:
+        read = signatures.parse_signature(data)
+    except signatures.InvalidSignatureError:
+        return
+    parts = (read.at, read.nonce, read.body_digest)
+    lines = signatures.describe_request(b"POST", b"/v1/x", read).split(b"\n")
+    assert lines == [b"v1", b"POST", b"/v1/x", *parts]
+    assert 1 <= len(read.macs) <= signatures.SIGNATURES_MAX
+    written = b",".join((b"t=%b,nonce=%b,sha256=%b" % parts, *(b"v1=" + mac for mac in read.macs)))
+    assert signatures.parse_signature(written) == read
