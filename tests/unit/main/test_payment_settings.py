@@ -29,6 +29,7 @@ def test_complete_settings_are_accepted_and_so_are_none() -> None:
         {"stripe_webhook_secret": "x" * 23},
         {"stripe_api_base": "ftp://example.com"},
         {"top_up_cents_min": "600", "top_up_cents_max": "500"},
+        {"invoice_font": "nowhere.ttf"},
     ],
 )
 def test_settings_by_which_a_wallet_could_be_forged_are_refused(variables: dict[str, str]) -> None:
