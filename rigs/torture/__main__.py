@@ -1,4 +1,4 @@
-"""`python -m rigs.torture [--quick] [--seed N] [--kills N] [--only K1,K2]`."""
+"""`python -m rigs.torture [--quick] [--seed N] [--kills N] [--only K1,S1] [--place sqlite]`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +43,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--times", type=int, help="kills at each failpoint of K2 (20; quick 1)")
     parser.add_argument("--seeds", type=int, help="seeds of K6 (100,000; quick 300)")
     parser.add_argument("--seconds", type=float, default=600.0, help="longest time for K6")
+    parser.add_argument("--place", choices=PLACES, help="only this database, in S1 to T3 (both)")
+    limits = ("all", *spending.LIMITS)
+    parser.add_argument("--limits", choices=limits, help="only this limit of S1 (one by one)")
+    parser.add_argument("--repetitions", type=int, help="repetitions of S1 (20; quick 2)")
     parser.add_argument("--only", default="", help="parts to run, separated by commas")
     return parser.parse_args()
 
@@ -102,19 +107,27 @@ async def run_storage(
 
 async def run_s1(given: argparse.Namespace) -> list[Result]:
     size = spending.QUICK if given.quick else spending.FULL
-    levels = [("wallet",), ("key",), ("project",), ("organization",), spending.LIMITS]
+    if given.repetitions:
+        size = msgspec.structs.replace(size, repetitions=given.repetitions)
+    levels = [*((each,) for each in spending.LIMITS), spending.LIMITS]
+    if given.limits:
+        levels = [spending.LIMITS if given.limits == "all" else (given.limits,)]
     return [
         await spending.spend_exactly(kind, limits, size=size, report=report)
-        for kind in PLACES
+        for kind in choose_places(given)
         for limits in levels
     ]
+
+
+def choose_places(given: argparse.Namespace) -> tuple[str, ...]:
+    return (given.place,) if given.place else PLACES
 
 
 async def run_s2(given: argparse.Namespace) -> list[Result]:
     size = (mixed.QUICK if given.quick else mixed.FULL).s2
     return [
         await mixed.spend_tightest(kind, size=size, seed=given.seed, report=report)
-        for kind in PLACES
+        for kind in choose_places(given)
     ]
 
 
@@ -122,7 +135,7 @@ async def run_s3(given: argparse.Namespace) -> list[Result]:
     size = (mixed.QUICK if given.quick else mixed.FULL).s3
     return [
         await mixed.spend_with_failures(kind, size=size, seed=given.seed, report=report)
-        for kind in PLACES
+        for kind in choose_places(given)
     ]
 
 
@@ -130,26 +143,30 @@ async def run_s5(given: argparse.Namespace) -> list[Result]:
     attempts = (mixed.QUICK if given.quick else mixed.FULL).s5
     return [
         await mixed.refuse_nobody(kind, attempts=attempts, seed=given.seed, report=report)
-        for kind in PLACES
+        for kind in choose_places(given)
     ]
 
 
 async def run_s7(given: argparse.Namespace) -> list[Result]:
     size = (mixed.QUICK if given.quick else mixed.FULL).s7
-    return [await mixed.spend_above_holds(kind, size=size, report=report) for kind in PLACES]
+    return [
+        await mixed.spend_above_holds(kind, size=size, report=report)
+        for kind in choose_places(given)
+    ]
 
 
 async def run_s9(given: argparse.Namespace) -> list[Result]:
     size = rollover.QUICK if given.quick else rollover.FULL
     return [
-        await rollover.roll_over(kind, size=size, seed=given.seed, report=report) for kind in PLACES
+        await rollover.roll_over(kind, size=size, seed=given.seed, report=report)
+        for kind in choose_places(given)
     ]
 
 
 async def run_clocks(name: str, given: argparse.Namespace) -> list[Result]:
     size = clocks.QUICK if given.quick else clocks.FULL
     # Two clocks differ only where there are two servers.
-    kinds = PLACES[1:] if name == "T3" else PLACES
+    kinds = ("postgresql",) if name == "T3" else choose_places(given)
     return [
         await clocks.spend_by_wrong_clocks(name, kind, size=size, report=report) for kind in kinds
     ]
