@@ -100,7 +100,7 @@ class Gateway:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=120,
         )
 
     def kill(self) -> None:
