@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test prove check format bench torture soak rotation scale contract fuzz mutation docs clean lock
+.PHONY: help setup run test prove check format bench torture soak rotation scale usage contract fuzz mutation docs clean lock
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ soak: $(VENV)/.dev ## make a million mixed calls, and check memory and connectio
 
 scale: $(VENV)/.dev ## measure start, key check and list pages with 10,000 keys (~2 min)
 	@$(BIN)/python -m rigs.scale $(ARGS)
+
+usage: $(VENV)/.dev ## query the usage of ten million receipts on each database (~10 min)
+	@$(BIN)/python -m rigs.usage $(ARGS)
 
 rotation: $(VENV)/.dev ## rotate the keys of 5,000 secrets under load, with 20 kills (~2 min)
 	@$(BIN)/python -m rigs.rotation $(ARGS)
