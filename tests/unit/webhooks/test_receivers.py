@@ -190,13 +190,14 @@ async def test_name_that_moves_to_a_private_address_is_not_connected_to(
         listening(accept, "127.0.0.2", port=public.port) as private,
     ):
         client = open_guarded_client(harness.application, lookup)
-        harness.create(f"http://hooks.test:{public.port}/")
+        for number in range(10):
+            harness.create(f"http://hooks.test:{public.port}/{number}")
         async with harness.dispatcher(client) as dispatcher:
-            harness.publish(10)
+            harness.publish()
             await run_until_done(dispatcher)
             assert public.connections == 10
             lookup.address = "127.0.0.2"
-            harness.publish(1_000)
+            harness.publish(100)
             await run_until_done(dispatcher)
         await client.close()
         assert (public.connections, private.connections) == (10, 0)
