@@ -1,0 +1,412 @@
+"""Messages requests become Responses requests, or get Anthropic's own error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headgate.llm.messages.content import REDACTED_PREFIX
+from headgate.llm.messages.request import ConvertedRequest, convert_request
+from headgate.llm.messages.tools import UnsupportedServerToolError
+from headgate.llm.messages.validation import InvalidMessagesRequestError
+
+HELLO = [{"role": "user", "content": "Hello"}]
+BASE: dict[str, Any] = {"model": "gpt-5.4-mini", "max_tokens": 1_000, "messages": HELLO}
+PIXEL = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+
+
+def convert(*, reasons: bool = True, **fields: Any) -> ConvertedRequest:
+    return convert_request(BASE | fields, reasons=reasons)
+
+
+def convert_content(*blocks: Any, role: str = "user") -> list[dict[str, Any]]:
+    messages = [{"role": role, "content": list(blocks)}]
+    if role == "assistant":
+        messages += HELLO
+    return convert(messages=messages).body["input"]
+
+
+def test_plain_request() -> None:
+    converted = convert(system="Be kind.", stream=True)
+    assert converted.body == {
+        "model": "gpt-5.4-mini",
+        "store": False,
+        "max_output_tokens": 1_000,
+        "instructions": "Be kind.",
+        "stream": True,
+        "input": [
+            {
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "Hello"}],
+            }
+        ],
+    }
+    assert converted.streams
+    assert list(converted.losses) == []
+
+
+def test_blocks_of_the_system_are_joined_and_cache_hints_change_nothing() -> None:
+    blocks = [
+        {"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "Two."},
+    ]
+    converted = convert(system=blocks)
+    assert converted.body["instructions"] == "One.\nTwo."
+    assert list(converted.losses) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"model": None}, "model"),
+        ({"model": ""}, "model"),
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": "9"}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": ["Hello"]}, "messages.0"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages.0"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
+            "messages.0.content.0",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "song"}]}]},
+            "messages.0.content.0.type",
+        ),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0.type"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "thinking", "thinking": "", "signature": ""}],
+                    }
+                ]
+            },
+            "messages.0.content.0",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "image",
+                                "source": {
+                                    "type": "base64",
+                                    "media_type": "image/bmp",
+                                    "data": "x",
+                                },
+                            }
+                        ],
+                    }
+                ]
+            },
+            "messages.0.content.0.source.media_type",
+        ),
+        ({"temperature": 1.5}, "temperature"),
+        ({"temperature": "warm"}, "temperature"),
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 10}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "thinking.budget_tokens"),
+        ({"stop_sequences": ["  "]}, "stop_sequences.0"),
+        ({"tools": [{"name": "x"}]}, "tools.0.input_schema"),
+        (
+            {
+                "tools": [{"name": "x", "input_schema": {}}],
+                "tool_choice": {"type": "tool", "name": "y"},
+            },
+            "tool_choice.name",
+        ),
+        (
+            {"tools": [{"name": "x", "input_schema": {}}], "tool_choice": {"type": "some"}},
+            "tool_choice.type",
+        ),
+    ],
+)
+def test_fault_is_named_by_its_place(fields: dict[str, Any], place: str) -> None:
+    with pytest.raises(InvalidMessagesRequestError) as refused:
+        convert(**fields)
+    assert refused.value.param == place
+    assert refused.value.message.startswith(f"{place}: ")
+
+
+def test_sampling_is_carried_where_the_model_takes_it() -> None:
+    converted = convert(reasons=False, temperature=0.5, top_p=0.9, top_k=4, stop_sequences=["END"])
+    assert (converted.body["temperature"], converted.body["top_p"]) == (0.5, 0.9)
+    assert {"top_k", "stop_sequences", "stop"}.isdisjoint(converted.body)
+    assert converted.stop_sequences == ("END",)
+    assert dict(converted.losses) == {"top_k": "lost"}
+    reasoning = convert(temperature=0.5)
+    assert "temperature" not in reasoning.body
+    assert dict(reasoning.losses) == {"temperature": "lost"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "effort"), [(2_048, "low"), (2_049, "medium"), (8_192, "medium"), (8_193, "high")]
+)
+def test_budget_of_thinking_becomes_an_effort(budget: int, effort: str) -> None:
+    converted = convert(max_tokens=20_000, thinking={"type": "enabled", "budget_tokens": budget})
+    assert converted.body["reasoning"] == {"effort": effort, "summary": "auto"}
+    assert converted.body["include"] == ["reasoning.encrypted_content"]
+    assert converted.shows_thinking
+
+
+def test_thinking_of_a_model_that_does_not_reason_is_lost_and_said_so() -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1_024}
+    converted = convert(reasons=False, max_tokens=2_000, thinking=thinking)
+    assert "reasoning" not in converted.body
+    assert dict(converted.losses) == {"thinking": "lost"}
+    assert "reasoning" not in convert(thinking={"type": "disabled"}).body
+
+
+@pytest.mark.parametrize(
+    ("effort", "expected"), [("low", "low"), ("medium", "medium"), ("max", "high")]
+)
+def test_effort_is_carried(effort: str, expected: str) -> None:
+    converted = convert(thinking={"type": "adaptive"}, output_config={"effort": effort})
+    assert converted.body["reasoning"]["effort"] == expected
+
+
+def test_thinking_comes_back_as_the_same_encrypted_reasoning() -> None:
+    items = convert_content(
+        {"type": "thinking", "thinking": "Hm.", "signature": "gAAA="},
+        {"type": "redacted_thinking", "data": f"{REDACTED_PREFIX}gBBB="},
+        {"type": "text", "text": "Hello"},
+        role="assistant",
+    )
+    assert items[0]["encrypted_content"] == "gAAA="
+    assert items[0]["summary"] == [{"type": "summary_text", "text": "Hm."}]
+    assert items[1] == {"type": "reasoning", "summary": [], "encrypted_content": "gBBB="}
+    assert items[2]["content"][0]["type"] == "output_text"
+
+
+def test_thinking_of_another_provider_is_left_out() -> None:
+    content = [
+        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "redacted_thinking", "data": "EmwK"},
+    ]
+    converted = convert(messages=[{"role": "assistant", "content": content}, *HELLO])
+    assert [item["type"] for item in converted.body["input"]] == ["message"]
+    assert len(converted.losses) == 2
+
+
+def test_images_and_documents() -> None:
+    (item,) = convert_content(
+        {"type": "image", "source": PIXEL},
+        {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+        {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        {
+            "type": "document",
+            "title": "Report",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"},
+        },
+        {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
+        {
+            "type": "document",
+            "title": "Notes",
+            "source": {"type": "text", "media_type": "text/plain", "data": "Plain."},
+        },
+    )
+    assert item["content"] == [
+        {"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "auto"},
+        {"type": "input_image", "image_url": "https://example.com/a.png", "detail": "auto"},
+        {"type": "input_image", "file_id": "file_1"},
+        {
+            "type": "input_file",
+            "filename": "Report.pdf",
+            "file_data": "data:application/pdf;base64,JVBE",
+        },
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "input_text", "text": "Notes\n\nPlain."},
+    ]
+
+
+USE = {"type": "tool_use", "id": "toolu_1", "name": "get", "input": {"city": "Paris"}}
+
+
+def make_turns(*results: Any, uses: tuple[Any, ...] = (USE,)) -> list[dict[str, Any]]:
+    return [
+        *HELLO,
+        {"role": "assistant", "content": list(uses)},
+        {"role": "user", "content": list(results)},
+    ]
+
+
+def test_tool_use_and_its_result_are_paired() -> None:
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "toolu_1",
+        "content": [{"type": "text", "text": "Sunny"}, {"type": "image", "source": PIXEL}],
+    }
+    items = convert(messages=make_turns(result)).body["input"]
+    assert items[1] == {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "toolu_1",
+        "name": "get",
+        "arguments": '{"city":"Paris"}',
+        "status": "completed",
+    }
+    assert items[2]["call_id"] == "toolu_1"
+    assert [part["type"] for part in items[2]["output"]] == ["input_text", "input_image"]
+
+
+def test_failed_tool_says_so_in_its_text() -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "No.", "is_error": True}
+    converted = convert(messages=make_turns(result))
+    assert converted.body["input"][2]["output"] == "[error] No."
+    assert dict(converted.losses) == {"messages.2.content.0.is_error": "approximated"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        (make_turns({"type": "text", "text": "x"}), "`tool_use` ids were found without"),
+        (make_turns()[:2], "`tool_use` ids were found without"),
+        (
+            make_turns({"type": "tool_result", "tool_use_id": "toolu_9", "content": ""}),
+            "unexpected `tool_use_id` found in `tool_result` blocks: toolu_9",
+        ),
+        (make_turns(uses=(USE, USE)), "`tool_use` ids must be unique"),
+    ],
+)
+def test_orphans_and_doubles_are_refused(messages: list[Any], text: str) -> None:
+    with pytest.raises(InvalidMessagesRequestError, match=text):
+        convert(messages=messages)
+
+
+def test_tools_and_choice() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [
+        {"name": "get", "description": "Get it.", "input_schema": schema},
+        {
+            "type": "web_search_20250305",
+            "name": "web_search",
+            "max_uses": 3,
+            "allowed_domains": ["example.com"],
+            "user_location": {"type": "approximate", "city": "Paris"},
+        },
+    ]
+    choice = {"type": "tool", "name": "get", "disable_parallel_tool_use": True}
+    converted = convert(tools=tools, tool_choice=choice)
+    assert converted.body["tools"] == [
+        {
+            "type": "function",
+            "name": "get",
+            "description": "Get it.",
+            "parameters": schema,
+            "strict": False,
+        },
+        {
+            "type": "web_search",
+            "user_location": {"type": "approximate", "city": "Paris"},
+            "filters": {"allowed_domains": ["example.com"]},
+        },
+    ]
+    assert converted.body["tool_choice"] == {"type": "function", "name": "get"}
+    assert converted.body["parallel_tool_calls"] is False
+    assert converted.body["max_tool_calls"] == 3
+    assert list(converted.losses) == []
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("any", "required"), ("none", "none")])
+def test_other_choices(kind: str, expected: str) -> None:
+    tools = [{"name": "get", "input_schema": {}}]
+    assert convert(tools=tools, tool_choice={"type": kind}).body["tool_choice"] == expected
+    assert "tool_choice" not in convert(tool_choice={"type": kind}).body
+
+
+def test_code_execution_is_carried_and_other_server_tools_are_refused() -> None:
+    tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+    assert convert(tools=tools).body["tools"] == [
+        {"type": "code_interpreter", "container": {"type": "auto"}}
+    ]
+    for kind in ("bash_20250124", "computer_20250124", "web_fetch_20250910", "memory_20250818"):
+        with pytest.raises(UnsupportedServerToolError):
+            convert(tools=[{"type": kind, "name": "x"}])
+
+
+def test_long_name_of_a_tool_is_shortened_everywhere_and_found_again() -> None:
+    name = "mcp__" + "server_" * 12 + "tool"
+    use = {**USE, "name": name}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1"}
+    converted = convert(
+        messages=make_turns(result, uses=(use,)),
+        tools=[{"name": name, "input_schema": {}}],
+        tool_choice={"type": "tool", "name": name},
+    )
+    short = converted.body["tools"][0]["name"]
+    assert len(short) == 64
+    assert converted.body["input"][1]["name"] == short
+    assert converted.body["tool_choice"]["name"] == short
+    assert converted.tool_names == {short: name}
+
+
+def test_structured_output_is_carried() -> None:
+    wanted = {"type": "json_schema", "schema": {"type": "object"}}
+    for fields in ({"output_config": {"format": wanted}}, {"output_format": wanted}):
+        body = convert(**fields).body
+        assert body["text"]["format"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("tier", "expected"),
+    [
+        ("auto", "auto"),
+        ("standard", "default"),
+        ("standard_only", "default"),
+        ("priority", "priority"),
+        ("batch", "flex"),
+    ],
+)
+def test_service_tier(tier: str, expected: str) -> None:
+    assert convert(service_tier=tier).body["service_tier"] == expected
+
+
+def test_unknown_tier_is_lost_and_said_so() -> None:
+    converted = convert(service_tier="gold")
+    assert "service_tier" not in converted.body
+    assert dict(converted.losses) == {"service_tier": "lost"}
+
+
+def test_user_id_is_an_identifier_of_at_most_64_characters() -> None:
+    assert convert(metadata={"user_id": "u_1"}).body["safety_identifier"] == "u_1"
+    long = convert(metadata={"user_id": "u" * 200}).body["safety_identifier"]
+    assert len(long) == 64
+    assert long != "u" * 64
+
+
+def test_unknown_field_and_prefill_are_reported() -> None:
+    converted = convert(
+        messages=[*HELLO, {"role": "assistant", "content": "{"}], speed="fast", container="c_1"
+    )
+    assert dict(converted.losses) == {
+        "messages.1": "approximated",
+        "speed": "lost",
+        "container": "lost",
+    }
+
+
+def test_history_of_server_tools_is_kept_as_text() -> None:
+    (item, _) = convert_content(
+        {"type": "server_tool_use", "id": "s_1", "name": "web_search", "input": {"query": "x"}},
+        {"type": "text", "text": "Found."},
+        role="assistant",
+    )
+    assert item["content"][0]["text"].startswith("[server_tool_use] {")
+    assert item["content"][1]["text"] == "Found."
+
+
+def test_tiny_limit_is_raised_to_what_responses_accepts() -> None:
+    converted = convert(max_tokens=1)
+    assert converted.body["max_output_tokens"] == 16
+    assert dict(converted.losses) == {"max_tokens": "approximated"}
