@@ -185,6 +185,7 @@ class FakeCaller:
     def __init__(self) -> None:
         self.gone = False
         self.sent_bytes = 0
+        self.has_enough = False
         self.status = 0
         self.head = b""
         self.body = b""

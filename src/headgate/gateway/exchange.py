@@ -99,6 +99,7 @@ class InboundExchange:
         "content_length",
         "expects_continue",
         "gone",
+        "has_enough",
         "headers",
         "held_bytes",
         "http_version",
@@ -161,6 +162,7 @@ class InboundExchange:
         self.task: asyncio.Task[None] | None = None
         """The handler's task, once it runs."""
         self.gone = False
+        self.has_enough = False
         self.response_started = False
         self.response_complete = False
 

@@ -17,6 +17,7 @@ from headgate.gateway.exchange import (
     RequestTooLargeError,
     describe_limit,
 )
+from headgate.gateway.messages import MessagesCaller, MessagesEncoder, convert_call
 from headgate.gateway.models import ModelsPipeline
 from headgate.keys.model import request_keys
 from headgate.kit.clock import Clock
@@ -30,12 +31,13 @@ from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenylist, Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
-from headgate.relay.call import Call
+from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import InternalError, KeyRevokedError
+from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.pipeline import CallPipeline
-from headgate.relay.ports import Grant, Grants
+from headgate.relay.ports import Grant, Grants, ModelCatalog
 from headgate.signatures.model import Signatures, SignedRequest, check_body, check_stream
 
 V1_BYTES = len(b"/v1")
@@ -192,6 +194,7 @@ class OpenAiHandler:
         bodies: BodyBudget,
         signatures: Signatures,
         provider: Provider,
+        catalog: ModelCatalog,
         limits: HandlerLimits,
         ids: IdGenerator,
         clock: Clock,
@@ -215,6 +218,7 @@ class OpenAiHandler:
         self._bodies = bodies
         self._signatures = signatures
         self._provider = provider
+        self._catalog = catalog
         self._header_actions = _HeaderActions(provider.request_headers)
         self._routes = routes.RouteTable(provider.endpoints)
         self._limits = limits
@@ -301,18 +305,18 @@ class OpenAiHandler:
             is_embedding = call.endpoint.name == "embeddings"
             if is_embedding:
                 call.bypasses_cache = bypasses_cache(exchange.headers)
+            caller: Caller = exchange
+            encoder: ResponseEncoder = self._encoder
+            if call.endpoint.name == "messages":
+                caller, encoder = self._convert(call, exchange)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
             elif request_head.idempotency_key is None:
                 pipeline = self._embeddings if is_embedding else self._pipeline
-                await pipeline.run(call, exchange, self._encoder)
+                await pipeline.run(call, caller, encoder)
             else:
                 await self._idempotent_calls.run(
-                    call,
-                    request_head.idempotency_key,
-                    request_head.token,
-                    exchange,
-                    self._encoder,
+                    call, request_head.idempotency_key, request_head.token, caller, encoder
                 )
         except HeadgateError as error:
             self.refuse(exchange, error)
@@ -320,6 +324,16 @@ class OpenAiHandler:
         except Exception:
             log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.for_request(request_head.request_id))
+
+    def _convert(
+        self, call: Call, exchange: InboundExchange
+    ) -> tuple[MessagesCaller, MessagesEncoder]:
+        """Turn a call of Messages into one of Responses; return what its answer goes through."""
+        converted = convert_call(call, self._catalog, self._limits.json)
+        assert isinstance(call.body, request.JsonRequest)
+        # It is held beside the client's own body, so it is counted as well.
+        exchange.reserve_memory(len(call.body.body))
+        return MessagesCaller(exchange, converted), MessagesEncoder(self._encoder, converted)
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cancel a running call of one of these keys, and return whether it did. A response that is

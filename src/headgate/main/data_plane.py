@@ -177,6 +177,7 @@ def build_handler(
         bodies=traffic.bodies,
         signatures=pipelines.signatures,
         provider=openai.PROVIDER,
+        catalog=application.catalog,
         limits=build_handler_limits(settings),
         ids=application.ids,
         clock=application.clock,

@@ -70,11 +70,21 @@ class Caller(Protocol):
     later.
     """
 
-    gone: bool
     takes_trailers: bool
     """Whether the client accepts trailer fields after the body."""
-    sent_bytes: int
-    """Bytes written of a body that is sent in pieces."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return the bytes written of a body that is sent in pieces."""
+        ...
+
+    @property
+    def has_enough(self) -> bool:
+        """Return whether it wants no more of an answer that is sent in pieces."""
+        ...
 
     @property
     def client_address(self) -> str:

@@ -139,6 +139,8 @@ class CallState(msgspec.Struct):
     outcome: str = "refused"
     error_code: str | None = None
     streamed: bool = False
+    was_cut: bool = False
+    """Whether the caller had enough of the answer before its end, so that its usage is unknown."""
     upstream_request_id: str | None = None
     sent_at: float = 0.0
     first_byte_at: float = 0.0

@@ -313,7 +313,7 @@ class StreamedResponse:
         self._factory.mark_answered(state)
         if self._failure is not None:
             raise self._take_failure()
-        if not (tap.finished or self._is_complete()):
+        if not (tap.finished or state.was_cut or self._is_complete()):
             raise InvalidProviderResponseError(
                 "The provider's stream ended before its answer was complete."
             )
@@ -335,7 +335,7 @@ class StreamedResponse:
         """Send the withheld bytes, and what may still follow them."""
         self._settled = True
         self._write(self._tap.release())
-        if not self._ended:
+        if not self._ended and not self._state.was_cut:
             # What follows the terminal event is read only so that the connection can be reused.
             self._answer.response.resume()
             self._woken = asyncio.get_running_loop().create_future()
@@ -414,10 +414,18 @@ class StreamedResponse:
             ready += self._tap.release()
         if ready:
             self._write(ready)
+            if self._caller.has_enough:
+                self._stop_early()
         elif self._tap.held_bytes > self._held_bytes:
             self._hold_event()
         if self._tap.finished:
             self._wake()
+
+    def _stop_early(self) -> None:
+        """Read no further: the caller has what it asked for, and the rest would be paid for."""
+        self._state.was_cut = True
+        self._answer.response.abort()
+        self._wake()
 
     def _hold_event(self) -> None:
         """Count the memory of a large event that waits for its end."""

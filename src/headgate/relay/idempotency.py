@@ -361,6 +361,10 @@ class RecordingCaller:
     def client_address(self) -> str:
         return self._caller.client_address
 
+    @property
+    def has_enough(self) -> bool:
+        return self._caller.has_enough
+
     def reserve_memory(self, size: int) -> None:
         self._caller.reserve_memory(size)
 

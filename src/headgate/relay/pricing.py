@@ -47,7 +47,7 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
         found = _charge_without_usage(state)
         if isinstance(found, Charge):
             return found
-        usage, estimated = found, state.outcome != "completed"
+        usage, estimated = found, state.was_cut or state.outcome != "completed"
     # Cheap comparisons first: the exact bounds need a look into the request.
     elif (
         usage.input_tokens > ((state.model and state.model.input_tokens_max) or TOKENS_MAX)
@@ -82,7 +82,7 @@ def _charge_without_usage(state: CallState) -> Charge | Usage:
     ):
         return FREE
     measured = measure_request(state)
-    if state.outcome == "completed":
+    if state.outcome == "completed" and not state.was_cut:
         return measured or _charge_unpriced(state, None, "the provider reported no usage")
     if state.call.endpoint.pricing is Pricing.UNKNOWN:
         return _charge_unpriced(state, None, "the endpoint has no price")

@@ -39,6 +39,7 @@ TIERS = {
     "priority": "priority",
     "batch": "flex",
 }
+THINKING_TYPES = ("enabled", "disabled", "adaptive", "between_tools")
 EFFORT_NAMES = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 LOST = ("top_k", "container", "context_management", "mcp_servers", "inference_geo")
 KNOWN = frozenset(
@@ -82,8 +83,9 @@ class ConvertedRequest(msgspec.Struct, frozen=True):
     losses: Losses
 
 
-def convert_request(fields: Fields, *, reasons: bool = True) -> ConvertedRequest:
-    """Return a Messages request as one of Responses. `reasons` says whether the model reasons.
+def convert_request(fields: Fields, *, reasons: bool | None = True) -> ConvertedRequest:
+    """Return a Messages request as one of Responses. `reasons` says whether the model reasons, None
+    for a model that is not known.
 
     Raise `InvalidMessagesRequestError` for what Anthropic would refuse, and
     `UnsupportedServerToolError`.
@@ -107,7 +109,7 @@ def convert_request(fields: Fields, *, reasons: bool = True) -> ConvertedRequest
     for name in LOST:
         if fields.get(name) is not None:
             losses.add(name, name)
-    for name in fields.keys() - KNOWN:
+    for name in sorted(fields.keys() - KNOWN):
         losses.add("unknown field", name)
     return ConvertedRequest(
         body,
@@ -169,31 +171,21 @@ def _convert_messages(fields: Fields, names: ToolNames, losses: Losses) -> list[
 
 
 def _convert_thinking(
-    fields: Fields, body: dict[str, Any], losses: Losses, *, reasons: bool
+    fields: Fields, body: dict[str, Any], losses: Losses, *, reasons: bool | None
 ) -> bool:
     """Set `reasoning`, and return whether thinking is shown."""
     thinking = read_settings(fields, "thinking")
-    config = read_settings(fields, "output_config")
-    effort = None
-    if config.get("effort") is not None:
-        effort = EFFORT_NAMES[read_choice(config, "effort", "output_config", tuple(EFFORT_NAMES))]
-    shows = False
-    if thinking:
-        kind = read_choice(thinking, "type", "thinking", ("enabled", "disabled", "adaptive", "between_tools"))
-        shows = kind != "disabled"
-        if read_optional(thinking, "display", "thinking", str) == "omitted":
-            losses.add("thinking.display", "thinking.display")
-        if kind == "enabled":
-            budget = _read_budget(thinking, fields)
-            effort = effort or next((name for most, name in EFFORTS if budget <= most), "high")
-            if reasons:
-                losses.add("thinking", "thinking.budget_tokens")
-    if not reasons:
-        if shows:
-            losses.add("thinking unsupported", "thinking")
-        elif effort:
-            losses.add("thinking unsupported", "output_config.effort")
+    effort = _read_effort(fields, thinking)
+    shows = bool(thinking) and thinking["type"] != "disabled"
+    if reasons is False:
+        if shows or effort:
+            place = "thinking" if shows else "output_config.effort"
+            losses.add("thinking unsupported", place)
         return False
+    if "budget_tokens" in thinking:
+        losses.add("thinking", "thinking.budget_tokens")
+    if thinking.get("display") == "omitted":
+        losses.add("thinking.display", "thinking.display")
     reasoning: dict[str, Any] = {} if effort is None else {"effort": effort}
     if shows:
         reasoning["summary"] = "auto"
@@ -202,6 +194,18 @@ def _convert_thinking(
     if reasoning:
         body["reasoning"] = reasoning
     return shows
+
+
+def _read_effort(fields: Fields, thinking: Fields) -> str | None:
+    """Return the effort that is stated, else that of the budget of thinking, None for neither."""
+    effort: str | None = None
+    config = read_settings(fields, "output_config")
+    if config.get("effort") is not None:
+        effort = EFFORT_NAMES[read_choice(config, "effort", "output_config", tuple(EFFORT_NAMES))]
+    if thinking and read_choice(thinking, "type", "thinking", THINKING_TYPES) == "enabled":
+        budget = _read_budget(thinking, fields)
+        effort = effort or next((name for most, name in EFFORTS if budget <= most), "high")
+    return effort
 
 
 def _read_budget(thinking: Fields, fields: Fields) -> int:
@@ -218,7 +222,7 @@ def _read_budget(thinking: Fields, fields: Fields) -> int:
 
 
 def _convert_sampling(
-    fields: Fields, body: dict[str, Any], losses: Losses, *, reasons: bool
+    fields: Fields, body: dict[str, Any], losses: Losses, *, reasons: bool | None
 ) -> None:
     for name in ("temperature", "top_p"):
         value = read_optional(fields, name, "", NUMBER)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from headgate.llm.endpoint import Body, Endpoint, Measure, Pricing
 from headgate.llm.meter import Meter
 from headgate.llm.providers import openai_fields
+from headgate.llm.request import CheckedFields
 from headgate.llm.routes import ANY_METHOD
 from headgate.llm.wire import (
     audio,
@@ -36,8 +37,8 @@ _CALLS = (
     " refer, reject or hang up one is not available here."
 )
 _MESSAGES = (
-    "Anthropic's Messages API is not available at this gateway yet, and a request for it is never"
-    " sent to a provider. Use /v1/chat/completions or /v1/responses."
+    "Of Anthropic's API this gateway has POST /v1/messages. The rest, such as token counts and"
+    " batches, is not available yet, and a request for it is never sent to a provider."
 )
 _RESERVED = (
     "This path is reserved for the gateway itself and is not available yet; a request for it is"
@@ -144,6 +145,18 @@ _INFERENCE = (
         responses.METER,
         Body.JSON,
         Pricing.USAGE,
+        large_events=True,
+        output_limits=("max_output_tokens",),
+    ),
+    # Anthropic's API; `gateway.messages` converts it to Responses and back.
+    Endpoint(
+        "messages",
+        ("POST",),
+        "/messages",
+        responses.METER,
+        Body.JSON,
+        Pricing.USAGE,
+        checked=CheckedFields("model", "stream"),
         large_events=True,
         output_limits=("max_output_tokens",),
     ),
@@ -308,7 +321,6 @@ _ADMINISTRATION = (
 )
 
 _GATEWAY = (
-    _unsupported("messages", "/messages", reason=_MESSAGES),
     _unsupported("messages", "/messages/{rest}", reason=_MESSAGES),
     _unsupported("completion", "/completion", reason=_RESERVED),
     _unsupported("completion", "/completion/{rest}", reason=_RESERVED),

@@ -29,7 +29,7 @@ def make_response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def make_text(text: str, **fields: Any) -> dict[str, Any]:
-    part = {"type": "output_text", "text": text, "annotations": [], **fields}
+    part: Event = {"type": "output_text", "text": text, "annotations": [], **fields}
     return {"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}
 
 
@@ -55,7 +55,7 @@ def make_reasoning(*summary: str, encrypted: str | None = "gAAA=") -> dict[str, 
 
 def make_events(response: dict[str, Any], size: int = 3) -> Iterator[Event]:
     """Yield the events of a response, with texts in pieces of a size."""
-    begun = {**response, "status": "in_progress", "output": [], "usage": None}
+    begun: Event = {**response, "status": "in_progress", "output": [], "usage": None}
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     for number, item in enumerate(response["output"]):
@@ -66,10 +66,8 @@ def make_events(response: dict[str, Any], size: int = 3) -> Iterator[Event]:
 
 def make_item_events(number: int, item: dict[str, Any], size: int = 3) -> Iterator[Event]:
     place = {"output_index": number, "item_id": item["id"]}
-    empty = {**item}
-    for name, value in (("content", []), ("summary", []), ("arguments", "")):
-        if name in empty:
-            empty[name] = value
+    blank: Event = {"content": [], "summary": [], "arguments": ""}
+    empty = {name: blank.get(name, value) for name, value in item.items()}
     yield {"type": "response.output_item.added", "output_index": number, "item": empty}
     for index, part in enumerate(item.get("content", ())):
         name = "refusal" if part["type"] == "refusal" else "output_text"

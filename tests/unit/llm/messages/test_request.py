@@ -57,81 +57,81 @@ def test_blocks_of_the_system_are_joined_and_cache_hints_change_nothing() -> Non
     assert list(converted.losses) == []
 
 
-@pytest.mark.parametrize(
-    ("fields", "place"),
-    [
-        ({"model": None}, "model"),
-        ({"model": ""}, "model"),
-        ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"max_tokens": "9"}, "max_tokens"),
-        ({"max_tokens": True}, "max_tokens"),
-        ({"messages": []}, "messages"),
-        ({"messages": "Hello"}, "messages"),
-        ({"messages": ["Hello"]}, "messages.0"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": ""}]}, "messages.0"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
-            "messages.0.content.0",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "song"}]}]},
-            "messages.0.content.0.type",
-        ),
-        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0.type"),
-        (
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [{"type": "thinking", "thinking": "", "signature": ""}],
-                    }
-                ]
-            },
-            "messages.0.content.0",
-        ),
-        (
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {
-                                "type": "image",
-                                "source": {
-                                    "type": "base64",
-                                    "media_type": "image/bmp",
-                                    "data": "x",
-                                },
-                            }
-                        ],
-                    }
-                ]
-            },
-            "messages.0.content.0.source.media_type",
-        ),
-        ({"temperature": 1.5}, "temperature"),
-        ({"temperature": "warm"}, "temperature"),
-        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 10}}, "thinking.budget_tokens"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "thinking.budget_tokens"),
-        ({"stop_sequences": ["  "]}, "stop_sequences.0"),
-        ({"tools": [{"name": "x"}]}, "tools.0.input_schema"),
-        (
-            {
-                "tools": [{"name": "x", "input_schema": {}}],
-                "tool_choice": {"type": "tool", "name": "y"},
-            },
-            "tool_choice.name",
-        ),
-        (
-            {"tools": [{"name": "x", "input_schema": {}}], "tool_choice": {"type": "some"}},
-            "tool_choice.type",
-        ),
-    ],
-)
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"model": None}, "model"),
+    ({"model": ""}, "model"),
+    ({"max_tokens": None}, "max_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": "9"}, "max_tokens"),
+    ({"max_tokens": True}, "max_tokens"),
+    ({"messages": []}, "messages"),
+    ({"messages": "Hello"}, "messages"),
+    ({"messages": ["Hello"]}, "messages.0"),
+    ({"messages": [{"role": "system", "content": "x"}]}, "messages.0.role"),
+    ({"messages": [{"role": "user"}]}, "messages.0.content"),
+    ({"messages": [{"role": "user", "content": ""}]}, "messages.0"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
+        "messages.0.content.0",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "song"}]}]},
+        "messages.0.content.0.type",
+    ),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0.type"),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "thinking", "thinking": "", "signature": ""}],
+                }
+            ]
+        },
+        "messages.0.content.0",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "image",
+                            "source": {
+                                "type": "base64",
+                                "media_type": "image/bmp",
+                                "data": "x",
+                            },
+                        }
+                    ],
+                }
+            ]
+        },
+        "messages.0.content.0.source.media_type",
+    ),
+    ({"temperature": 1.5}, "temperature"),
+    ({"temperature": "warm"}, "temperature"),
+    ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 10}}, "thinking.budget_tokens"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "thinking.budget_tokens"),
+    ({"stop_sequences": ["  "]}, "stop_sequences.0"),
+    ({"tools": [{"name": "x"}]}, "tools.0.input_schema"),
+    (
+        {
+            "tools": [{"name": "x", "input_schema": {}}],
+            "tool_choice": {"type": "tool", "name": "y"},
+        },
+        "tool_choice.name",
+    ),
+    (
+        {"tools": [{"name": "x", "input_schema": {}}], "tool_choice": {"type": "some"}},
+        "tool_choice.type",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "place"), FAULTS)
 def test_fault_is_named_by_its_place(fields: dict[str, Any], place: str) -> None:
     with pytest.raises(InvalidMessagesRequestError) as refused:
         convert(**fields)
@@ -320,7 +320,7 @@ def test_tools_and_choice() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("any", "required"), ("none", "none")])
 def test_other_choices(kind: str, expected: str) -> None:
-    tools = [{"name": "get", "input_schema": {}}]
+    tools: list[Any] = [{"name": "get", "input_schema": {}}]
     assert convert(tools=tools, tool_choice={"type": kind}).body["tool_choice"] == expected
     assert "tool_choice" not in convert(tool_choice={"type": kind}).body
 
@@ -353,8 +353,9 @@ def test_long_name_of_a_tool_is_shortened_everywhere_and_found_again() -> None:
 
 def test_structured_output_is_carried() -> None:
     wanted = {"type": "json_schema", "schema": {"type": "object"}}
-    for fields in ({"output_config": {"format": wanted}}, {"output_format": wanted}):
-        body = convert(**fields).body
+    both: list[dict[str, Any]] = [{"output_config": {"format": wanted}}, {"output_format": wanted}]
+    for fields in both:
+        body = convert_request(BASE | fields).body
         assert body["text"]["format"]["schema"] == {"type": "object"}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from anthropic.lib.streaming import _messages as sdk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ from tests.unit.llm.messages.responses import (
     make_text,
 )
 
+# The SDK has no public function that makes a message of events.
+SDK: Any = importlib.import_module("anthropic.lib.streaming._messages")
 BASE = {
     "model": "gpt-5.4-mini",
     "max_tokens": 4_096,
@@ -46,30 +49,29 @@ def run(events: Iterable[Event], request: ConvertedRequest | None = None) -> lis
 
 def accumulate(events: list[Event]) -> Any:
     """Return the message that the official SDK makes of a stream."""
-    snapshot, buffers = None, dict[int, bytes]()
+    snapshot: Any = None
+    buffers: dict[int, bytes] = {}
     for event in events:
         if event["type"] != "ping":
-            snapshot = sdk.accumulate_event(
-                event=event,  # pyright: ignore[reportArgumentType]
-                current_snapshot=snapshot,
-                json_bufs=buffers,
+            snapshot = SDK.accumulate_event(
+                event=event, current_snapshot=snapshot, json_bufs=buffers
             )
     assert snapshot is not None
     return snapshot.to_dict()
 
 
+def think(texts: list[str], encrypted: str | None) -> dict[str, Any]:
+    return make_reasoning(*texts, encrypted=encrypted)
+
+
+def call(fields: dict[str, int]) -> dict[str, Any]:
+    return make_call("call_1", "get", json.dumps(fields, ensure_ascii=False))
+
+
 ITEMS = st.one_of(
     st.text(min_size=1).map(make_text),
-    st.builds(
-        lambda texts, encrypted: make_reasoning(*texts, encrypted=encrypted),
-        st.lists(st.text(min_size=1), max_size=3),
-        st.sampled_from([None, "gAAAAB="]),
-    ),
-    st.dictionaries(st.text(), st.integers()).map(
-        lambda fields: make_call(
-            "call_1", "get", __import__("json").dumps(fields, ensure_ascii=False)
-        )
-    ),
+    st.builds(think, st.lists(st.text(min_size=1), max_size=3), st.sampled_from([None, "gAAAAB="])),
+    st.dictionaries(st.text(), st.integers()).map(call),
 )
 RESPONSES = st.lists(ITEMS, max_size=5).map(lambda items: make_response(*items))
 

@@ -1,0 +1,163 @@
+"""Anthropic's official Python SDK, unchanged but for its base URL."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, cast
+
+import anthropic
+import pytest
+from anthropic.types import Message
+
+from tests.fakes.simulated_gateway import SimulatedGateway
+
+MINI = "gpt-5.4-mini"
+CHAT = "gpt-4o"
+LABEL = "[Headgate simulator, not a model]"
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+WEATHER = {
+    "name": "get_weather",
+    "description": "Get the weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def client(module_simulated_gateway: SimulatedGateway) -> Generator[anthropic.Anthropic]:
+    gateway = module_simulated_gateway.gateway
+    with anthropic.Anthropic(
+        base_url=gateway.base_url.removesuffix("/v1"), api_key=gateway.key, max_retries=0
+    ) as client:
+        yield client
+
+
+def create(client: anthropic.Anthropic, **fields: Any) -> Message:
+    wanted: dict[str, Any] = {"model": MINI, "max_tokens": 2_000, "messages": HELLO} | fields
+    return cast("Message", client.messages.create(**wanted))
+
+
+def stream(client: anthropic.Anthropic, **fields: Any) -> Message:
+    wanted: dict[str, Any] = {"model": MINI, "max_tokens": 2_000, "messages": HELLO} | fields
+    with client.messages.stream(**wanted) as events:
+        for _ in events:
+            pass
+        return cast("Message", events.get_final_message())
+
+
+SURFACES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "system": {"system": [{"type": "text", "text": "Be brief."}]},
+    "chat model": {"model": CHAT, "extra_body": {"temperature": 0.3}},
+    "tool": {"tools": [WEATHER]},
+    "parallel tools": {
+        "tools": [WEATHER, {**WEATHER, "name": "get_forecast"}],
+        "tool_choice": {"type": "any"},
+    },
+    "thinking": {"thinking": {"type": "enabled", "budget_tokens": 1_500}},
+    "web search": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+    "cut": {"max_tokens": 20},
+    "structured": {
+        "output_config": {
+            "format": {
+                "type": "json_schema",
+                "schema": {
+                    "type": "object",
+                    "properties": {"n": {"type": "integer"}},
+                    "required": ["n"],
+                    "additionalProperties": False,
+                },
+            }
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_message_is_the_same_whole_and_streamed_and_costs_the_same(
+    client: anthropic.Anthropic, sdk: SimulatedGateway, surface: str
+) -> None:
+    whole = create(client, **SURFACES[surface])
+    receipt = sdk.receipts.take_one()
+    streamed = stream(client, **SURFACES[surface])
+    again = sdk.receipts.take_one()
+    dropped = {"parsed_output"}
+    found = [block.model_dump(exclude=dropped, exclude_none=True) for block in streamed.content]
+    expected = [block.model_dump(exclude=dropped, exclude_none=True) for block in whole.content]
+    assert found == expected
+    assert (streamed.stop_reason, streamed.model) == (whole.stop_reason, whole.model)
+    assert streamed.usage.output_tokens == whole.usage.output_tokens
+    assert streamed.usage.input_tokens == whole.usage.input_tokens
+    assert receipt.cost_nano == again.cost_nano > 0
+    assert receipt.usage == again.usage
+    assert (receipt.outcome, again.outcome) == ("completed", "completed")
+
+
+def test_tool_loop_ends_in_a_text(client: anthropic.Anthropic) -> None:
+    first = create(client, tools=[WEATHER])
+    assert first.stop_reason == "tool_use"
+    (use,) = [block for block in first.content if block.type == "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "Sunny"}
+    turns = [
+        *HELLO,
+        {"role": "assistant", "content": first.content},
+        {"role": "user", "content": [result]},
+    ]
+    second = create(client, tools=[WEATHER], messages=turns)
+    assert second.stop_reason == "end_turn"
+    assert second.content[-1].type == "text"
+    assert LABEL in second.content[-1].text
+
+
+def test_stop_sequence_cuts_the_answer(client: anthropic.Anthropic, sdk: SimulatedGateway) -> None:
+    for ask in (create, stream):
+        message = ask(client, stop_sequences=["not a model"])
+        assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "not a model")
+        assert message.content[-1].type == "text"
+        assert message.content[-1].text == "[Headgate simulator, "
+        receipt = sdk.receipts.take_one()
+        assert (receipt.outcome, receipt.cost_nano > 0) == ("completed", True)
+
+
+def test_losses_are_listed_in_a_header(client: anthropic.Anthropic) -> None:
+    answer = client.messages.with_raw_response.create(
+        model=MINI, max_tokens=2_000, messages=HELLO, extra_body={"top_k": 4, "temperature": 0.5}
+    )
+    assert answer.headers["x-headgate-conversion-losses"] == "temperature;lost, top_k;lost"
+    assert answer.headers["request-id"].startswith("req_")
+    assert "x-headgate-cost" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "text"),
+    [
+        ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens: "),
+        ({"messages": []}, anthropic.BadRequestError, "messages: "),
+        ({"model": "nonexistent-model"}, anthropic.NotFoundError, "nonexistent-model"),
+        (
+            {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+            anthropic.BadRequestError,
+            "no counterpart",
+        ),
+    ],
+)
+def test_errors_are_those_of_anthropic(
+    client: anthropic.Anthropic, fields: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text) as refused:
+        create(client, **fields)
+    body = cast("Any", refused.value).body
+    assert body["type"] == "error"
+    assert set(body["error"]) == {"type", "message"}
+
+
+def test_wrong_key_is_an_authentication_error(module_simulated_gateway: SimulatedGateway) -> None:
+    gateway = module_simulated_gateway.gateway
+    client = anthropic.Anthropic(
+        base_url=gateway.base_url.removesuffix("/v1"), api_key="sk-ant-x", max_retries=0
+    )
+    with pytest.raises(anthropic.AuthenticationError):
+        create(client)
