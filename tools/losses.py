@@ -1,4 +1,4 @@
-"""Writes the tables of docs/anthropic.md from the rules of the converters: `python tools/losses.py`.
+"""Writes the tables of docs/anthropic.md from the rules of conversion: `python tools/losses.py`.
 
 The text above the tables is kept as it is.
 """

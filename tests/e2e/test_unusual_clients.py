@@ -169,7 +169,7 @@ def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(harness: Ha
 
 
 OWN_PATHS = [
-    *("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches?limit=1"),
+    *("/v1/messages/count_tokens", "/v1/messages/batches?limit=1"),
     *("/v1/completion", "/v1/completion/work/live/chat/completions"),
 ]
 

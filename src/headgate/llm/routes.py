@@ -149,7 +149,7 @@ class RouteTable:
         before, version, _ = path.rpartition("/v1/")
         if version and (not before or path[len(before) + len("/v1") :] in self._paths):
             return f"{before}/v1"
-        for known in self._metered:
+        for known in self._metered if path not in self._paths else ():
             if path.startswith(f"{known}/") and path.removeprefix(known) in self._paths:
                 return known
         return ""

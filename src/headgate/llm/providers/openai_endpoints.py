@@ -321,6 +321,7 @@ _ADMINISTRATION = (
 )
 
 _GATEWAY = (
+    _unsupported("messages", "/messages/batches", reason=_MESSAGES),
     _unsupported("messages", "/messages/{rest}", reason=_MESSAGES),
     _unsupported("completion", "/completion", reason=_RESERVED),
     _unsupported("completion", "/completion/{rest}", reason=_RESERVED),
