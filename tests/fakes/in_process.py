@@ -191,9 +191,9 @@ class Storage(Ledger):
 
     broken = False
 
-    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[bool | None]:
         if self.broken:
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
             refused.set_exception(StorageUnavailableError("The database could not store this."))
             return refused
         return super().record(receipt, hold)
