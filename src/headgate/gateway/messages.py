@@ -12,11 +12,15 @@ from headgate.gateway.encoder import OpenAiEncoder
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
 from headgate.llm import request, sse
-from headgate.llm.messages import errors
-from headgate.llm.messages.losses import Losses
-from headgate.llm.messages.reply import UnreadableResponseError, convert_reply, read_object
-from headgate.llm.messages.request import ConvertedRequest, convert_request
-from headgate.llm.messages.stream import MessageStream, encode_event
+from headgate.llm.convert.messages_to_responses import errors
+from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.messages_to_responses.reply import (
+    UnreadableResponseError,
+    convert_reply,
+    read_object,
+)
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
+from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
 from headgate.relay.call import Call, Caller, CallerListener
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import ModelCatalog, Receipt

@@ -11,11 +11,11 @@ import pytest
 
 from headgate.gateway.messages import PING, PING_SECONDS, MessagesCaller, render_losses
 from headgate.llm import sse
-from headgate.llm.messages.losses import Losses
-from headgate.llm.messages.request import ConvertedRequest, convert_request
+from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from tests.fakes.pipeline import FakeCaller
-from tests.unit.llm.messages.grammar import check_stream
-from tests.unit.llm.messages.responses import (
+from tests.unit.llm.convert.messages_to_responses.grammar import check_stream
+from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,
     make_events,
     make_reasoning,

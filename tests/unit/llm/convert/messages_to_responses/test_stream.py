@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.llm.messages.reply import convert_reply
-from headgate.llm.messages.request import ConvertedRequest, convert_request
-from headgate.llm.messages.stream import MessageStream, encode_event
-from tests.unit.llm.messages.grammar import check_stream
-from tests.unit.llm.messages.responses import (
+from headgate.llm.convert.messages_to_responses.reply import convert_reply
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
+from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
+from tests.unit.llm.convert.messages_to_responses.grammar import check_stream
+from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,
     make_events,
     make_item_events,

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from headgate.llm.messages.content import ContentConverter
-from headgate.llm.messages.losses import Losses
-from headgate.llm.messages.tools import ToolNames, convert_tools
-from headgate.llm.messages.validation import (
+from headgate.llm.convert.messages_to_responses.content import ContentConverter
+from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.messages_to_responses.tools import ToolNames, convert_tools
+from headgate.llm.convert.messages_to_responses.validation import (
     NUMBER,
     Fields,
     check_list,

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from headgate.llm.messages import errors
-from headgate.llm.messages.content import REDACTED_PREFIX
-from headgate.llm.messages.reply import (
+from headgate.llm.convert.messages_to_responses import errors
+from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
+from headgate.llm.convert.messages_to_responses.reply import (
     SUMMARY_SEPARATOR,
     Block,
     convert_annotation,
@@ -28,8 +28,8 @@ from headgate.llm.messages.reply import (
     read_count,
     read_object,
 )
-from headgate.llm.messages.request import ConvertedRequest
-from headgate.llm.messages.stop_sequences import StopSequences
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
+from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
 
 Fields = Mapping[str, Any]
 Event = dict[str, Any]

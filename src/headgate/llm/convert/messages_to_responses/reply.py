@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import msgspec
 
-from headgate.llm.messages.content import REDACTED_PREFIX
-from headgate.llm.messages.request import ConvertedRequest
-from headgate.llm.messages.stop_sequences import StopSequences
+from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
+from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
 
 Block = dict[str, Any]
 Fields = Mapping[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from headgate.llm.messages.losses import Losses
-from headgate.llm.messages.tools import ToolNames
-from headgate.llm.messages.validation import (
+from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.messages_to_responses.tools import ToolNames
+from headgate.llm.convert.messages_to_responses.validation import (
     Fields,
     check_list,
     check_object,

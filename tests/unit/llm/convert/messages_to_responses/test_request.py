@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from headgate.llm.messages.content import REDACTED_PREFIX
-from headgate.llm.messages.request import ConvertedRequest, convert_request
-from headgate.llm.messages.tools import UnsupportedServerToolError
-from headgate.llm.messages.validation import InvalidMessagesRequestError
+from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
+from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
+from headgate.llm.convert.messages_to_responses.tools import UnsupportedServerToolError
+from headgate.llm.convert.messages_to_responses.validation import InvalidMessagesRequestError
 
 HELLO = [{"role": "user", "content": "Hello"}]
 BASE: dict[str, Any] = {"model": "gpt-5.4-mini", "max_tokens": 1_000, "messages": HELLO}

@@ -1,0 +1,1 @@
+"""Convert between wire formats: pure functions, by pair."""
