@@ -37,6 +37,8 @@ DEADLINES = {
     "retry_budget_floor_per_second": 1000,
     "breaker_failures": 0,
     "always_flush": "false",
+    # Each fault must come to the caller, and not a cached answer.
+    "embedding_cache_bytes_max": 0,
 }
 FUNDS_NANO = 1000 * NANO_PER_DOLLAR
 START_SECONDS = 20.0

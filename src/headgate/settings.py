@@ -68,6 +68,7 @@ FAILPOINTS = {
     "top_up_charged": "an automatic top-up is charged, nothing of it recorded",
     "mid_invoice": "an invoice has its number and is not stored",
     "payment_credited": "a payment is credited, not committed",
+    "top_up_credited": "an automatic top-up is credited, not committed",
     "stopping": "the calls that outlived the grace are being cut",
 }
 """Every failpoint, and the state of the process at that place."""

@@ -393,6 +393,7 @@ def test_response_that_never_ends_costs_its_hold(tmp_path: Path, provider: Provi
         Books(gateway).check(spent=receipt.cost_nano)
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("streams", [False, True])
 def test_response_outlives_a_kill(tmp_path: Path, provider: Provider, *, streams: bool) -> None:
     data = tmp_path / "data"
@@ -443,6 +444,7 @@ def test_server_that_dies_while_it_settles_settles_once(
             Books(again).check(spent=COST_NANO)
 
 
+@pytest.mark.prove
 def test_another_process_settles_what_a_dead_one_created(
     tmp_path: Path, postgres_url: str, provider: Provider
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_server_killed_in_the_middle_of_a_credit_credits_once(
         assert gateway.run("ledger", "verify").returncode == 0
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(120)
 def test_a_server_killed_between_charge_and_credit_charges_once(
     tmp_path: Path, stripe: FakeStripe
@@ -125,6 +126,7 @@ def test_a_server_killed_between_charge_and_credit_charges_once(
         assert gateway.run("ledger", "verify").returncode == 0
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(180)
 def test_ten_messages_at_once_to_two_servers_credit_once_and_one_of_them_charges(
     tmp_path: Path, stripe: FakeStripe, postgres_url: str

@@ -245,6 +245,7 @@ def test_replay_is_refused_after_a_kill(tmp_path: Path) -> None:
             assert key.post(gateway).status == 200
 
 
+@pytest.mark.prove
 def test_one_of_many_copies_at_two_servers_is_accepted(tmp_path: Path, postgres_url: str) -> None:
     """A9: the same nonce at two servers on one PostgreSQL, at the same time."""
     with running_upstream() as upstream:

@@ -91,6 +91,8 @@ ORACLE: dict[str, Callable[[Scope], set[Any] | float]] = {
     # What a budget counts matters only where the issuer has one; it then must count as much.
     "budget_managed_only": lambda scope: float(scope.budget_managed_only),
     "expires_at": lambda scope: up_to(scope.expires_at),
+    # A key that must sign its requests issues none that need not.
+    "requires_signature": lambda scope: float(not scope.requires_signature),
 }
 
 
@@ -120,6 +122,7 @@ def draw(chance: random.Random, *, loose: float) -> Scope:
         monthly_budget_nano=limit() or None,
         budget_managed_only=chance.random() < loose,
         expires_at=limit() or None,
+        requires_signature=chance.random() > loose,
     )
     tidied: dict[str, Any] = normalize_lists(drawn)
     return replace(drawn, **tidied)

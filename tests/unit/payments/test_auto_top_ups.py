@@ -227,7 +227,7 @@ def test_a_removed_payment_method_is_forgotten(own_shop: Shop) -> None:
     assert order["kind"] == "checkout"
 
 
-@pytest.mark.parametrize("point", ["top_up_ordered", "top_up_charged", "payment_credited"])
+@pytest.mark.parametrize("point", ["top_up_ordered", "top_up_charged", "top_up_credited"])
 def test_a_process_that_dies_at_any_point_charges_once(
     shop: Shop, clock: SetClock, point: str
 ) -> None:

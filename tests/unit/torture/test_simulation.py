@@ -6,7 +6,7 @@ import pytest
 
 from rigs.torture.simulation import Simulator, simulate
 
-SEEDS = 300
+SEEDS = 100
 
 
 @pytest.mark.timeout(240)

@@ -153,4 +153,4 @@ class AutomaticTopUps:
             self._orders.credit(connection, order, None, by=SYSTEM)
         elif outcome.status == "failed":
             self._orders.fail(connection, order, outcome, by=SYSTEM)
-        failpoint("payment_credited")
+        failpoint("top_up_credited")
