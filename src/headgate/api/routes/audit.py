@@ -16,6 +16,7 @@ async def list_audit_entries(context: RequestContext[AuditQuery, Empty]) -> Audi
     """Return who did what to which object of the organization, when, and from which network
     address, newest first. The command `headgate audit verify` checks the hash chain of the whole
     log."""
+    context.principal.check_organization_wide()
     query = context.query
     audit_filter = AuditFilter(
         organization_id=context.organization_id,

@@ -102,6 +102,7 @@ async def get_tool_usage(context: Context) -> ToolUsageAnswer:
 )
 async def list_logs(context: Context) -> LogAnswer:
     """Return who did what in the organization in the period, newest first."""
+    context.principal.check_organization_wide()
     query, period = context.query, context.query.find_range(context.services.clock.now())
     audit_filter = AuditFilter(
         organization_id=context.organization_id,
@@ -123,6 +124,7 @@ async def list_logs(context: Context) -> LogAnswer:
 async def list_users(context: Context) -> DashboardUserAnswer:
     """Return the people of the organization with what each did in the period, oldest membership
     first."""
+    context.principal.check_organization_wide()
     query, period = context.query, context.query.find_range(context.services.clock.now())
     services, organization_id = context.services, context.organization_id
 

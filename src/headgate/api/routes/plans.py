@@ -55,6 +55,7 @@ async def list_organization_plans(context: RequestContext[Empty, Empty]) -> Orga
 async def get_organization_billing(context: RequestContext[Empty, Empty]) -> OrganizationBilling:
     """Return the plan of the organization, what is used of its monthly credits, what its wallet
     has, and the history of its subscriptions. What running calls hold counts as used."""
+    context.principal.check_organization_wide()
     return await context.read(
         lambda connection: to_billing(
             context.services.plans.read_billing(connection, context.organization_id)
@@ -73,6 +74,7 @@ async def get_organization_billing(context: RequestContext[Empty, Empty]) -> Org
 async def set_overage(context: RequestContext[Empty, OverageSet]) -> SubscriptionResponse:
     """Let the wallet pay what exceeds the monthly credits, or no longer. 409 if the organization
     has no plan, or its plan does not allow it."""
+    context.principal.check_organization_wide()
     return await context.write(
         lambda connection: to_subscription_response(
             context.services.plans.set_overage(

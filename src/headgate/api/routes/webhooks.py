@@ -60,6 +60,7 @@ def _both(method: Any, path: str, **declaration: Any) -> Callable[[Handler], Han
 @_both(OPERATIONS.get, _ALL, access=READ, summary="List webhook endpoints")
 async def list_webhook_endpoints(context: RequestContext[PageQuery, Empty]) -> WebhookEndpointPage:
     """Return the webhook endpoints of the organization, oldest first, without their secrets."""
+    context.principal.check_organization_wide()
     query = context.query
     endpoints, total = await context.read(
         lambda connection: context.services.webhooks.list(
@@ -84,6 +85,7 @@ async def create_webhook_endpoint(
 ) -> IssuedWebhookEndpointResponse:
     """Register an endpoint and return its signing secret in `secret`, which is shown only in this
     answer. The URL must use https and lead to a public address."""
+    context.principal.check_organization_wide()
     body = context.body
     await context.services.webhooks.check_address(body.url)
     request = WebhookEndpointRequest(
@@ -106,6 +108,7 @@ async def create_webhook_endpoint(
 @_both(OPERATIONS.get, _ONE, access=READ, summary="Read a webhook endpoint")
 async def get_webhook_endpoint(context: RequestContext[Empty, Empty]) -> WebhookEndpointResponse:
     """Return one endpoint without its secret."""
+    context.principal.check_organization_wide()
     return to_endpoint_response(await context.read(lambda connection: find(context, connection)))
 
 
@@ -121,6 +124,7 @@ async def update_webhook_endpoint(
 ) -> WebhookEndpointResponse:
     """Change the given fields, or disable or enable the endpoint. A disabled endpoint keeps its
     pending deliveries, and gets no event that happens meanwhile."""
+    context.principal.check_organization_wide()
     given = msgspec.structs.asdict(context.body)
     changes = {name: value for name, value in given.items() if value is not UNSET}
     enabled: bool | None = changes.pop("enabled", None)
@@ -143,6 +147,7 @@ async def update_webhook_endpoint(
 @_both(OPERATIONS.delete, _ONE, access=WRITE, status=204, summary="Delete a webhook endpoint")
 async def delete_webhook_endpoint(context: RequestContext[Empty, Empty]) -> None:
     """Delete the endpoint with its secrets and its deliveries."""
+    context.principal.check_organization_wide()
 
     def delete(connection: sa.Connection) -> None:
         endpoint = context.check_version(find(context, connection))
@@ -164,6 +169,7 @@ async def rotate_webhook_secret(
 ) -> IssuedWebhookEndpointResponse:
     """Make a new secret and return it in `secret`. Deliveries carry signatures of both secrets for
     `overlap_seconds`."""
+    context.principal.check_organization_wide()
 
     def rotate(connection: sa.Connection) -> IssuedWebhookEndpointResponse:
         endpoint = context.check_version(find(context, connection))
@@ -186,6 +192,7 @@ async def rotate_webhook_secret(
 async def test_webhook_endpoint(context: RequestContext[Empty, Empty]) -> WebhookDeliveryResponse:
     """Queue the event `webhook.test` for the endpoint, and return its delivery. Read the delivery
     again to see the result."""
+    context.principal.check_organization_wide()
     webhooks = context.services.webhooks
     return await context.write(
         lambda connection: to_delivery_response(
@@ -199,6 +206,7 @@ async def list_webhook_deliveries(
     context: RequestContext[WebhookDeliveryQuery, Empty],
 ) -> WebhookDeliveryPage:
     """Return the deliveries to an endpoint, newest first. `next_cursor` selects the next page."""
+    context.principal.check_organization_wide()
     query = context.query
 
     def read(connection: sa.Connection) -> WebhookDeliveryPage:
@@ -226,6 +234,7 @@ async def get_webhook_delivery(
 ) -> WebhookDeliveryDetailsResponse:
     """Return a delivery with the body that is sent and its last attempts, oldest first. Of each
     answer the beginning is kept."""
+    context.principal.check_organization_wide()
     delivery_id, webhooks = context.path["delivery_id"], context.services.webhooks
     return await context.read(
         lambda connection: to_delivery_details_response(
@@ -246,6 +255,7 @@ async def replay_webhook_delivery(
     context: RequestContext[Empty, Empty],
 ) -> WebhookDeliveryResponse:
     """Send a delivery again, with the same `webhook-id`."""
+    context.principal.check_organization_wide()
     delivery_id, webhooks = context.path["delivery_id"], context.services.webhooks
     return await context.write(
         lambda connection: to_delivery_response(
@@ -267,6 +277,7 @@ async def replay_failed_webhook_deliveries(
     context: RequestContext[Empty, WebhookReplayRequest],
 ) -> WebhookReplayResponse:
     """Send all deliveries again that failed since a time."""
+    context.principal.check_organization_wide()
     since = context.body.since.timestamp()
 
     def replay(connection: sa.Connection) -> WebhookReplayResponse:

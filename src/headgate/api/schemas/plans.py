@@ -28,8 +28,8 @@ PlanName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class PlanLimitsFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the plan is meant for. Null is no limit. They are shown to people and not enforced;
-    rates are set on API keys."""
+    """What an organization may have under the plan; null is no limit. The limits of requests hold
+    for managed calls, those of seats, projects and keys where one is created."""
 
     seats: Limit | None = None
     projects: Limit | None = None
