@@ -16,7 +16,7 @@ import pytest
 from headgate.kit import failpoint
 from headgate.kit.failpoint import FailpointError
 from headgate.settings import FAILPOINTS
-from tests.fakes.api import Props
+from tests.fakes.api import OPERATOR_KEY, Props
 from tests.fakes.ledger import SetClock
 from tests.fakes.shop import Shop, running_peer, running_shop
 
@@ -87,6 +87,21 @@ def find_orders(shop: Shop) -> list[tuple[str, str]]:
 def find_events(shop: Shop, topic: str) -> list[dict[str, Any]]:
     query = f"SELECT payload FROM outbox WHERE topic = '{topic}' ORDER BY created_at, id"
     return shop.api.read(lambda c: [json.loads(bytes(row[0])) for row in c.exec_driver_sql(query)])
+
+
+def test_what_was_given_back_is_not_charged_again(own_shop: Shop) -> None:
+    prepare(own_shop)
+    order = own_shop.api.get("/api/wallet/top-ups").json["payments"][0]
+    path = f"/api/platform/organizations/{own_shop.api.organization_id}/refunds"
+    body = {"payment_id": order["id"], "amount": "25", "reason": "Unhappy"}
+    made = own_shop.api.post(path, body, key=OPERATOR_KEY, organization="")
+    assert made.status == 200, made.text
+    own_shop.run("top_up")
+    assert own_shop.stripe.charged == []
+    assert own_shop.api.get(AUTO).json["enabled"] is False
+    enable(own_shop)
+    own_shop.run("top_up")
+    assert own_shop.stripe.charged == [5000]
 
 
 def test_a_wallet_below_its_threshold_is_topped_up_once(shop: Shop) -> None:

@@ -197,6 +197,20 @@ class AutoTopUpService:
             self._record(connection, "auto_top_up.disabled", each.organization_id, changes, by)
         return bool(found)
 
+    def note_taken_back(
+        self, connection: sa.Connection, organization_id: str, reason: str, *, by: Actor
+    ) -> None:
+        """Disable automatic top-ups after a refund or a dispute: what was given back must not be
+        charged again, until the owner wants it."""
+        lock_names(connection, [organization_id])
+        settings = store.find_auto_top_up(connection, organization_id)
+        if not settings.enabled:
+            return
+        values = {"enabled": False, "failure": reason}
+        store.update_auto_top_up(connection, organization_id, **values)
+        changes = {"enabled": False, "reason": reason}
+        self._record(connection, "auto_top_up.disabled", organization_id, changes, by)
+
     def note_paid(self, connection: sa.Connection, order: PaymentOrder) -> None:
         """Forget the failures before a payment that was made."""
         if order.kind == "automatic":

@@ -1,4 +1,4 @@
-"""DueTopUp automatic top-ups to saved payment methods, each exactly once.
+"""Charge automatic top-ups to saved payment methods, each exactly once.
 
 The order is committed before the provider is asked, and a payment of the provider can be paid only
 once. So a process that dies at any moment leaves an order that any process continues.

@@ -322,6 +322,7 @@ class OrderService:
             )
         changes = {"amount_cents": cents, "reason": reason}
         self._record(connection, f"top_up.{kind}", order, by, changes)
+        self._auto_top_ups.note_taken_back(connection, order.organization_id, reason, by=by)
 
     def _apply_dispute(
         self, connection: sa.Connection, order: PaymentOrder, notice: PaymentNotice, by: Actor
