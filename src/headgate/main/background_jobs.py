@@ -129,7 +129,7 @@ class BackgroundJobs:
                 Job(
                     name="raise_credits",
                     run=self._ledger.raise_credits,
-                    period_seconds=billing_jobs.RAISE_INTERVAL_SECONDS,
+                    period_seconds=billing_jobs.CREDITS_INTERVAL_SECONDS,
                     first_seconds=30.0,
                 ),
                 Job(

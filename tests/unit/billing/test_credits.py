@@ -106,6 +106,18 @@ async def test_plan_that_grants_more_from_now_on_adds_the_difference_within_the_
     assert process.read_accounts()["credits_granted"] == -1_000
 
 
+async def test_plan_that_grants_something_follows_one_that_grants_nothing(
+    process: LedgerHarness,
+) -> None:
+    process.plans[ORG] = Plan("none", "None", 0, overage=False)
+    with pytest.raises(CreditsExhaustedError):
+        await process.ledger.hold(make_hold("req_1", 1))
+    await process.ledger.hold(make_hold("req_2", 0))
+    process.plans[ORG] = WITHOUT
+    assert await process.ledger.raise_credits() == 1
+    await process.ledger.hold(make_hold("req_3", 300))
+
+
 async def test_credits_that_no_call_needed_yet_are_not_raised(process: LedgerHarness) -> None:
     process.plans[ORG] = WITHOUT
     assert await process.ledger.raise_credits() == 0

@@ -53,8 +53,8 @@ class ClaimedCalls:
     ) -> Sequence[bool | None]:
         ended = self._ledger.record_in(connection, [(receipt, hold) for receipt, hold, _ in calls])
         failpoint("mid_claim")
-        for _, _, verdict in calls:
+        for receipt, _, verdict in calls:
             self._claims.end(connection, verdict)
-            if verdict.previous and verdict.ending is not ClaimEnding.FREED:
+            if verdict.previous and verdict.ending is not ClaimEnding.FREED and receipt.cost_nano:
                 self._waive(connection, verdict.previous, verdict.owner)
         return ended

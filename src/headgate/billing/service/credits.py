@@ -45,21 +45,10 @@ def raise_grant(
 ) -> bool:
     """Add what a plan grants more to the credits of a month that are granted already. Return
     whether it did. Credits that are not granted yet come with the first managed call."""
-    if plan is None or not sum_granted(connection, organization_id, month=month):
+    known = dict(store.list_credits(connection, organization_id))
+    if plan is None or name_credits(month) not in known:
         return False
     return grant(connection, organization_id, plan, month=month, at=at)
-
-
-def raise_grants(connection: sa.Connection, find_plan: FindPlan, *, month: str, at: float) -> int:
-    """Do so for every organization with credits of this month: its plan may have begun to grant
-    more at a time that was set before. Return for how many."""
-    owners = store.list_granted(connection, name_credits(month))
-    return sum(
-        [
-            raise_grant(connection, owner, find_plan(connection, owner, at), month=month, at=at)
-            for owner in owners
-        ]
-    )
 
 
 def sum_granted(connection: sa.Connection, organization_id: str, *, month: str) -> int:

@@ -11,7 +11,7 @@ import structlog
 
 from headgate.billing.events import UsageThresholdReached
 from headgate.billing.model.budgets import name_month
-from headgate.billing.model.ledger import make_unknown_receipt
+from headgate.billing.model.ledger import make_unknown_receipt, name_credits
 from headgate.billing.service import background, credits, plans, reconciliation
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.holds import FindPlan, HoldBatch
@@ -268,12 +268,24 @@ class Ledger:
         )
 
     async def raise_credits(self) -> int:
-        """Add what plans grant more than they did when the credits of this month were granted.
-        Return in how many organizations."""
+        """Add what plans grant more than they did when the credits of this month were granted: a
+        plan may have begun at a time that was set before. Return in how many organizations."""
+        month = name_month(self._month_now())
+        owners = await self._writer.call(
+            lambda connection: store.list_granted(connection, name_credits(month))
+        )
+        # A transaction each, so that no call waits for all of them.
+        return sum([await self._raise_credits(owner, month) for owner in owners])
+
+    async def _raise_credits(self, organization_id: str, month: str) -> bool:
         now = self._month_now()
         return await self._writer.call(
-            lambda connection: credits.raise_grants(
-                connection, self._find_plan, month=name_month(now), at=now
+            lambda connection: credits.raise_grant(
+                connection,
+                organization_id,
+                self._find_plan(connection, organization_id, now),
+                month=month,
+                at=now,
             )
         )
 

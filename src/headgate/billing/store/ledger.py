@@ -313,9 +313,10 @@ def list_granted(connection: sa.Connection, name: str) -> list[str]:
     """Return the organizations that have an account of this month's credits
     (`credits:2026-11`)."""
     table = LEDGER_ACCOUNTS.c
-    query = sa.select(table.id, table.organization_id).where(table.kind == CREDITS)
-    rows = connection.execute(query)
-    return sorted({owner for account, owner in rows if account == name_account(owner, name)})
+    query = sa.select(table.organization_id).where(
+        table.kind == CREDITS, table.id == table.organization_id + f":{name}"
+    )
+    return sorted(connection.execute(query).scalars())
 
 
 def sum_grants(connection: sa.Connection, account_id: str, *, prefix: str) -> int:
