@@ -172,9 +172,12 @@ def list_embedding_inputs(state: CallState, body: JsonRequest) -> list[Embedding
         for name in sorted(fields.keys() - IGNORED_FIELDS)
         for part in (name, bytes(fields[name]))
     ]
-    shared = encode_fields(
-        *(state.call.grant.organization_id, credential.id, state.target, credential.secret), *parts
-    )
+    shared = hashlib.sha256(
+        encode_fields(
+            *(state.call.grant.organization_id, credential.id, state.target, credential.secret),
+            *parts,
+        )
+    ).digest()
     return [make_embedding_input(shared, text) for text in texts]
 
 
@@ -195,8 +198,8 @@ def make_embedding_input(shared: bytes, text: bytes) -> EmbeddingInput:
     of = encode_fields(shared, _encode(msgspec.json.decode(text)))
     return EmbeddingInput(
         text,
-        hashlib.sha256(encode_fields("headgate.embedding.2", of)).digest(),
-        SecretKey(hashlib.sha256(encode_fields("headgate.embedding_seal.2", of)).digest()),
+        hashlib.sha256(encode_fields("headgate.embedding.3", of)).digest(),
+        SecretKey(hashlib.sha256(encode_fields("headgate.embedding_seal.3", of)).digest()),
     )
 
 
