@@ -115,6 +115,46 @@ def test_call_costs_exactly_what_it_used(harness: Harness, wallet: Wallet) -> No
     check_settled(harness, wallet, COST_NANO)
 
 
+def test_message_that_a_stop_sequence_cuts_costs_what_the_provider_used(
+    harness: Harness, wallet: Wallet
+) -> None:
+    """The reasoning that nobody sees is paid for as well."""
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+    response: dict[str, Any] = {
+        "id": "resp_1",
+        "model": "gpt-5.4-mini",
+        "output": [],
+        "usage": usage,
+    }
+    item: dict[str, Any] = {"type": "message", "id": "msg_1", "content": []}
+
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {**response, "usage": None}},
+            {"type": "response.output_item.added", "output_index": 0, "item": item},
+            {"type": "response.output_text.delta", "output_index": 0, "delta": "ok END"},
+            {"type": "response.completed", "response": {**response, "status": "completed"}},
+        ]
+        for event in events:
+            received.send_chunk(b"data: %b\n\n" % json.dumps(event).encode())
+        received.send_end()
+
+    harness.answer_with(stream)
+    body = {
+        "model": "gpt-5.4-mini",
+        "max_tokens": 200,
+        "stream": True,
+        "stop_sequences": ["END"],
+        "messages": ASK["messages"],
+    }
+    answered = harness.post("/v1/messages", body).body
+    assert b'"stop_sequence":"END"' in answered
+    assert b'"output_tokens":100' in answered
+    receipt = harness.receipts.take_one()
+    assert (receipt.cost_nano, receipt.estimated) == (COST_NANO, False)
+
+
 def test_streamed_call_costs_the_same(harness: Harness, wallet: Wallet) -> None:
     def stream(received: ReceivedRequest) -> None:
         received.begin_stream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
@@ -31,9 +32,12 @@ TARGET = b"/responses"
 PING_SECONDS = 10.0
 PING = encode_event({"type": "ping"})
 CHARACTERS_PER_TOKEN = 4
+DONE = b"[DONE]"
+PLACE_CHARACTERS_MAX = 64
+UNSAFE = re.compile(r"[^!-+\--:<-~]")
+"""What no place may contain in a header: anything but printable ASCII without `,` and `;`."""
 LOSSES_MAX = 32
 """How many losses are listed in a header; the rest is counted."""
-END_EVENTS = ("message_delta", "message_stop")
 
 
 class Timer(Protocol):
@@ -96,10 +100,8 @@ class MessagesEncoder:
         """Return a whole response as a message."""
         try:
             message = convert_reply(msgspec.json.decode(body), self._converted)
-        except UnreadableResponseError:
-            raise InvalidProviderResponseError(
-                "The provider's answer is no response of the Responses API.", should_retry=False
-            ) from None
+        except UnreadableResponseError as error:
+            raise InvalidProviderResponseError(str(error), should_retry=False) from None
         return msgspec.json.encode(message)
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
@@ -111,12 +113,12 @@ def render_losses(losses: Losses) -> bytes:
     """Return the header line that lists what the conversion lost; empty for nothing."""
     if not losses:
         return b""
-    listed = [f"{place};{handling}" for place, handling in losses]
+    listed = [
+        f"{UNSAFE.sub('?', place[:PLACE_CHARACTERS_MAX])};{handling}" for place, handling in losses
+    ]
     if len(listed) > LOSSES_MAX:
         listed = [*listed[:LOSSES_MAX], f"{len(listed) - LOSSES_MAX} more"]
-    text = ", ".join(listed)
-    safe = "".join([each if each.isascii() and each.isprintable() else "?" for each in text])
-    return b"x-headgate-conversion-losses: %b\r\n" % safe.encode()
+    return b"x-headgate-conversion-losses: %b\r\n" % ", ".join(listed).encode()
 
 
 class MessagesCaller:
@@ -137,7 +139,6 @@ class MessagesCaller:
         self._stream = MessageStream(converted, estimate_tokens)
         self._buffer = bytearray()
         self._searched = 0
-        self._end = b""
         self._timer: Timer | None = None
 
     @property
@@ -175,16 +176,15 @@ class MessagesCaller:
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         """End the stream: with the end that waited, or with an error if there is none."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._buffer:
             whole, self._buffer = bytes(self._buffer), bytearray()
             self._convert(whole, [len(whole)])
+        self._send(self._stream.close())
         if not self._stream.ended:
             message = "The provider's stream ended before its answer was complete."
             self._send(self._stream.fail(errors.make_error(502, message)))
-        if self._end:
-            self._caller.write(self._end)
+        if self._timer is not None:
+            self._timer.cancel()
         self._caller.finish(trailers=trailers)
 
     def set_listener(self, listener: CallerListener | None) -> None:
@@ -206,17 +206,17 @@ class MessagesCaller:
             event = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             event = None
-        if isinstance(event, dict):
-            self._send(self._stream.feed(cast("Mapping[str, Any]", event)))
+        if data.strip() == DONE:
+            return
+        if not isinstance(event, dict):
+            message = "The provider sent an event that is no JSON object."
+            self._send(self._stream.fail(errors.make_error(502, message)))
+        else:
+            self._send(self._stream.feed(cast("Mapping[str, Any]", event), len(data)))
 
     def _send(self, events: Iterable[dict[str, Any]]) -> None:
-        frames: list[bytes] = []
-        for event in events:
-            if self._stream.stopped and event["type"] in END_EVENTS:
-                self._end += encode_event(event)
-                self.has_enough = True
-            else:
-                frames.append(encode_event(event))
+        frames = [encode_event(event) for event in events]
+        self.has_enough = self._stream.stopped
         if frames:
             self._caller.write(b"".join(frames))
             self._set_timer()

@@ -422,7 +422,13 @@ class StreamedResponse:
             self._wake()
 
     def _stop_early(self) -> None:
-        """Read no further: the caller has what it asked for, and the rest would be paid for."""
+        """Read no further: the caller has what it asked for, and the rest would be paid for.
+
+        A call that somebody set money aside for is read to its end, since only that says what it
+        used: reasoning, files and pictures are in no byte that passed.
+        """
+        if self._state.hold is not None:
+            return
         self._state.was_cut = True
         self._answer.response.abort()
         self._wake()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +28,8 @@ from headgate.llm.convert.messages_to_responses.validation import (
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 REDACTED_PREFIX = "headgate:"
 """Begins the data of a `redacted_thinking` block that was made from an OpenAI reasoning item."""
+ID_CHARACTERS_MAX = 64
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 ERROR_PREFIX = "[error] "
 SERVER_TOOL_BLOCKS = frozenset(
     {
@@ -244,8 +248,11 @@ def read_block_text(block: Fields, place: str) -> str:
 
 
 def make_item_id(call_id: str) -> str:
-    """Return an id for the item of a call: its own id with the prefix that OpenAI expects."""
-    return call_id if call_id.startswith("fc_") else f"fc_{call_id.rpartition('_')[2]}"
+    """Return an id for the item of a call: its own id, as OpenAI expects one."""
+    item_id = UNSAFE.sub("_", call_id if call_id.startswith("fc_") else f"fc_{call_id}")
+    if len(item_id) <= ID_CHARACTERS_MAX:
+        return item_id
+    return f"fc_{hashlib.sha256(call_id.encode()).hexdigest()[:32]}"
 
 
 def mark_error(output: str | list[Part]) -> str | list[Part]:

@@ -13,11 +13,12 @@ from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequen
 
 Block = dict[str, Any]
 Fields = Mapping[str, Any]
+FAILURES = ("failed", "cancelled")
 SUMMARY_SEPARATOR = "\n\n"
 
 
 class UnreadableResponseError(Exception):
-    """The answer is no response of the Responses API."""
+    """The answer is no response of the Responses API, or one that failed."""
 
 
 def convert_reply(response: Any, request: ConvertedRequest) -> dict[str, Any]:
@@ -27,7 +28,10 @@ def convert_reply(response: Any, request: ConvertedRequest) -> dict[str, Any]:
     """
     fields = read_object({"response": response}, "response")
     if not isinstance(fields.get("output"), list):
-        raise UnreadableResponseError
+        raise UnreadableResponseError("The provider's answer is no response of the Responses API.")
+    if fields.get("status") in FAILURES:
+        message = read_object(fields, "error").get("message")
+        raise UnreadableResponseError(str(message or "The provider's response has failed."))
     blocks: list[Block] = []
     for item in list_objects(fields["output"]):
         blocks += convert_item(item, request)

@@ -65,6 +65,7 @@ KNOWN = frozenset(
     }
 )
 STOP_SEQUENCES_MAX = 64
+STOP_CHARACTERS_MAX = 256
 
 
 class ConvertedRequest(msgspec.Struct, frozen=True):
@@ -281,6 +282,8 @@ def _read_stop_sequences(fields: Fields) -> tuple[str, ...]:
         place = join("stop_sequences", number)
         if not isinstance(each, str):
             fail(place, "Input should be a valid string")
+        if len(each) > STOP_CHARACTERS_MAX:
+            fail(place, f"String should have at most {STOP_CHARACTERS_MAX} characters")
         if not each.strip():
             fail(place, "each stop sequence must contain non-whitespace")
     return tuple(sequences)

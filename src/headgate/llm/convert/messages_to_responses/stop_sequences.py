@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,17 +17,30 @@ class Cut(msgspec.Struct, frozen=True):
     sequence: str | None = None
 
 
+class StopPattern(NamedTuple):
+    """Hold what the search needs; `beginnings` are those of all sequences, without the whole."""
+
+    pattern: re.Pattern[str] | None
+    beginnings: frozenset[str]
+    held_max: int
+
+
+@functools.lru_cache(maxsize=16)
+def compile_sequences(sequences: tuple[str, ...]) -> StopPattern:
+    # The longest first, so that of two at one place the longer is found.
+    ordered = sorted(sequences, key=len, reverse=True)
+    return StopPattern(
+        re.compile("|".join(map(re.escape, ordered))) if ordered else None,
+        frozenset(each[:end] for each in ordered for end in range(1, len(each))),
+        max((len(each) for each in ordered), default=1) - 1,
+    )
+
+
 class StopSequences:
     """Search a text for stop sequences. What could be the beginning of one is held back."""
 
     def __init__(self, sequences: Sequence[str]) -> None:
-        # The longest first, so that of two at one place the longer is found.
-        ordered = sorted(sequences, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._beginnings = frozenset(
-            sequence[:end] for sequence in ordered for end in range(1, len(sequence))
-        )
-        self._held_max = max((len(each) for each in ordered), default=1) - 1
+        self._pattern, self._beginnings, self._held_max = compile_sequences(tuple(sequences))
         self._held = ""
 
     def feed(self, text: str) -> Cut:

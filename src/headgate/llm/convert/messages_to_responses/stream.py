@@ -6,7 +6,6 @@ before the next begins, one `message_delta` and one `message_stop`; or it ends w
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,8 +34,10 @@ Fields = Mapping[str, Any]
 Event = dict[str, Any]
 HOSTED = {"web_search_call": convert_search, "code_interpreter_call": convert_execution}
 NOTHING: Fields = {}
-EVENTS_HELD_MAX = 100_000
+LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
+EVENTS_HELD_MAX = 20_000
 """How many events of later items are held while an earlier one is open."""
+BYTES_HELD_MAX = 8 << 20
 
 
 def encode_event(event: Event) -> bytes:
@@ -49,13 +50,15 @@ class MessageStream:
 
     `count_tokens` estimates the tokens of a text, for an answer that a stop sequence cuts: its
     provider never says what it used. `ended` tells that nothing follows, `stopped` that the rest
-    of the provider's stream is not wanted.
+    of the provider's stream is not wanted: `close` then ends the message.
     """
 
     def __init__(self, request: ConvertedRequest, count_tokens: Callable[[int], int]) -> None:
         self.ended = False
         self.stopped = False
-        self.failed = False
+        self.halted = False
+        """Whether no further item is converted."""
+        self._sequence: str | None = None
         self._request = request
         self._count_tokens = count_tokens
         self._started = False
@@ -63,17 +66,20 @@ class MessageStream:
         self._item: OpenItem | None = None
         self._seen: set[int] = set()
         """The items that were converted, or are open."""
-        self._held: deque[Fields] = deque()
-        """Events of items that wait until the open one is done."""
+        self._held: dict[int, list[Fields]] = {}
+        """Events of items that wait until the open one is done, by item."""
+        self._held_events = 0
+        self._held_bytes = 0
         self._characters = 0
         self._calls = False
 
-    def feed(self, event: Fields) -> Iterator[Event]:
-        """Yield the events that follow from the provider's next one."""
-        if self.ended:
-            return
+    def feed(self, event: Fields, size: int = 0) -> Iterator[Event]:
+        """Yield the events that follow from the provider's next one, of so many bytes."""
         kind = str(event.get("type") or "")
-        if kind in ("response.completed", "response.incomplete"):
+        if self.halted:
+            if self.stopped and kind in LAST_EVENTS:
+                yield from self.close(read_object(event, "response"))
+        elif kind in ("response.completed", "response.incomplete"):
             yield from self._finish(read_object(event, "response"))
         elif kind == "response.failed":
             yield from self.fail(
@@ -85,13 +91,23 @@ class MessageStream:
         else:
             yield from self._start(read_object(event, "response"))
             if "output_index" in event:
-                yield from self._feed_item(event)
+                yield from self._feed_item(event, size)
 
     def fail(self, error: Event) -> Iterator[Event]:
         """Yield the error that ends the stream, once."""
         if not self.ended:
-            self.ended = self.failed = True
+            self.ended = self.halted = True
             yield error
+
+    def close(self, response: Fields = NOTHING) -> Iterator[Event]:
+        """Yield the end of a message that a stop sequence cut, once: with the usage that the
+        provider reports in its whole response, or an estimate."""
+        if not self.stopped or self.ended:
+            return
+        usage: Mapping[str, Any] = {"output_tokens": max(1, self._count_tokens(self._characters))}
+        if response.get("usage"):
+            usage = convert_usage(response)
+        yield from self.end("stop_sequence", self._sequence, usage)
 
     def _start(self, response: Fields) -> Iterator[Event]:
         if self._started:
@@ -117,47 +133,61 @@ class MessageStream:
         }
         yield {"type": "ping"}
 
-    def _feed_item(self, event: Fields) -> Iterator[Event]:
+    def _feed_item(self, event: Fields, size: int) -> Iterator[Event]:
         """Convert an event of the open item; hold those of others until it is done."""
         number = read_count(event, "output_index")
         if self._item is None and number not in self._seen:
             self._item = self._open_item(event, number)
-        if self._item is None:
-            return
-        if self._item.number != number:
-            if len(self._held) >= EVENTS_HELD_MAX:
-                yield from self.fail(errors.make_error(502, "The provider's stream is invalid."))
-            self._held.append(event)
-            return
+        if self._item is not None and self._item.number != number:
+            if number not in self._seen:
+                yield from self._hold(number, event, size)
+        elif self._item is not None:
+            yield from self._feed_open(event)
+            yield from self._feed_held()
+
+    def _hold(self, number: int, event: Fields, size: int) -> Iterator[Event]:
+        self._held.setdefault(number, []).append(event)
+        self._held_events += 1
+        self._held_bytes += size
+        if self._held_events > EVENTS_HELD_MAX or self._held_bytes > BYTES_HELD_MAX:
+            self._held.clear()
+            message = "The provider's stream has too many items at once."
+            yield from self.fail(errors.make_error(502, message))
+
+    def _feed_open(self, event: Fields) -> Iterator[Event]:
+        assert self._item is not None
         yield from self._item.feed(event)
-        if not self.ended and event.get("type") == "response.output_item.done":
-            yield from self._close_item()
+        if event.get("type") == "response.output_item.done":
+            self._item = None
+
+    def _feed_held(self) -> Iterator[Event]:
+        """Convert what waited, item by item, until one of them is not done."""
+        while self._item is None and self._held and not self.halted:
+            number = next(iter(self._held))
+            events = self._held.pop(number)
+            self._item = self._open_item(events[0], number)
+            for event in events:
+                if self._item is not None and not self.halted:
+                    yield from self._feed_open(event)
 
     def _open_item(self, event: Fields, number: int) -> OpenItem:
         self._seen.add(number)
         return OpenItem(self, self._request, number, read_object(event, "item"))
 
-    def _close_item(self) -> Iterator[Event]:
-        self._item = None
-        held, self._held = self._held, deque()
-        for event in held:
-            if not self.ended:
-                yield from self._feed_item(event)
-
     def _finish(self, response: Fields) -> Iterator[Event]:
         yield from self._start(response)
         items = list_objects(response.get("output"))
         # A provider may leave out the last events of an item, or all of them.
-        while self._item is not None and not self.ended:
+        while self._item is not None and not self.halted:
             number = self._item.number
             yield from self._item.finish(items[number] if number < len(items) else NOTHING)
-            if not self.ended:
-                yield from self._close_item()
+            self._item = None
+            yield from self._feed_held()
         for number, item in enumerate(items):
-            if number not in self._seen and not self.ended:
+            if number not in self._seen and not self.halted:
                 self._seen.add(number)
                 yield from OpenItem(self, self._request, number, item).finish(item)
-        if self.ended:
+        if self.halted:
             return
         blocks: list[Block] = [{"type": "tool_use"}] if self._calls else []
         yield from self.end(find_stop_reason(response, blocks), None, convert_usage(response))
@@ -166,7 +196,7 @@ class MessageStream:
         self, stop_reason: str, sequence: str | None, usage: Mapping[str, Any]
     ) -> Iterator[Event]:
         """Yield the end of the message."""
-        self.ended = True
+        self.ended = self.halted = True
         yield {
             "type": "message_delta",
             "delta": {"stop_reason": stop_reason, "stop_sequence": sequence},
@@ -174,11 +204,10 @@ class MessageStream:
         }
         yield {"type": "message_stop"}
 
-    def stop(self, sequence: str) -> Iterator[Event]:
-        """Yield the end of a message that a stop sequence cuts."""
-        self.stopped = True
-        usage = {"output_tokens": max(1, self._count_tokens(self._characters))}
-        yield from self.end("stop_sequence", sequence, usage)
+    def stop(self, sequence: str) -> None:
+        """Convert no further: a stop sequence cuts the message here."""
+        self.stopped = self.halted = True
+        self._sequence = sequence
 
     def open_block(self, block: Block) -> Event:
         self._index += 1
@@ -210,7 +239,8 @@ class OpenItem:
         self._open = ""
         """The type of the open block; empty for none."""
         self._part: int = -1
-        self._text = ""
+        self._texts: list[str] = []
+        """The pieces of the open block's text, which citations quote."""
         self._sent = 0
         """Characters of arguments, or of thinking, that were sent."""
         self._parts_done: set[int] = set()
@@ -262,27 +292,27 @@ class OpenItem:
         self._open = ""
         yield self._stream.close_block()
         if cut.sequence is not None:
-            yield from self._stream.stop(cut.sequence)
+            self._stream.stop(cut.sequence)
 
     def _add_text(self, part: int, text: str) -> Iterator[Event]:
         if part != self._part or self._open != "text":
             yield from self._close()
-            if self._stream.ended:
+            if self._stream.halted:
                 return
-            self._part, self._open, self._text = part, "text", ""
+            self._part, self._open, self._texts = part, "text", []
             self._parts_done.add(part)
             yield self._stream.open_block({"type": "text", "text": ""})
-        self._text += text
+        self._texts.append(text)
         cut = self._stop.feed(text)
         if cut.text:
             yield self._stream.change_block("text_delta", text=cut.text)
         if cut.sequence is not None:
             self._open = ""
             yield self._stream.close_block()
-            yield from self._stream.stop(cut.sequence)
+            self._stream.stop(cut.sequence)
 
     def _cite(self, annotation: Fields) -> Iterator[Event]:
-        citation = convert_annotation(annotation, self._text)
+        citation = convert_annotation(annotation, "".join(self._texts))
         if citation is not None and self._open == "text":
             yield self._stream.change_block("citations_delta", citation=citation)
 
@@ -291,7 +321,7 @@ class OpenItem:
             text = part.get("text") or part.get("refusal")
             if number not in self._parts_done and isinstance(text, str) and text:
                 yield from self._add_text(number, text)
-                if self._stream.ended:
+                if self._stream.halted:
                     return
 
     def _open_call(self, item: Fields) -> Iterator[Event]:

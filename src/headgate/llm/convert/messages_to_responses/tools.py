@@ -81,8 +81,6 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
         elif kind.startswith("web_search"):
             listed.append(_convert_web_search(tool, place, losses))
             uses_max = read_optional(tool, "max_uses", place, int)
-            if uses_max is not None and _has_other_hosted_tool(tools, index):
-                losses.add("web_search.max_uses", join(place, "max_uses"))
         elif kind.startswith("code_execution"):
             listed.append({"type": "code_interpreter", "container": {"type": "auto"}})
         else:
@@ -96,15 +94,9 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
         converted |= _convert_choice(fields, listed, names)
     if uses_max is not None:
         converted["max_tool_calls"] = uses_max
+        if sum(tool["type"] != "function" for tool in listed) > 1:
+            losses.add("web_search.max_uses", "tools")
     return converted
-
-
-def _has_other_hosted_tool(tools: Sequence[Any], index: int) -> bool:
-    return any(
-        check_object(tool, f"tools.{number}").get("type", "custom") != "custom"
-        for number, tool in enumerate(tools)
-        if number != index
-    )
 
 
 def _convert_function(tool: Fields, place: str, names: ToolNames, losses: Losses) -> dict[str, Any]:

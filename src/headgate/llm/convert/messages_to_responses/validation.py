@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 from headgate.kit.errors import HeadgateError, Kind
 
 Fields = Mapping[str, Any]
+REASON_CHARACTERS_MAX = 1_000
 
 
 class InvalidMessagesRequestError(HeadgateError):
@@ -22,6 +23,8 @@ class InvalidMessagesRequestError(HeadgateError):
 
 def fail(place: str, reason: str) -> NoReturn:
     """Raise `InvalidMessagesRequestError` for a place (`messages.0.content.1.text`)."""
+    if len(reason) > REASON_CHARACTERS_MAX:
+        reason = f"{reason[:REASON_CHARACTERS_MAX]}..."
     raise InvalidMessagesRequestError(f"{place}: {reason}", param=place, should_retry=False)
 
 

@@ -98,7 +98,9 @@ def test_code_that_was_run_is_shown() -> None:
     assert second["content"]["stdout"] == "2"
 
 
-@pytest.mark.parametrize("answer", [None, [], "x", {}, {"output": {}}])
+@pytest.mark.parametrize(
+    "answer", [None, [], "x", {}, {"output": {}}, {"output": [], "status": "failed"}]
+)
 def test_anything_else_is_refused(answer: Any) -> None:
     with pytest.raises(UnreadableResponseError):
         convert(answer)

@@ -115,6 +115,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
     ({"thinking": {"type": "enabled", "budget_tokens": 10}}, "thinking.budget_tokens"),
     ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "thinking.budget_tokens"),
+    ({"stop_sequences": ["x", "y" * 257]}, "stop_sequences.1"),
     ({"stop_sequences": ["  "]}, "stop_sequences.0"),
     ({"tools": [{"name": "x"}]}, "tools.0.input_schema"),
     (
@@ -250,7 +251,7 @@ def test_tool_use_and_its_result_are_paired() -> None:
     items = convert(messages=make_turns(result)).body["input"]
     assert items[1] == {
         "type": "function_call",
-        "id": "fc_1",
+        "id": "fc_toolu_1",
         "call_id": "toolu_1",
         "name": "get",
         "arguments": '{"city":"Paris"}',

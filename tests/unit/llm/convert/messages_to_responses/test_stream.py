@@ -152,11 +152,42 @@ def test_stop_sequence_ends_the_message_and_the_providers_stream() -> None:
         events += stream.feed(event)
         if stream.stopped:
             break
+    assert events[-1]["type"] == "content_block_stop"
+    events += stream.close()
     check_stream(events)
     message = accumulate(events)
     assert message["content"][0]["text"] == "Some words "
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
     assert message["usage"]["output_tokens"] == 2
+
+
+def test_message_that_is_cut_has_the_usage_of_a_stream_that_is_read_to_its_end() -> None:
+    request = make_request(stop_sequences=["END"])
+    message = accumulate(run(make_events(make_response(make_text("Words END more")), 2), request))
+    assert message["content"][0]["text"] == "Words "
+    assert (message["stop_sequence"], message["usage"]["output_tokens"]) == ("END", 50)
+
+
+def test_many_items_in_reverse_order_are_converted() -> None:
+    items = [make_call(f"call_{n}", "get", "{}") for n in range(1_500)]
+    events: list[Event] = [{"type": "response.created", "response": make_response()}]
+    queues = [list(make_item_events(number, item)) for number, item in enumerate(items)]
+    events += [queue.pop(0) for queue in queues]
+    for queue in reversed(queues):
+        events += queue
+    events.append({"type": "response.completed", "response": make_response(*items)})
+    assert len(accumulate(run(events))["content"]) == 1_500
+
+
+def test_too_many_events_that_wait_end_the_stream() -> None:
+    item = {"type": "message", "id": "msg_1"}
+    stream = MessageStream(make_request(), lambda characters: characters)
+    for number in (0, 1):
+        event = {"type": "response.output_item.added", "output_index": number, "item": item}
+        list(stream.feed(event, 100))
+    late = {"type": "response.output_text.delta", "output_index": 1, "delta": "x"}
+    (error,) = stream.feed(late, 9 << 20)
+    assert error["type"] == "error"
 
 
 @pytest.mark.parametrize(
