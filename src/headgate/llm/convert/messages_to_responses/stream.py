@@ -166,9 +166,14 @@ class MessageStream:
             number = next(iter(self._held))
             events = self._held.pop(number)
             self._item = self._open_item(events[0], number)
-            for event in events:
-                if self._item is not None and not self.halted:
-                    yield from self._feed_open(event)
+            yield from self._feed_all(events)
+
+    def _feed_all(self, events: list[Fields]) -> Iterator[Event]:
+        """Convert the events of the open item, until it is done."""
+        for event in events:
+            if self._item is None or self.halted:
+                return
+            yield from self._feed_open(event)
 
     def _open_item(self, event: Fields, number: int) -> OpenItem:
         self._seen.add(number)
