@@ -246,6 +246,16 @@ class Operations:
     def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
         return self._declare("DELETE", path, **declared)
 
+    def both(self, method: str, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """Declare an operation at a path below `/v1`, and the same below `/api`."""
+
+        def register(handler: Handler) -> Handler:
+            for face in ("/v1", "/api"):
+                handler = self._declare(method, f"{face}{path}", **declared)(handler)
+            return handler
+
+        return register
+
     def _make_id(self, handler: Handler, path: str) -> str:
         """Return the name of the handler, which its second address extends."""
         name: str = handler.__name__  # type: ignore[attr-defined]

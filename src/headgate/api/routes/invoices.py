@@ -23,8 +23,7 @@ OPERATIONS = Operations(
 READ = organization("invoices:read")
 
 
-@OPERATIONS.get("/api/invoices", access=READ, summary="List invoices")
-@OPERATIONS.get("/v1/invoices", access=READ, summary="List invoices")
+@OPERATIONS.both("GET", "/invoices", access=READ, summary="List invoices")
 async def list_invoices(context: RequestContext[InvoiceQuery, Empty]) -> InvoicePage:
     """Return the invoices of payments and of months, and credit notes, newest first; with `kind`,
     only those."""
@@ -43,8 +42,7 @@ async def list_invoices(context: RequestContext[InvoiceQuery, Empty]) -> Invoice
     return InvoicePage(responses, responses[-1].id if len(responses) == query.limit else None)
 
 
-@OPERATIONS.get("/api/invoices/{invoice_id}", access=READ, summary="Read an invoice")
-@OPERATIONS.get("/v1/invoices/{invoice_id}", access=READ, summary="Read an invoice")
+@OPERATIONS.both("GET", "/invoices/{invoice_id}", access=READ, summary="Read an invoice")
 async def get_invoice(context: RequestContext[Empty, Empty]) -> InvoiceResponse:
     """Return an invoice of a payment or of a month, or a credit note."""
     context.principal.check_organization_wide()
@@ -57,8 +55,7 @@ async def get_invoice(context: RequestContext[Empty, Empty]) -> InvoiceResponse:
     )
 
 
-@OPERATIONS.get("/api/invoices/{invoice_id}/pdf", access=READ, summary="Read an invoice as PDF")
-@OPERATIONS.get("/v1/invoices/{invoice_id}/pdf", access=READ, summary="Read an invoice as PDF")
+@OPERATIONS.both("GET", "/invoices/{invoice_id}/pdf", access=READ, summary="Read an invoice as PDF")
 async def get_invoice_pdf(context: RequestContext[Empty, Empty]) -> FileBody:
     """Return an invoice as a PDF file. 501 if the operator has not installed the extra
     `invoices`."""

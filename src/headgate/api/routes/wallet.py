@@ -42,11 +42,12 @@ from headgate.payments.service.settings import BillingAddress, read_settings
 OPERATIONS = Operations(
     "Wallet", "The prepaid wallet that pays for managed calls, and payments into it."
 )
+READ = organization("wallet:read")
+WRITE = organization("wallet:write")
 AUTO_TOP_UP = {"enabled": False, "threshold": "10", "amount": "50", "monthly_maximum": "500"}
 
 
-@OPERATIONS.get("/api/wallet", access=organization("wallet:read"), summary="Read the wallet")
-@OPERATIONS.get("/v1/wallet", access=organization("wallet:read"), summary="Read the wallet")
+@OPERATIONS.both("GET", "/wallet", access=READ, summary="Read the wallet")
 async def get_wallet(context: RequestContext[Empty, Empty]) -> WalletResponse:
     """Return what can be spent now, what is held for open calls, what is owed, the credits of the
     plan, and what invoices say of the organization."""
@@ -58,7 +59,7 @@ async def get_wallet(context: RequestContext[Empty, Empty]) -> WalletResponse:
 
 @OPERATIONS.patch(
     "/api/wallet",
-    access=organization("wallet:write"),
+    access=WRITE,
     summary="Change the wallet's settings",
     example={
         "billing": {"name": "Acme Inc.", "address": "1 Main Street\nSpringfield", "tax_id": ""}
@@ -80,13 +81,11 @@ async def update_wallet(context: RequestContext[Empty, WalletUpdate]) -> WalletR
     return await context.write(change)
 
 
-@OPERATIONS.get(
-    "/api/wallet/entries",
-    access=organization("wallet:read"),
+@OPERATIONS.both(
+    "GET",
+    "/wallet/entries",
+    access=READ,
     summary="List changes of the wallet",
-)
-@OPERATIONS.get(
-    "/v1/wallet/entries", access=organization("wallet:read"), summary="List changes of the wallet"
 )
 async def list_wallet_entries(context: RequestContext[EntryQuery, Empty]) -> WalletEntryPage:
     """Return every change of the wallet, newest first: holds and settlements of calls with their
@@ -105,8 +104,7 @@ async def list_wallet_entries(context: RequestContext[EntryQuery, Empty]) -> Wal
     return WalletEntryPage(responses, more)
 
 
-@OPERATIONS.get("/api/wallet/top-ups", access=organization("wallet:read"), summary="List payments")
-@OPERATIONS.get("/v1/wallet/top-ups", access=organization("wallet:read"), summary="List payments")
+@OPERATIONS.both("GET", "/wallet/top-ups", access=READ, summary="List payments")
 async def list_top_ups(context: RequestContext[IdCursorQuery, Empty]) -> PaymentPage:
     """Return the payments of the organization, newest first."""
     context.principal.check_organization_wide()
@@ -120,14 +118,10 @@ async def list_top_ups(context: RequestContext[IdCursorQuery, Empty]) -> Payment
     return PaymentPage(responses, responses[-1].id if len(responses) == query.limit else None)
 
 
-@OPERATIONS.get(
-    "/api/wallet/top-ups/{payment_id}",
-    access=organization("wallet:read"),
-    summary="Read a payment",
-)
-@OPERATIONS.get(
-    "/v1/wallet/top-ups/{payment_id}",
-    access=organization("wallet:read"),
+@OPERATIONS.both(
+    "GET",
+    "/wallet/top-ups/{payment_id}",
+    access=READ,
     summary="Read a payment",
 )
 async def get_top_up(context: RequestContext[Empty, Empty]) -> PaymentResponse:
@@ -142,17 +136,10 @@ async def get_top_up(context: RequestContext[Empty, Empty]) -> PaymentResponse:
     )
 
 
-@OPERATIONS.post(
-    "/api/wallet/top-ups",
-    access=organization("wallet:write"),
-    status=201,
-    summary="Start a payment into the wallet",
-    errors=(402, 502),
-    example={"amount": "25", "currency": "usd"},
-)
-@OPERATIONS.post(
-    "/v1/wallet/top-ups",
-    access=organization("wallet:write"),
+@OPERATIONS.both(
+    "POST",
+    "/wallet/top-ups",
+    access=WRITE,
     status=201,
     summary="Start a payment into the wallet",
     errors=(402, 502),
@@ -174,14 +161,10 @@ async def create_top_up(context: RequestContext[Empty, TopUpCreate]) -> PaymentR
     return to_payment_response(order)
 
 
-@OPERATIONS.get(
-    "/api/wallet/auto-top-up",
-    access=organization("wallet:read"),
-    summary="Read the automatic top-up",
-)
-@OPERATIONS.get(
-    "/v1/wallet/auto-top-up",
-    access=organization("wallet:read"),
+@OPERATIONS.both(
+    "GET",
+    "/wallet/auto-top-up",
+    access=READ,
     summary="Read the automatic top-up",
 )
 async def get_auto_top_up(context: RequestContext[Empty, Empty]) -> AutoTopUpResponse:
@@ -197,16 +180,10 @@ async def get_auto_top_up(context: RequestContext[Empty, Empty]) -> AutoTopUpRes
     )
 
 
-@OPERATIONS.patch(
-    "/api/wallet/auto-top-up",
-    access=organization("wallet:write"),
-    summary="Change the automatic top-up",
-    errors=(409,),
-    example=AUTO_TOP_UP,
-)
-@OPERATIONS.patch(
-    "/v1/wallet/auto-top-up",
-    access=organization("wallet:write"),
+@OPERATIONS.both(
+    "PATCH",
+    "/wallet/auto-top-up",
+    access=WRITE,
     summary="Change the automatic top-up",
     errors=(409,),
     example=AUTO_TOP_UP,
@@ -231,7 +208,7 @@ async def update_auto_top_up(context: RequestContext[Empty, AutoTopUpSet]) -> Au
 
 @OPERATIONS.post(
     "/api/checkout-link",
-    access=organization("wallet:write"),
+    access=WRITE,
     summary="Create a link to pay",
     errors=(402, 502),
     example={"amount": "25"},
@@ -250,7 +227,7 @@ async def create_checkout_link(context: RequestContext[Empty, CheckoutLinkCreate
 
 @OPERATIONS.post(
     "/api/customer-portal",
-    access=organization("wallet:write"),
+    access=WRITE,
     summary="Create a link to payment methods",
     errors=(502,),
 )

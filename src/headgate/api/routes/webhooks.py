@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -38,7 +37,6 @@ from headgate.webhooks.model import EVENTS, DeliveryFilter, WebhookEndpoint, Web
 OPERATIONS = Operations(
     "Webhooks", "Endpoints that receive signed events, and the deliveries to them."
 )
-Handler = TypeVar("Handler")
 READ = organization("webhooks:read")
 WRITE = organization("webhooks:write")
 _EXAMPLE = {"url": "https://8.8.8.8/hooks", "enabled_events": ["wallet.recharged"]}
@@ -46,18 +44,7 @@ _ALL = "/webhooks/endpoints"
 _ONE = "/webhooks/endpoints/{endpoint_id}"
 
 
-def _both(method: Any, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
-    """Declare an operation below `/v1`, and the same below `/api`."""
-
-    def declare(handler: Handler) -> Handler:
-        for face in ("/api", "/v1"):
-            handler = method(f"{face}{path}", **declaration)(handler)
-        return handler
-
-    return declare
-
-
-@_both(OPERATIONS.get, _ALL, access=READ, summary="List webhook endpoints")
+@OPERATIONS.both("GET", _ALL, access=READ, summary="List webhook endpoints")
 async def list_webhook_endpoints(context: RequestContext[PageQuery, Empty]) -> WebhookEndpointPage:
     """Return the webhook endpoints of the organization, oldest first, without their secrets."""
     context.principal.check_organization_wide()
@@ -71,8 +58,8 @@ async def list_webhook_endpoints(context: RequestContext[PageQuery, Empty]) -> W
     return WebhookEndpointPage(endpoints=responses, **query.position(total))
 
 
-@_both(
-    OPERATIONS.post,
+@OPERATIONS.both(
+    "POST",
     _ALL,
     access=WRITE,
     status=201,
@@ -105,15 +92,15 @@ async def create_webhook_endpoint(
     return issued
 
 
-@_both(OPERATIONS.get, _ONE, access=READ, summary="Read a webhook endpoint")
+@OPERATIONS.both("GET", _ONE, access=READ, summary="Read a webhook endpoint")
 async def get_webhook_endpoint(context: RequestContext[Empty, Empty]) -> WebhookEndpointResponse:
     """Return one endpoint without its secret."""
     context.principal.check_organization_wide()
     return to_endpoint_response(await context.read(lambda connection: find(context, connection)))
 
 
-@_both(
-    OPERATIONS.patch,
+@OPERATIONS.both(
+    "PATCH",
     _ONE,
     access=WRITE,
     summary="Change a webhook endpoint",
@@ -144,7 +131,7 @@ async def update_webhook_endpoint(
     return to_endpoint_response(changed)
 
 
-@_both(OPERATIONS.delete, _ONE, access=WRITE, status=204, summary="Delete a webhook endpoint")
+@OPERATIONS.both("DELETE", _ONE, access=WRITE, status=204, summary="Delete a webhook endpoint")
 async def delete_webhook_endpoint(context: RequestContext[Empty, Empty]) -> None:
     """Delete the endpoint with its secrets and its deliveries."""
     context.principal.check_organization_wide()
@@ -156,8 +143,8 @@ async def delete_webhook_endpoint(context: RequestContext[Empty, Empty]) -> None
     await context.write(delete)
 
 
-@_both(
-    OPERATIONS.post,
+@OPERATIONS.both(
+    "POST",
     f"{_ONE}/rotate",
     access=WRITE,
     summary="Rotate a webhook secret",
@@ -181,8 +168,8 @@ async def rotate_webhook_secret(
     return await context.create(rotate)
 
 
-@_both(
-    OPERATIONS.post,
+@OPERATIONS.both(
+    "POST",
     f"{_ONE}/test",
     access=WRITE,
     status=202,
@@ -201,7 +188,7 @@ async def test_webhook_endpoint(context: RequestContext[Empty, Empty]) -> Webhoo
     )
 
 
-@_both(OPERATIONS.get, f"{_ONE}/deliveries", access=READ, summary="List webhook deliveries")
+@OPERATIONS.both("GET", f"{_ONE}/deliveries", access=READ, summary="List webhook deliveries")
 async def list_webhook_deliveries(
     context: RequestContext[WebhookDeliveryQuery, Empty],
 ) -> WebhookDeliveryPage:
@@ -223,8 +210,8 @@ async def list_webhook_deliveries(
     return await context.read(read)
 
 
-@_both(
-    OPERATIONS.get,
+@OPERATIONS.both(
+    "GET",
     f"{_ONE}/deliveries/{{delivery_id}}",
     access=READ,
     summary="Read a webhook delivery",
@@ -243,8 +230,8 @@ async def get_webhook_delivery(
     )
 
 
-@_both(
-    OPERATIONS.post,
+@OPERATIONS.both(
+    "POST",
     f"{_ONE}/deliveries/{{delivery_id}}/replay",
     access=WRITE,
     status=202,
@@ -264,8 +251,8 @@ async def replay_webhook_delivery(
     )
 
 
-@_both(
-    OPERATIONS.post,
+@OPERATIONS.both(
+    "POST",
     f"{_ONE}/replay",
     access=WRITE,
     status=202,
@@ -291,7 +278,7 @@ async def replay_failed_webhook_deliveries(
     return await context.write(replay)
 
 
-@_both(OPERATIONS.get, "/webhooks/event-types", access=READ, summary="List webhook event types")
+@OPERATIONS.both("GET", "/webhooks/event-types", access=READ, summary="List webhook event types")
 async def list_webhook_event_types(
     _context: RequestContext[Empty, Empty],
 ) -> WebhookEventTypeList:
