@@ -11,24 +11,11 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
 from headgate.llm import provider_errors
+from headgate.llm.convert.messages_to_responses.errors import make_error
 from headgate.llm.error_object import TYPES, describe
 from headgate.llm.routes import MethodNotAllowedError
 from headgate.relay.ports import HoldRefusedError
 
-ANTHROPIC_TYPES = {
-    Kind.INVALID: "invalid_request_error",
-    Kind.UNAUTHENTICATED: "authentication_error",
-    Kind.UNPAID: "billing_error",
-    Kind.FORBIDDEN: "permission_error",
-    Kind.MISSING: "not_found_error",
-    Kind.METHOD: "invalid_request_error",
-    Kind.TOO_LARGE: "request_too_large",
-    Kind.MEDIA_TYPE: "invalid_request_error",
-    Kind.LIMITED: "rate_limit_error",
-    Kind.TIMEOUT: "timeout_error",
-    Kind.UPSTREAM_TIMEOUT: "timeout_error",
-    Kind.UNAVAILABLE: "overloaded_error",
-}
 SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
 HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
 """A 426 has to name the protocols that are supported (RFC 9110 15.5.22)."""
@@ -36,8 +23,7 @@ SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
 def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:
-    kind = ANTHROPIC_TYPES.get(error.kind, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    return make_error(error.kind.value, error.message)
 
 
 def describe_for_api(error: HeadgateError) -> dict[str, object]:

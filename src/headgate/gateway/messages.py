@@ -13,6 +13,7 @@ from headgate.gateway.encoder import OpenAiEncoder
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
 from headgate.llm import request, sse
+from headgate.llm.answers import DECODE_ERRORS, DONE
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.losses import Losses
 from headgate.llm.convert.messages_to_responses.reply import (
@@ -22,6 +23,7 @@ from headgate.llm.convert.messages_to_responses.reply import (
 )
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
+from headgate.llm.estimate import BYTES_PER_TOKEN
 from headgate.relay.call import Call, Caller, CallerListener
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import ModelCatalog, Receipt
@@ -31,8 +33,6 @@ TARGET = b"/responses"
 """Where a converted call goes, below `/v1`."""
 PING_SECONDS = 10.0
 PING = encode_event({"type": "ping"})
-CHARACTERS_PER_TOKEN = 4
-DONE = b"[DONE]"
 PLACE_CHARACTERS_MAX = 64
 UNSAFE = re.compile(r"[^!-+\--:<-~]")
 """What no place may contain in a header: anything but printable ASCII without `,` and `;`."""
@@ -125,8 +125,9 @@ class MessagesCaller:
     """Stand before the client of a converted call: the provider's stream goes in, a stream of
     Messages comes out (`relay.call.Caller`).
 
-    The end of a message that a stop sequence cuts waits for `finish`, which comes after the
-    settlement (law 1); `has_enough` asks the pipeline to read no further.
+    The end of a message that a stop sequence cuts comes with the provider's last event, or with
+    `finish`: both come after the settlement (law 1). `has_enough` asks the pipeline to read no
+    further.
     """
 
     def __init__(
@@ -175,7 +176,8 @@ class MessagesCaller:
         self._searched = sse.next_search_offset(self._buffer)
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
-        """End the stream: with the end that waited, or with an error if there is none."""
+        """End the stream: with the end of a message that was cut, or with an error if there is
+        none."""
         if self._buffer:
             whole, self._buffer = bytes(self._buffer), bytearray()
             self._convert(whole, [len(whole)])
@@ -202,12 +204,12 @@ class MessagesCaller:
                 self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        try:
-            event = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            event = None
         if data.strip() == DONE:
             return
+        try:
+            event = msgspec.json.decode(data)
+        except DECODE_ERRORS:
+            event = None
         if not isinstance(event, dict):
             message = "The provider sent an event that is no JSON object."
             self._send(self._stream.fail(errors.make_error(502, message)))
@@ -234,4 +236,4 @@ class MessagesCaller:
 
 
 def estimate_tokens(characters: int) -> int:
-    return -(-characters // CHARACTERS_PER_TOKEN)
+    return -(-characters // BYTES_PER_TOKEN)

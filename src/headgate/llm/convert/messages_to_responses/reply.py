@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from headgate.llm.answers import DECODE_ERRORS
 from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
 from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
@@ -121,7 +122,7 @@ def parse_arguments(arguments: Any) -> dict[str, Any]:
     """Return the arguments of a call; empty if they are no JSON object."""
     try:
         parsed = msgspec.json.decode(arguments or "{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
+    except (*DECODE_ERRORS, TypeError):
         return {}
     return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import msgspec
 
+from headgate.llm import sse
 from headgate.llm.convert.messages_to_responses import errors
-from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.reply import (
     SUMMARY_SEPARATOR,
     Block,
     convert_annotation,
     convert_call,
     convert_execution,
+    convert_reasoning,
     convert_search,
     convert_usage,
     find_stop_reason,
@@ -42,15 +43,15 @@ BYTES_HELD_MAX = 8 << 20
 
 def encode_event(event: Event) -> bytes:
     """Return an event as a frame of the stream; its name is its type."""
-    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event))
+    return sse.encode_event(msgspec.json.encode(event), event["type"].encode())
 
 
 class MessageStream:
     """Convert one stream, event by event.
 
-    `count_tokens` estimates the tokens of a text, for an answer that a stop sequence cuts: its
-    provider never says what it used. `ended` tells that nothing follows, `stopped` that the rest
-    of the provider's stream is not wanted: `close` then ends the message.
+    `count_tokens` estimates the tokens of so many characters, for an answer that a stop sequence
+    cuts and that is not read to its end. `ended` tells that nothing follows, `stopped` that the
+    rest of the provider's stream is not wanted: `close` then ends the message.
     """
 
     def __init__(self, request: ConvertedRequest, count_tokens: Callable[[int], int]) -> None:
@@ -66,8 +67,8 @@ class MessageStream:
         self._item: OpenItem | None = None
         self._seen: set[int] = set()
         """The items that were converted, or are open."""
-        self._held: dict[int, list[Fields]] = {}
-        """Events of items that wait until the open one is done, by item."""
+        self._held: dict[int, list[tuple[Fields, int]]] = {}
+        """Events of items that wait until the open one is done, with their sizes, by item."""
         self._held_events = 0
         self._held_bytes = 0
         self._characters = 0
@@ -146,7 +147,7 @@ class MessageStream:
             yield from self._feed_held()
 
     def _hold(self, number: int, event: Fields, size: int) -> Iterator[Event]:
-        self._held.setdefault(number, []).append(event)
+        self._held.setdefault(number, []).append((event, size))
         self._held_events += 1
         self._held_bytes += size
         if self._held_events > EVENTS_HELD_MAX or self._held_bytes > BYTES_HELD_MAX:
@@ -164,9 +165,11 @@ class MessageStream:
         """Convert what waited, item by item, until one of them is not done."""
         while self._item is None and self._held and not self.halted:
             number = next(iter(self._held))
-            events = self._held.pop(number)
-            self._item = self._open_item(events[0], number)
-            yield from self._feed_all(events)
+            held = self._held.pop(number)
+            self._held_events -= len(held)
+            self._held_bytes -= sum([size for _, size in held])
+            self._item = self._open_item(held[0][0], number)
+            yield from self._feed_all([event for event, _ in held])
 
     def _feed_all(self, events: list[Fields]) -> Iterator[Event]:
         """Convert the events of the open item, until it is done."""
@@ -247,7 +250,7 @@ class OpenItem:
         self._texts: list[str] = []
         """The pieces of the open block's text, which citations quote."""
         self._sent = 0
-        """Characters of arguments, or of thinking, that were sent."""
+        """Characters of arguments that were sent."""
         self._parts_done: set[int] = set()
         self._stop = StopSequences(request.stop_sequences)
         self._item = item
@@ -317,7 +320,10 @@ class OpenItem:
             self._stream.stop(cut.sequence)
 
     def _cite(self, annotation: Fields) -> Iterator[Event]:
-        citation = convert_annotation(annotation, "".join(self._texts))
+        text = "".join(self._texts)
+        # One piece from now on, so that each piece is joined once.
+        self._texts = [text]
+        citation = convert_annotation(annotation, text)
         if citation is not None and self._open == "text":
             yield self._stream.change_block("citations_delta", citation=citation)
 
@@ -357,21 +363,17 @@ class OpenItem:
         elif part != self._part:
             text = SUMMARY_SEPARATOR + text
         self._part = part
-        self._sent += len(text)
         yield self._stream.change_block("thinking_delta", thinking=text)
 
     def _finish_thinking(self, item: Fields) -> Iterator[Event]:
-        summary = [str(each.get("text") or "") for each in list_objects(item.get("summary"))]
-        thinking = SUMMARY_SEPARATOR.join(filter(None, summary))
+        block = convert_reasoning(item)
+        if not self._open and block is not None:
+            if block["type"] == "redacted_thinking":
+                yield from self._send_block(block)
+            else:
+                yield from self._think({"delta": block["thinking"]})
         encrypted = str(item.get("encrypted_content") or "")
-        if not self._open and not thinking:
-            if encrypted:
-                data = REDACTED_PREFIX + encrypted
-                yield from self._send_block({"type": "redacted_thinking", "data": data})
-            return
-        if not self._open:
-            yield from self._think({"delta": thinking})
-        if encrypted:
+        if self._open and encrypted:
             yield self._stream.change_block("signature_delta", signature=encrypted)
 
     def _send_block(self, block: Block) -> Iterator[Event]:

@@ -179,6 +179,19 @@ def test_many_items_in_reverse_order_are_converted() -> None:
     assert len(accumulate(run(events))["content"]) == 1_500
 
 
+def test_events_that_waited_and_were_converted_count_no_longer() -> None:
+    stream = MessageStream(make_request(), lambda characters: characters)
+    items = [make_text("Hello") for _ in range(6)]
+    for first in range(0, 6, 2):
+        open_item, waiting = (
+            list(make_item_events(number, items[number])) for number in (first, first + 1)
+        )
+        for event in (open_item[0], *waiting, *open_item[1:]):
+            list(stream.feed(event, 700_000))
+    events = list(stream.feed({"type": "response.completed", "response": make_response(*items)}))
+    assert [event["type"] for event in events] == ["message_delta", "message_stop"]
+
+
 def test_too_many_events_that_wait_end_the_stream() -> None:
     item = {"type": "message", "id": "msg_1"}
     stream = MessageStream(make_request(), lambda characters: characters)
