@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit.clock import Clock
+from headgate.kit.db.overlap import expire_rows
 from headgate.kit.db.schema import METADATA, bump_revision, count_rows
 from headgate.kit.db.statement import build_insert
 from headgate.kit.db.writer import Writer
@@ -139,12 +140,7 @@ def insert_secret(connection: sa.Connection, secret: SigningSecretRecord) -> Non
 
 def expire_secrets(connection: sa.Connection, api_key_id: str, *, now: float, until: float) -> None:
     """Let the current secret end at a time, and delete those from before."""
-    of_key = SECRETS.c.api_key_id == api_key_id
-    connection.execute(sa.delete(SECRETS).where(of_key, SECRETS.c.expires_at.is_not(None)))
-    if until <= now:
-        connection.execute(sa.delete(SECRETS).where(of_key))
-    else:
-        connection.execute(sa.update(SECRETS).where(of_key).values(expires_at=until))
+    expire_rows(connection, SECRETS, SECRETS.c.api_key_id == api_key_id, now=now, until=until)
 
 
 def delete_secrets(connection: sa.Connection, api_key_id: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from headgate.kit.db.overlap import expire_rows
 from headgate.kit.db.schema import METADATA, bump_revision, count_rows, read_revision
 from headgate.webhooks.model.endpoint import DisabledReason, WebhookEndpoint
 
@@ -149,12 +150,7 @@ def expire_secrets(
     connection: sa.Connection, endpoint_id: str, *, now: float, until: float
 ) -> None:
     """Let the current secret end at a time, and delete those from before."""
-    of_endpoint = SECRETS.c.endpoint_id == endpoint_id
-    connection.execute(sa.delete(SECRETS).where(of_endpoint, SECRETS.c.expires_at.is_not(None)))
-    if until <= now:
-        connection.execute(sa.delete(SECRETS).where(of_endpoint))
-    else:
-        connection.execute(sa.update(SECRETS).where(of_endpoint).values(expires_at=until))
+    expire_rows(connection, SECRETS, SECRETS.c.endpoint_id == endpoint_id, now=now, until=until)
 
 
 def delete_expired_secrets(connection: sa.Connection, now: float) -> int:
