@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from headgate.api.operation import RequestContext
 from headgate.api.services import Services
-from headgate.billing.service.plan_limits import check_quota
 
 
 def count_seats(services: Services, connection: sa.Connection, organization_id: str) -> int:
@@ -40,10 +39,9 @@ def check_plan(context: RequestContext[Any, Any], connection: sa.Connection, nam
     """Raise `PlanQuotaError` if the organization has as many `seats`, `projects` or `keys` as its
     plan allows."""
     services, organization_id = context.services, context.organization_id
-    check_quota(
+    services.plans.check_quota(
         connection,
         organization_id,
         name,
-        count=lambda: COUNTS[name](services, connection, organization_id),
-        now=services.clock.now(),
+        lambda: COUNTS[name](services, connection, organization_id),
     )

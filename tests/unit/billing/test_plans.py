@@ -1,4 +1,4 @@
-"""Plans and subscriptions: what is in force when, on both kinds of database."""
+"""Plans and subscriptions: what is in force and allowed when, on both kinds of database."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from headgate.billing.model.plans import (
     Plan,
     PlanLimits,
     PlanNotFoundError,
+    PlanQuotaError,
     PlanVersion,
     UnusablePlanFileError,
 )
 from headgate.billing.service import credits
+from headgate.billing.service.plan_limits import PlanLimitIndex
 from headgate.billing.service.plans import PlanService, find_plan, find_version
 from headgate.billing.store.plans import list_shipped
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.ids import IdGenerator
+from headgate.relay.ports import ManagedCallLimits
 from tests.fakes.ledger import SetClock
 
 NOW = 1_790_000_000.0
@@ -47,6 +50,7 @@ class Stage:
         audit = AuditLog(self.clock)
         accounts = AccountService(self.clock, IdGenerator(), audit)
         self.plans = PlanService(self.clock, accounts, audit)
+        self.index = PlanLimitIndex(self.clock)
         with database.transaction() as connection:
             self.organization_id = accounts.create_organization(
                 connection, "Buyer", by=COMMAND_LINE
@@ -68,6 +72,14 @@ class Stage:
     def define(self, version: PlanVersion) -> PlanVersion:
         with self.database.transaction() as connection:
             return self.plans.define(connection, version, by=COMMAND_LINE)
+
+    def load(self) -> None:
+        with self.database.reading() as connection:
+            self.index.load(connection)
+
+    def check(self, name: str, used: int) -> None:
+        with self.database.transaction() as connection:
+            self.plans.check_quota(connection, self.organization_id, name, lambda: used)
 
     def find(self, at: float) -> Plan | None:
         with self.database.reading() as connection:
@@ -237,3 +249,40 @@ def test_broken_file_of_plans_is_named(tmp_path: Path) -> None:
     broken.write_text("[[plans]]\nid = 1")
     with pytest.raises(UnusablePlanFileError, match=r"plans\.toml"):
         list_shipped(broken)
+
+
+def test_organization_without_a_plan_has_no_limits(stage: Stage) -> None:
+    stage.load()
+    assert stage.organization_id not in stage.index.organizations
+    assert stage.index.find(stage.organization_id) == ManagedCallLimits()
+    stage.check("keys", 10_000)
+
+
+def test_limits_follow_the_plan_in_force_without_being_loaded_again(stage: Stage) -> None:
+    stage.assign("free")
+    stage.assign("max", effective_from=NOW + DAY)
+    stage.assign(None, effective_from=NOW + 2 * DAY)
+    stage.load()
+    assert stage.organization_id in stage.index.organizations
+    found: list[ManagedCallLimits] = []
+    for _ in range(3):
+        found.append(stage.index.find(stage.organization_id))
+        stage.clock.time += DAY
+    assert found == [ManagedCallLimits(60, 5), ManagedCallLimits(3000, 200), ManagedCallLimits()]
+
+
+def test_own_version_of_a_plan_decides(stage: Stage) -> None:
+    limits = PlanLimits(keys=1, requests_per_minute=7)
+    version = PlanVersion(
+        id="pro", name="Pro", effective_from=0.0, credits_per_month=5, overage=False, limits=limits
+    )
+    with stage.database.transaction() as connection:
+        stage.plans.define(connection, version, by=COMMAND_LINE)
+    stage.assign("pro")
+    stage.load()
+    assert stage.index.find(stage.organization_id) == ManagedCallLimits(7, 0)
+    stage.check("keys", 0)
+    stage.check("seats", 10_000)
+    with pytest.raises(PlanQuotaError, match="The plan Pro allows 1 keys") as refused:
+        stage.check("keys", 1)
+    assert refused.value.kind.value == 403

@@ -1,13 +1,12 @@
-"""What the plans of organizations allow: managed calls from memory, and how much may be created."""
+"""What the plans of organizations allow their managed calls, in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 import sqlalchemy as sa
 
 from headgate.billing.model.plans import (
-    PlanQuotaError,
     PlanVersion,
     Subscription,
     find_current,
@@ -15,10 +14,8 @@ from headgate.billing.model.plans import (
 from headgate.billing.store import plans as store
 from headgate.billing.store.plans import TOPIC
 from headgate.kit.clock import Clock
-from headgate.kit.db.locks import lock_names
 from headgate.relay.ports import ManagedCallLimits
 
-Count = Callable[[], int]
 UNLIMITED = ManagedCallLimits()
 
 
@@ -61,24 +58,4 @@ class PlanLimitIndex:
         return ManagedCallLimits(limits.requests_per_minute or 0, limits.concurrent_requests or 0)
 
 
-def check_quota(
-    connection: sa.Connection, organization_id: str, name: str, *, count: Count, now: float
-) -> None:
-    """Raise `PlanQuotaError` if the plan of an organization allows no more of something (`seats`,
-    `projects` or `keys`) than `count` finds. Transactions that check one organization wait for each
-    other."""
-    subscription = store.find_subscription(connection, organization_id, now)
-    if subscription is None or subscription.plan_id is None:
-        return
-    versions = [*store.list_shipped(), *store.select_plans(connection)]
-    version = find_current((e for e in versions if e.id == subscription.plan_id), now)
-    limit: int | None = None if version is None else getattr(version.limits, name)
-    if version is None or limit is None:
-        return
-    lock_names(connection, [organization_id])
-    used = count()
-    if used >= limit:
-        raise PlanQuotaError(version.name, name, limit=limit, used=used)
-
-
-__all__ = ["TOPIC", "PlanLimitIndex", "check_quota"]
+__all__ = ["TOPIC", "PlanLimitIndex"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from headgate.billing.model.plans import (
     OverageNotAllowedError,
     Plan,
     PlanNotFoundError,
+    PlanQuotaError,
     PlanVersion,
     Subscription,
     check_plan,
@@ -28,6 +29,7 @@ from headgate.billing.service import credits
 from headgate.billing.store import ledger
 from headgate.billing.store import plans as store
 from headgate.kit.clock import Clock
+from headgate.kit.db.locks import lock_names
 
 LATEST_SECONDS = 10 * 366 * 86_400
 """How far ahead a plan or a subscription may begin."""
@@ -169,6 +171,24 @@ class PlanService:
     ) -> Subscription | None:
         """Return the subscription that is in force now; None for a prepaid organization."""
         return store.find_subscription(connection, organization_id, self._clock.now())
+
+    def check_quota(
+        self, connection: sa.Connection, organization_id: str, name: str, count: Callable[[], int]
+    ) -> None:
+        """Raise `PlanQuotaError` if the plan of an organization allows no more of something
+        (`seats`, `projects` or `keys`) than `count` finds. Transactions that check one organization
+        wait for each other."""
+        subscription = self.find_subscription(connection, organization_id)
+        if subscription is None or subscription.plan_id is None:
+            return
+        plan = self.get(connection, subscription.plan_id)
+        limit: int | None = getattr(plan.limits, name)
+        if limit is None:
+            return
+        lock_names(connection, [organization_id])
+        used = count()
+        if used >= limit:
+            raise PlanQuotaError(plan.name, name, limit=limit, used=used)
 
     def list_subscriptions(
         self, connection: sa.Connection, organization_id: str
