@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -17,7 +16,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from headgate.billing.service.claimed_calls import ClaimedCalls
@@ -32,6 +30,7 @@ from headgate.metering import store as metering
 from headgate.relay.ports import Hold
 from tests.fakes.ledger import NOVEMBER, ORG, SetClock, make_hold, make_receipt
 from tests.fakes.postgres import Postgres
+from tests.fakes.state_machines import LIMITS, run_on_postgresql
 
 LEASE_SECONDS = 60.0
 HELD_NANO = 100
@@ -275,24 +274,9 @@ class ClaimsAgainstModel(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-LIMITS = settings(
-    max_examples=20,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 TestClaimsAgainstModel = ClaimsAgainstModel.TestCase
 TestClaimsAgainstModel.settings = LIMITS
 
 
 def test_claims_on_postgresql_are_the_model_too(postgres: Postgres) -> None:
-    class OnPostgres(ClaimsAgainstModel):
-        def open_database(self) -> Database:
-            return Database(postgres.create_database(prepared=True))
-
-        def teardown(self) -> None:
-            super().teardown()
-            postgres.drop_database(str(self.database.place))
-
-    few = settings(LIMITS, max_examples=3, derandomize=True)
-    run_state_machine_as_test(OnPostgres, settings=few)
+    run_on_postgresql(ClaimsAgainstModel, postgres)

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,7 +14,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from headgate.billing.model.refusals import InsufficientFundsError
@@ -28,6 +26,7 @@ from headgate.kit.db.writer import Writer
 from headgate.metering import store as metering
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.postgres import Postgres
+from tests.fakes.state_machines import LIMITS, run_on_postgresql
 
 ORGANIZATIONS: tuple[str, ...] = ("org_a", "org_b")
 LEASE_SECONDS = 50.0
@@ -288,24 +287,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-LIMITS = settings(
-    max_examples=20,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
 TestLedgerAgainstModel.settings = LIMITS
 
 
 def test_ledger_on_postgresql_is_the_model_too(postgres: Postgres) -> None:
-    class OnPostgres(LedgerAgainstModel):
-        def open_database(self) -> Database:
-            return Database(postgres.create_database(prepared=True))
-
-        def teardown(self) -> None:
-            super().teardown()
-            postgres.drop_database(str(self.database.place))
-
-    few = settings(LIMITS, max_examples=3, derandomize=True)
-    run_state_machine_as_test(OnPostgres, settings=few)
+    run_on_postgresql(LedgerAgainstModel, postgres)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,21 +11,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
 
 import headgate
 from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.billing.service import ledger as billing
-from headgate.cli.program import app
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import IdGenerator
 from headgate.vault.service import create_master_key, store_master_key
+from tests.fakes.commands import run, run_json
 from tests.fakes.gateway import find_port
 
 LOCAL = "127.0.0.1/32"
@@ -93,26 +90,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert billing.find_inconsistencies(connection) == []
     database.close()
     return path
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-def run(*words: str, stdin: str = "") -> Result:
-    return CliRunner().invoke(app, list(words), input=stdin)
-
-
-def run_json(*words: str, stdin: str = "") -> Any:
-    result = run(*words, "--json", stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
 
 from headgate import settings
 from headgate.billing.model.budgets import start_of_month
-from headgate.cli.program import app
 from headgate.main.application import open_application, open_existing_application
 from headgate.metering.store import receipts
 from tests.fakes.api import make_tenant
+from tests.fakes.commands import run, run_json
 from tests.fakes.example_receipt import make_receipt
 from tests.fakes.stripe import SECRET_KEY, WEBHOOK_SECRET, running_stripe
 
@@ -37,26 +31,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         make_tenant(application, connection, "Acme")
     application.close()
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
-
-
-def run_json(*words: str) -> Any:
-    result = run(*words, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_the_wallet_is_shown_corrected_and_listed(data: Path) -> None:

@@ -2,17 +2,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
 
-from headgate.cli.program import app
 from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.model.managed_model import ManagedModel
 from headgate.credentials.store import credentials as credential_store
@@ -20,12 +15,13 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.vault.service import Sealer, create_master_key, store_master_key
+from tests.fakes.commands import run
 
 MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"
 
 
 @pytest.fixture(autouse=True)
-def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data directory with a credential of the platform."""
     for name in [name for name in os.environ if name.startswith(("HEADGATE_", "OPENAI_"))]:
         monkeypatch.delenv(name)
@@ -54,16 +50,6 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         )
         credential_store.insert_credential(connection, record, sealed=b"")
     database.close()
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
 
 
 def models(*words: str) -> Any:

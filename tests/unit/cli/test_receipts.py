@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import structlog
-from typer.testing import CliRunner, Result
 
 from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
-from headgate.cli.program import app
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -26,6 +22,7 @@ from headgate.llm.usage import Usage
 from headgate.metering import store as metering
 from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Receipt
+from tests.fakes.commands import run, run_json
 from tests.fakes.ledger import NOVEMBER
 from tests.fakes.priced_receipts import make_priced
 
@@ -62,26 +59,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataD
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
     yield DataDirectory(database, organization.id)
     database.close()
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
-
-
-def run_json(*words: str) -> Any:
-    result = run(*words, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def list_ids(*words: str) -> list[str]:

@@ -1,0 +1,34 @@
+"""Run state machines against a plain model, also on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from headgate.kit.db.engine import Database
+from tests.fakes.postgres import Postgres
+
+LIMITS = settings(
+    max_examples=20,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def run_on_postgresql(machine: type[RuleBasedStateMachine], postgres: Postgres) -> None:
+    """Run a few examples of a machine that opens its `database` by `open_database`."""
+    base: Any = machine
+
+    class OnPostgres(base):
+        def open_database(self) -> Database:
+            return Database(postgres.create_database(prepared=True))
+
+        def teardown(self) -> None:
+            super().teardown()
+            postgres.drop_database(str(self.database.place))
+
+    few = settings(LIMITS, max_examples=3, derandomize=True)
+    run_state_machine_as_test(OnPostgres, settings=few)
