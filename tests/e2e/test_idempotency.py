@@ -155,6 +155,29 @@ def test_other_request_under_the_same_key_is_refused(
     assert len(harness.upstream.received) == 1
 
 
+def test_message_is_repeated_by_what_its_client_sent(harness: Harness) -> None:
+    """Also what the provider never gets tells one request from another."""
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    text: list[Any] = [{"type": "output_text", "text": "one two", "annotations": []}]
+    answer: dict[str, Any] = {
+        "id": "resp_1",
+        "model": "gpt-5.4-mini",
+        "status": "completed",
+        "output": [{"type": "message", "id": "msg_1", "content": text}],
+        "usage": usage,
+    }
+    harness.answer_with(lambda received: received.answer(json.dumps(answer).encode()))
+    body = {"model": "gpt-5.4-mini", "max_tokens": 200, "messages": ASK["messages"]}
+    key = {"idempotency-key": "message-1"}
+    first = harness.post("/v1/messages", body, key)
+    again = harness.post("/v1/messages", body, key)
+    assert (first.status, again.body) == (200, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    other = harness.post("/v1/messages", {**body, "stop_sequences": ["two"]}, key)
+    assert (other.status, other.json["error"]["type"]) == (422, "invalid_request_error")
+    assert len(harness.upstream.received) == 1
+
+
 def test_call_in_flight_is_a_conflict_that_the_sdk_waits_out(harness: Harness) -> None:
     release = threading.Event()
 

@@ -35,7 +35,7 @@ from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import InternalError, KeyRevokedError
 from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.concurrency import ConcurrencyLimiter
-from headgate.relay.idempotency import IdempotentCalls
+from headgate.relay.idempotency import IdempotentCalls, digest_call
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants, ModelCatalog
 from headgate.signatures.model import Signatures, SignedRequest, check_body, check_stream
@@ -308,6 +308,8 @@ class OpenAiHandler:
             caller: Caller = exchange
             encoder: ResponseEncoder = self._encoder
             if call.endpoint.name == "messages":
+                if request_head.idempotency_key is not None:
+                    call.digest = digest_call(call)
                 caller, encoder = self._convert(call, exchange)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)

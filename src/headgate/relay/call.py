@@ -56,6 +56,8 @@ class Call(msgspec.Struct):
     claim: CallClaim | None = None
     """The claim of its `Idempotency-Key`, which ends with the settlement."""
     bypasses_cache: bool = False
+    digest: bytes = b""
+    """The hash of the client's request where another one is sent in its place; empty otherwise."""
     has_plan_place: bool = False
     """Whether it occupies one of the concurrent managed calls that the plan allows."""
     account_id: str | None = None

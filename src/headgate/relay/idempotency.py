@@ -476,8 +476,11 @@ def describe_call(call: Call) -> bytes:
 def digest_call(call: Call) -> bytes:
     """Return the hash that tells one request from another.
 
-    A form is hashed without its boundary, which SDKs draw anew for every try.
+    A form is hashed without its boundary, which SDKs draw anew for every try. A converted call has
+    the hash of what its client sent.
     """
+    if call.digest:
+        return call.digest
     body = call.body.body if isinstance(call.body, JsonRequest) else call.body
     assert isinstance(body, bytes), "a stream is hashed while it passes"
     for name, value in call.headers:
