@@ -16,7 +16,7 @@ from headgate.kit.http.errors import EgressError
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.redaction import redact
 from headgate.llm.request import JsonRequest
-from headgate.relay.call_state import CallState
+from headgate.relay.call_state import CallState, ResponseMemoryExhaustedError
 from headgate.relay.pipeline import Backend
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
@@ -24,6 +24,8 @@ from headgate.relay.upstream import (
     describe_egress_error,
 )
 
+COPIES = 2
+"""How often a cached embedding is held beside the answer: sealed, and opened."""
 IGNORED_FIELDS = frozenset(("input", "user"))
 """Fields that do not change the vector of an input, besides the input itself."""
 INPUTS_MAX = 2_048
@@ -92,7 +94,7 @@ class EmbeddingCache:
         lookups = list_embedding_inputs(state, state.body)
         if not lookups:
             return await self._upstream.send(state, sleep)
-        boxes = await self._cache.find([each.box_id for each in lookups])
+        boxes = await self._find(state, lookups)
         found = await run_aside(len(boxes), lambda: open_boxes(lookups, boxes))
         missing = [index for index in range(len(lookups)) if index not in found]
         if not missing:
@@ -104,6 +106,19 @@ class EmbeddingCache:
         if answer.status == 200 and answer.body is None and answer.claims_json:
             await self._merge(state, answer, found, {index: lookups[index] for index in missing})
         return answer
+
+    async def _find(
+        self, state: CallState, lookups: Sequence[EmbeddingInput]
+    ) -> Mapping[bytes, bytes]:
+        """Return the boxes of the inputs; none where there is no memory to open them."""
+        boxes = await self._cache.find([each.box_id for each in lookups])
+        size = sum([len(boxes.get(each.box_id, b"")) for each in lookups])
+        try:
+            if size:
+                state.reserve_answer(COPIES * size)
+        except ResponseMemoryExhaustedError:
+            return {}
+        return boxes
 
     def _answer(self, state: CallState, found: Mapping[int, CachedEmbedding]) -> UpstreamResponse:
         state.cache_status = "hit"
