@@ -1,4 +1,4 @@
-"""Draws receipts for people: a list of them, and one with everything that explains its amount."""
+"""Draw receipts for people: a list of them, and one with everything that explains its amount."""
 
 from __future__ import annotations
 

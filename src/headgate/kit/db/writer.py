@@ -208,6 +208,7 @@ class Writer:
             self._loop.call_soon(self._gather_more)
 
     def _hand_over(self) -> None:
+        self._gather_timer = None
         if self._gathered:
             self._queue.put(self._gathered)
             self._gathered = []

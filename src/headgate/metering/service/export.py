@@ -1,4 +1,4 @@
-"""Writes rows of usage as CSV or Parquet, piece by piece, in memory of a limited size."""
+"""Write rows of usage as CSV or Parquet, piece by piece, in memory of a limited size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rolls receipts up into sums, in slices on the writer's thread.
+"""Roll receipts up into sums, in slices on the writer's thread.
 
 A receipt is marked in the transaction that adds it to the sums. So it counts once, however late it
 was written and wherever a process is killed. What is not rolled up yet is read from the receipts.

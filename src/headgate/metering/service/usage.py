@@ -1,4 +1,4 @@
-"""Answers how much was used: by day roll-ups, quarters of an hour at the edges, and the receipts
+"""Answer how much was used: by day roll-ups, quarters of an hour at the edges, and the receipts
 that are in no roll-up yet. All three are read in one transaction, so nothing counts twice.
 
 Metadata are in no roll-up: queries that filter or group by them read the receipts.

@@ -78,10 +78,10 @@ class AutomaticTopUps:
         return self._clock.now() - LEASE_SECONDS
 
     async def _start(self, provider: PaymentProvider, organization_id: str) -> None:
-        charge = await self._storage.write(lambda c: self._order(c, organization_id))
-        if charge is not None:
+        due = await self._storage.write(lambda c: self._order(c, organization_id))
+        if due is not None:
             failpoint("top_up_ordered")
-            await self._charge(provider, charge)
+            await self._charge(provider, due)
 
     def _order(self, connection: sa.Connection, organization_id: str) -> DueTopUp | None:
         settings = self._auto_top_ups.find_next(connection, organization_id)
@@ -90,12 +90,12 @@ class AutomaticTopUps:
         order = self._orders.create(
             connection, organization_id, settings.amount_cents, kind="automatic", by=SYSTEM
         )
-        return self._make_charge(connection, order, settings.payment_method_id)
+        return self._make_due(connection, order, settings.payment_method_id)
 
     async def _continue(self, provider: PaymentProvider, order: PaymentOrder) -> None:
-        charge = await self._storage.write(lambda c: self._claim(c, order))
-        if charge is not None:
-            await self._charge(provider, charge)
+        due = await self._storage.write(lambda c: self._claim(c, order))
+        if due is not None:
+            await self._charge(provider, due)
 
     def _claim(self, connection: sa.Connection, order: PaymentOrder) -> DueTopUp | None:
         # The order is locked before the wallet, as a message of the provider locks them.
@@ -103,36 +103,36 @@ class AutomaticTopUps:
         if not store.claim_attempt(connection, order.id, attempted_before=stale, now=now):
             return None
         settings = self._auto_top_ups.find_wanted(connection, order.organization_id)
-        return self._make_charge(
+        return self._make_due(
             connection, order, None if settings is None else settings.payment_method_id
         )
 
-    def _make_charge(
+    def _make_due(
         self, connection: sa.Connection, order: PaymentOrder, payment_method_id: str | None
     ) -> DueTopUp:
         customer_id = order_store.find_settings(connection, order.organization_id).customer_id
         return DueTopUp(order, customer_id or "", payment_method_id)
 
-    async def _charge(self, provider: PaymentProvider, charge: DueTopUp) -> None:
+    async def _charge(self, provider: PaymentProvider, due: DueTopUp) -> None:
         """Make a payment and record its outcome. What fails on the way is continued later."""
-        order = charge.order
+        order = due.order
         try:
             async with self._charging:
-                outcome = await self._ask(provider, charge)
+                outcome = await self._ask(provider, due)
         except HeadgateError as error:
             log.warning("payments.top_up_delayed", order=order.id, error=error.message)
             return
         failpoint("top_up_charged")
         await self._storage.write(lambda c: self._record(c, order.id, outcome))
 
-    async def _ask(self, provider: PaymentProvider, charge: DueTopUp) -> ChargeOutcome | None:
+    async def _ask(self, provider: PaymentProvider, due: DueTopUp) -> ChargeOutcome | None:
         """Return what became of a payment; None for one that was never made."""
-        order = charge.order
-        if charge.payment_method_id is None:
+        order = due.order
+        if due.payment_method_id is None:
             return None if order.payment_id is None else await provider.cancel_payment(order)
         if order.payment_id is None:
             try:
-                payment_id = await provider.create_payment(order, charge.customer_id)
+                payment_id = await provider.create_payment(order, due.customer_id)
             except PaymentDeclinedError as error:
                 return ChargeOutcome("failed", error.message, is_final=True)
             order = msgspec.structs.replace(order, payment_id=payment_id)
@@ -140,7 +140,7 @@ class AutomaticTopUps:
             await self._storage.write(
                 lambda c: order_store.update_order(c, order.id, payment_id=payment_id)
             )
-        return await provider.charge_payment(order, charge.payment_method_id)
+        return await provider.charge_payment(order, due.payment_method_id)
 
     def _record(
         self, connection: sa.Connection, order_id: str, outcome: ChargeOutcome | None
