@@ -20,15 +20,17 @@ LIMITS = settings(
 
 def run_on_postgresql(machine: type[RuleBasedStateMachine], postgres: Postgres) -> None:
     """Run a few examples of a machine that opens its `database` by `open_database`."""
-    base: Any = machine
 
-    class OnPostgres(base):
-        def open_database(self) -> Database:
-            return Database(postgres.create_database(prepared=True))
+    def open_database(self: Any) -> Database:
+        return Database(postgres.create_database(prepared=True))
 
-        def teardown(self) -> None:
-            super().teardown()
-            postgres.drop_database(str(self.database.place))
+    def teardown(self: Any) -> None:
+        machine.teardown(self)
+        postgres.drop_database(str(self.database.place))
+
+    on_postgresql = type(
+        "OnPostgres", (machine,), {"open_database": open_database, "teardown": teardown}
+    )
 
     few = settings(LIMITS, max_examples=3, derandomize=True)
-    run_state_machine_as_test(OnPostgres, settings=few)
+    run_state_machine_as_test(on_postgresql, settings=few)
