@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.llm.convert.messages_to_responses.losses import RULES, Handling
+from headgate.llm.convert.losses import Handling
+from headgate.llm.convert.messages_to_responses.losses import RULES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "anthropic.md"
 TABLES = "## What is carried, and what is lost\n"

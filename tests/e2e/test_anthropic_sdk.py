@@ -131,6 +131,16 @@ def test_losses_are_listed_in_a_header(client: anthropic.Anthropic) -> None:
     assert "x-headgate-cost" in answer.headers
 
 
+def test_strict_call_is_refused_where_something_would_be_lost(client: anthropic.Anthropic) -> None:
+    strict = {"x-headgate-conversion": "strict"}
+    assert create(client, extra_headers=strict).stop_reason == "end_turn"
+    with pytest.raises(anthropic.BadRequestError, match=r"lose: top_k \(lost\)\.") as refused:
+        create(client, extra_headers=strict, extra_body={"top_k": 4})
+    assert cast("Any", refused.value).body["error"]["type"] == "invalid_request_error"
+    with pytest.raises(anthropic.BadRequestError, match="the one value `strict`"):
+        create(client, extra_headers={"x-headgate-conversion": "maybe"})
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "text"),
     [

@@ -8,7 +8,8 @@ from typing import Any
 from anthropic import types
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
-from headgate.llm.convert.messages_to_responses.losses import RULES, Handling
+from headgate.llm.convert.losses import Handling
+from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.request import KNOWN, convert_request
 from tools import losses
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from headgate.gateway.encoder import OpenAiEncoder
+from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
 from headgate.llm import request, sse
 from headgate.llm.answers import DECODE_ERRORS, DONE
 from headgate.llm.convert.messages_to_responses import errors
-from headgate.llm.convert.messages_to_responses.losses import Losses
 from headgate.llm.convert.messages_to_responses.reply import (
     UnreadableResponseError,
     convert_reply,
@@ -26,6 +25,7 @@ from headgate.llm.convert.messages_to_responses.stream import MessageStream, enc
 from headgate.llm.estimate import BYTES_PER_TOKEN
 from headgate.relay.call import Call, Caller, CallerListener
 from headgate.relay.call_state import CallState
+from headgate.relay.losses import check_losses
 from headgate.relay.ports import ModelCatalog, Receipt
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
@@ -33,11 +33,6 @@ TARGET = b"/responses"
 """Where a converted call goes, below `/v1`."""
 PING_SECONDS = 10.0
 PING = encode_event({"type": "ping"})
-PLACE_CHARACTERS_MAX = 64
-UNSAFE = re.compile(r"[^!-+\--:<-~]")
-"""What no place may contain in a header: anything but printable ASCII without `,` and `;`."""
-LOSSES_MAX = 32
-"""How many losses are listed in a header; the rest is counted."""
 
 
 class Timer(Protocol):
@@ -50,13 +45,14 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 def convert_call(call: Call, models: ModelCatalog, limits: JsonLimits) -> ConvertedRequest:
     """Turn a call of Messages into one of Responses, and return what its answer is converted with.
 
-    Raise `InvalidMessagesRequestError` and `UnsupportedServerToolError`.
+    Raise `InvalidMessagesRequestError`, `UnsupportedServerToolError` and `ConversionLossyError`.
     """
     body = call.body
     assert isinstance(body, request.JsonRequest), "its endpoint reads JSON"
     fields = cast("dict[str, Any]", msgspec.json.decode(body.body))
     model = models.match(body.model).model if body.model else None
     converted = convert_request(fields, reasons=None if model is None else model.reasons)
+    check_losses(call, converted.losses)
     call.body = request.decode(msgspec.json.encode(converted.body), limits)
     call.path, call.query = TARGET, b""
     call.headers = [each for each in call.headers if not is_for_anthropic(each[0])]
@@ -107,18 +103,6 @@ class MessagesEncoder:
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """Return the error as an event of Responses, which `MessagesCaller` converts."""
         return self._encoder.encode_error_frame(state, error)
-
-
-def render_losses(losses: Losses) -> bytes:
-    """Return the header line that lists what the conversion lost; empty for nothing."""
-    if not losses:
-        return b""
-    listed = [
-        f"{UNSAFE.sub('?', place[:PLACE_CHARACTERS_MAX])};{handling}" for place, handling in losses
-    ]
-    if len(listed) > LOSSES_MAX:
-        listed = [*listed[:LOSSES_MAX], f"{len(listed) - LOSSES_MAX} more"]
-    return b"x-headgate-conversion-losses: %b\r\n" % ", ".join(listed).encode()
 
 
 class MessagesCaller:

@@ -55,6 +55,7 @@ SENT_TWICE = b""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 FIT = b"fit"
+STRICT = b"strict"
 NO_NAMES: frozenset[bytes] = frozenset()
 USUAL_CONNECTIONS = framing.WATCHED_HEADERS[b"connection"]
 KNOWN_NAMES_MAX = 1_000
@@ -102,6 +103,16 @@ class InvalidBudgetHeaderError(HeadgateError):
 
     kind = Kind.INVALID
     code = "invalid_budget_header"
+
+
+class InvalidConversionHeaderError(HeadgateError):
+    """The header `x-headgate-conversion` has an unknown value.
+
+    Send `x-headgate-conversion: strict`, or leave the header out.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_conversion_header"
 
 
 class InvalidMetadataError(HeadgateError):
@@ -155,6 +166,7 @@ class RequestHead(msgspec.Struct):
     credential_name: str | None = None
     correlation_id: str | None = None
     fits_budget: bool = False
+    is_strict: bool = False
     project_id: str | None = None
     idempotency_key: bytes | None = None
     metadata: str = ""
@@ -409,6 +421,7 @@ class OpenAiHandler:
             request_head.fits_budget,
             0,
             request_head.metadata,
+            is_strict=request_head.is_strict,
         )
 
     def _take_body(
@@ -561,6 +574,15 @@ def _read_budget(_exchange: InboundExchange, request_head: RequestHead, value: b
     request_head.fits_budget = True
 
 
+def _read_conversion(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    if value.strip().lower() != STRICT:
+        raise InvalidConversionHeaderError(
+            "The header `x-headgate-conversion` has the one value `strict`: refuse the request if "
+            "its conversion would lose something."
+        )
+    request_head.is_strict = True
+
+
 def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
     request_head.project_id = value.decode("utf-8", "replace")
 
@@ -630,6 +652,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-api-key": _read_api_key,
     b"content-length": _read_content_length,
     b"x-headgate-budget": _read_budget,
+    b"x-headgate-conversion": _read_conversion,
     b"x-headgate-credential": _read_credential,
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,

@@ -63,6 +63,8 @@ class Call(msgspec.Struct):
     account_id: str | None = None
     """The platform's credential with which a call of this project created the stored response that
     the path names; the call may use it."""
+    is_strict: bool = False
+    """Whether the call is refused where a conversion would lose something (`check_losses`)."""
 
 
 class Caller(Protocol):

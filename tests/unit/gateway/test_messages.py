@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.gateway.messages import PING, PING_SECONDS, MessagesCaller, render_losses
+from headgate.gateway.losses import render_losses
+from headgate.gateway.messages import PING, PING_SECONDS, MessagesCaller
 from headgate.llm import sse
-from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from tests.fakes.pipeline import FakeCaller
 from tests.unit.llm.convert.messages_to_responses.grammar import check_stream
@@ -149,7 +151,7 @@ def test_event_that_is_garbled_ends_the_stream_with_an_error() -> None:
 
 
 def test_losses_fit_into_one_header() -> None:
-    losses = Losses()
+    losses = Losses(RULES)
     assert render_losses(losses) == b""
     for number in range(50):
         losses.add("unknown field", f"field_é\r\n{number},;{'x' * 9_999}")

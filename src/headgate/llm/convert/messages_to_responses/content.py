@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.messages_to_responses.tools import ToolNames
 from headgate.llm.convert.messages_to_responses.validation import (
     Fields,

@@ -1,39 +1,8 @@
-"""What a conversion from Messages to Responses carries, approximates, loses and refuses.
-
-The table is the contract: the converters report a loss by one of its rows, and the documentation
-is made from it.
-"""
+"""What a conversion from Messages to Responses carries, approximates, loses and refuses."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
-
-import msgspec
-
-
-class Handling(enum.Enum):
-    CARRIED = "carried"
-    """It arrives with the same meaning."""
-    APPLIED = "applied"
-    """The gateway does it itself, since the provider's API has nothing like it."""
-    APPROXIMATED = "approximated"
-    """It arrives with nearly the same meaning. Reported as a loss."""
-    LOST = "lost"
-    """The provider's API has nothing like it. Reported as a loss."""
-    REFUSED = "refused"
-    """A call without it would be another one, so it is answered with 400."""
-    IGNORED = "ignored"
-    """It changes nothing in what is answered, such as hints for a cache. Not reported."""
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """Say what becomes of a field, a block or a value of Messages. `when` limits a loss."""
-
-    handling: Handling
-    target: str = ""
-    when: str = ""
-
+from headgate.llm.convert.losses import Handling, Rule
 
 _C, _A, _X = Handling.CARRIED, Handling.APPROXIMATED, Handling.LOST
 
@@ -91,22 +60,3 @@ RULES: dict[str, Rule] = {
     "disable_parallel_tool_use": Rule(_C, "parallel_tool_calls"),
     "unknown field": Rule(_X),
 }
-
-
-class Losses:
-    """Collect what one conversion could not carry, each place once."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, str] = {}
-
-    def add(self, rule: str, place: str) -> None:
-        """Report a loss at a place of the request, such as `messages.0.content.1.citations`."""
-        handling = RULES[rule].handling
-        assert handling in (_A, _X), f"{rule} is no loss"
-        self._found.setdefault(place, handling.value)
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._found.items())
-
-    def __len__(self) -> int:
-        return len(self._found)

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.messages_to_responses.content import ContentConverter
-from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.tools import ToolNames, convert_tools
 from headgate.llm.convert.messages_to_responses.validation import (
     NUMBER,
@@ -91,7 +92,7 @@ def convert_request(fields: Fields, *, reasons: bool | None = True) -> Converted
     Raise `InvalidMessagesRequestError` for what Anthropic would refuse, and
     `UnsupportedServerToolError`.
     """
-    losses, names = Losses(), ToolNames()
+    losses, names = Losses(RULES), ToolNames()
     model = read_text(fields, "model", "", blank=False)
     streams = bool(read_optional(fields, "stream", "", bool))
     # Nothing is kept at the provider, as nothing is at Anthropic.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm.convert.messages_to_responses.losses import Losses
+from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.messages_to_responses.validation import (
     Fields,
     check_list,

@@ -1,0 +1,64 @@
+"""Collect what a conversion carries, approximates, loses and refuses.
+
+Each pair of APIs has a table of rules. The table is the contract: the converters report a loss by
+one of its rows, and the documentation is made from it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+
+class Handling(enum.Enum):
+    CARRIED = "carried"
+    """It arrives with the same meaning."""
+    APPLIED = "applied"
+    """The gateway does it itself, since the provider's API has nothing like it."""
+    APPROXIMATED = "approximated"
+    """It arrives with nearly the same meaning. Reported as a loss."""
+    LOST = "lost"
+    """The provider's API has nothing like it. Reported as a loss."""
+    REFUSED = "refused"
+    """A call without it would be another one, so it is answered with 400."""
+    IGNORED = "ignored"
+    """It changes nothing in what is answered, such as hints for a cache. Not reported."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Say what becomes of a field, a block or a value of a request. `when` limits a loss."""
+
+    handling: Handling
+    target: str = ""
+    when: str = ""
+
+
+REPORTED = (Handling.APPROXIMATED, Handling.LOST)
+
+
+class Losses:
+    """Collect what one conversion could not carry, each place once, by the rules of its pair."""
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self._rules = rules
+        self._found: dict[str, str] = {}
+
+    def add(self, rule: str, place: str) -> None:
+        """Report a loss at a place of the request, such as `messages.0.content.1.citations`."""
+        handling = self._rules[rule].handling
+        assert handling in REPORTED, f"{rule} is no loss"
+        self._found.setdefault(place, handling.value)
+
+    def extend(self, others: Losses) -> None:
+        """Report the losses of a further conversion of the same call as well."""
+        for place, handling in others:
+            self._found.setdefault(place, handling)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield each place with the word of its handling."""
+        return iter(self._found.items())
+
+    def __len__(self) -> int:
+        return len(self._found)
