@@ -151,6 +151,8 @@ class CallState(msgspec.Struct):
     """Whether the call creates a response in the background, or names one."""
     background: BackgroundResponse | None = None
     """The response in the background that the call reads, cancels or deletes."""
+    capacity: object = None
+    """What the call was counted against, which belongs to the `CapacityGate`; None for nothing."""
     on_answer_id: Callable[[], None] | None = None
     """Told once, when a stream has shown the provider's id of its answer."""
 

@@ -21,6 +21,7 @@ from headgate.relay.admission import Admission
 from headgate.relay.background import BackgroundCalls
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
+from headgate.relay.capacity import NO_CAPACITY, CapacityGate
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.ports import Hold, ModelCatalog, Receipt, Settlement
@@ -65,6 +66,7 @@ class CallPipeline:
         observer: ReceiptObserver,
         clock: Clock,
         background: BackgroundCalls | None = None,
+        capacity: CapacityGate = NO_CAPACITY,
     ) -> None:
         self._admission = admission
         self._routing = routing
@@ -77,6 +79,7 @@ class CallPipeline:
         self._observer = observer
         self._clock = clock
         self._background = background
+        self._capacity = capacity
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
         """Answer one call. Raise a `HeadgateError` if nothing has been sent to the caller yet."""
@@ -96,6 +99,13 @@ class CallPipeline:
             ):
                 await self._background.begin(state)
             self._routing.plan(state)
+            # Also without a function call: most calls have no limits.
+            if (
+                call.grant.capacity
+                or (state.credential is not None and state.credential.capacity)
+                or call.grant.project_id in self._capacity.projects
+            ):
+                await self._capacity.admit(state)
             # The rewritten body is kept beside the client's own, so it counts as well.
             if state.body is not call.body:
                 state.reserve_copies()
@@ -115,11 +125,7 @@ class CallPipeline:
             )
         # A bug of the gateway must not lose the receipt, nor the money that is held.
         except Exception:
-            log.exception("pipeline.fault", request_id=call.request_id)
-            fault = InternalError.for_request(call.request_id)
-            error = state.end_early(
-                fault, disconnected=disconnects.disconnected, now=self._clock.monotonic()
-            )
+            error = self._end_with_fault(state, disconnects)
         finally:
             disconnects.stop()
             self._admission.release(call)
@@ -143,6 +149,16 @@ class CallPipeline:
                 del error  # its traceback has this frame, which must not have it
         response.fail(error, receipt)
 
+    def _end_with_fault(self, state: CallState, disconnects: DisconnectHandler) -> HeadgateError:
+        """Log the exception that is being handled, and return the error for the caller."""
+        request_id = state.call.request_id
+        log.exception("pipeline.fault", request_id=request_id)
+        return state.end_early(
+            InternalError.for_request(request_id),
+            disconnected=disconnects.disconnected,
+            now=self._clock.monotonic(),
+        )
+
     async def _settle(self, state: CallState, response: ClientResponse | None) -> Receipt:
         """Record the call's one receipt, then tell the observers. `response` is the complete
         answer, None without one. Raise `ReceiptNotRecordedError`."""
@@ -152,6 +168,8 @@ class CallPipeline:
         receipt = build_receipt(state, charge, created_at=now, ended_at=ended_at)
         if state.call.tokens_reserved:
             self._admission.settle(state.call, receipt)
+        if state.capacity is not None:
+            self._capacity.settle(state, receipt)
         claim = state.call.claim
         record = self._settlement.record if claim is None else claim.bind(response)
         failpoint("before_settle")

@@ -17,6 +17,7 @@ from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
 from headgate.llm.headers import ACCOUNT, DENIED
 from headgate.llm.usage import Usage
+from headgate.relay.capacity_limits import CapacityLimit
 
 DEFAULT_INTEGRATION = "openai"
 """The integration of model ids that the catalog does not know."""
@@ -57,6 +58,8 @@ class Grant(msgspec.Struct, frozen=True):
     tokens_per_minute: int = 0
     requires_signature: bool = False
     """Whether only signed requests are accepted."""
+    capacity: tuple[CapacityLimit, ...] = ()
+    """Limits of its requests and tokens that are enforced."""
     is_restricted: bool = False
     """Whether any restriction applies to calls. Computed once, so that a key without restrictions
     costs one look for each call."""
@@ -132,6 +135,8 @@ class Credential(msgspec.Struct, frozen=True):
     purpose: str = ""
     """The egress rule that allows its origin: `OPERATOR`, or empty for the general one."""
     deadlines: Deadlines | None = None
+    capacity: tuple[CapacityLimit, ...] = ()
+    """Limits of its requests and tokens."""
     answer_head: bytes = b""
     """Header lines that tell the client which credential answered. Encoded once, here."""
 
