@@ -12,6 +12,7 @@ from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Grant, Hold, Receipt
+from headgate.relay.targets import CallRoute, RouteOptions
 
 
 class CallClaim(Protocol):
@@ -63,6 +64,12 @@ class Call(msgspec.Struct):
     account_id: str | None = None
     """The platform's credential with which a call of this project created the stored response that
     the path names; the call may use it."""
+    route: CallRoute | None = None
+    """Where the call goes by its resource or ad-hoc target; None for a model."""
+    route_options: RouteOptions | None = None
+    """What the request asks of its route; None where it asks nothing."""
+    deadline_seconds: float | None = None
+    """The caller's own total deadline for each target; None where it states none."""
     is_strict: bool = False
     """Whether the call is refused where a conversion would lose something (`check_losses`)."""
 

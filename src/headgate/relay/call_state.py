@@ -13,6 +13,7 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Call, Caller
 from headgate.relay.ports import BackgroundResponse, Credential, Hold, Model, Receipt
+from headgate.relay.targets import CallEvent, Target
 
 
 class ClientDisconnectedError(HeadgateError):
@@ -155,6 +156,14 @@ class CallState(msgspec.Struct):
     """What the call was counted against, which belongs to the `CapacityGate`; None for nothing."""
     on_answer_id: Callable[[], None] | None = None
     """Told once, when a stream has shown the provider's id of its answer."""
+    routed_target: Target | None = None
+    """The target of `Call.route` that is tried or has answered; None without a route."""
+    events: tuple[CallEvent, ...] = ()
+    """What was decided about the call so far: its routing, and each fallback."""
+    gate_seconds: float | None = None
+    """The time that the checks of capacity took; None where none were made."""
+    failed_seconds: float = 0.0
+    """The time that was spent on targets which failed before the one that answered."""
 
     def reserve_copies(self) -> None:
         """Count the large bodies that are kept beside the client's own: the one that is sent, and

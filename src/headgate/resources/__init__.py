@@ -1,0 +1,1 @@
+"""Resources: named targets of calls, with fallbacks, routing and default arguments."""

@@ -1,0 +1,1 @@
+"""Operations on resources, and the routes that calls take through them."""
