@@ -31,13 +31,14 @@ from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenylist, Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
-from headgate.relay.call import Call, Caller
+from headgate.relay.call import Call, Caller, CallRecord
 from headgate.relay.call_state import InternalError, KeyRevokedError
 from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.idempotency import IdempotentCalls, digest_call
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants, ModelCatalog
+from headgate.relay.request_log import NO_REQUEST_LOG, RefusedRequest, RequestLog
 from headgate.signatures.model import Signatures, SignedRequest, check_body, check_stream
 
 V1_BYTES = len(b"/v1")
@@ -171,6 +172,8 @@ class RequestHead(msgspec.Struct):
     idempotency_key: bytes | None = None
     metadata: str = ""
     headers: Headers = []
+    record: CallRecord | None = None
+    """The call's entry in the request log, of a project that keeps one."""
     grant: Grant | None = None
     endpoint: Endpoint | None = None
     method: str = ""
@@ -213,6 +216,7 @@ class OpenAiHandler:
         on_refusal: Callable[[HeadgateError], None],
         on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
         on_rate_limited: RateLimitObserver = ignore_rate_limited,
+        request_log: RequestLog = NO_REQUEST_LOG,
     ) -> None:
         """Take the parts of the data plane, and three observers.
 
@@ -239,6 +243,7 @@ class OpenAiHandler:
         self._on_refusal = on_refusal
         self._on_unauthenticated = on_unauthenticated
         self._on_rate_limited = on_rate_limited
+        self._request_log = request_log
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -318,13 +323,15 @@ class OpenAiHandler:
             if is_embedding:
                 call.bypasses_cache = bypasses_cache(exchange.headers)
             caller: Caller = exchange
+            if call.grant.project_id in self._request_log.projects:
+                caller = self._begin_record(call, exchange, request_head)
             encoder: ResponseEncoder = self._encoder
             if call.endpoint.name == "messages":
                 if request_head.idempotency_key is not None:
                     call.digest = digest_call(call)
-                caller, encoder = self._convert(call, exchange)
+                caller, encoder = self._convert(call, exchange, caller)
             if call.endpoint.lists_models:
-                await self._models.run(call, exchange, exchange.headers)
+                await self._models.run(call, caller, exchange.headers)
             elif request_head.idempotency_key is None:
                 pipeline = self._embeddings if is_embedding else self._pipeline
                 await pipeline.run(call, caller, encoder)
@@ -339,15 +346,24 @@ class OpenAiHandler:
             log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.for_request(request_head.request_id))
 
+    def _begin_record(
+        self, call: Call, exchange: InboundExchange, request_head: RequestHead
+    ) -> Caller:
+        """Let the request log follow the call; return the caller that it listens to."""
+        user_agent = find_header(exchange.headers, b"user-agent")
+        caller = self._request_log.begin(call, exchange, user_agent=user_agent)
+        request_head.record = call.record
+        return caller
+
     def _convert(
-        self, call: Call, exchange: InboundExchange
+        self, call: Call, exchange: InboundExchange, caller: Caller
     ) -> tuple[MessagesCaller, MessagesEncoder]:
         """Turn a call of Messages into one of Responses; return what its answer goes through."""
         converted = convert_call(call, self._catalog, self._limits.json)
         assert isinstance(call.body, request.JsonRequest)
         # It is held beside the client's own body, so it is counted as well.
         exchange.reserve_memory(len(call.body.body))
-        return MessagesCaller(exchange, converted), MessagesEncoder(self._encoder, converted)
+        return MessagesCaller(caller, converted), MessagesEncoder(self._encoder, converted)
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cancel a running call of one of these keys, and return whether it did. A response that is
@@ -453,6 +469,9 @@ class OpenAiHandler:
             self._on_unauthenticated(error, request_head.token, try_client_address(exchange))
         if error.kind is Kind.LIMITED and request_head.grant is not None:
             self._on_rate_limited(error, request_head.grant, request_head.request_id)
+        grant = request_head.grant
+        if grant is not None and grant.project_id in self._request_log.projects:
+            self._record_refusal(exchange, request_head, grant, error)
         if exchange.response_started:
             exchange.finish(complete=False)
             return
@@ -472,6 +491,40 @@ class OpenAiHandler:
             head,
             errors.encode_body(error, exchange.target, request_head.request_id),
         )
+
+    def _record_refusal(
+        self,
+        exchange: InboundExchange,
+        request_head: RequestHead,
+        grant: Grant,
+        error: HeadgateError,
+    ) -> None:
+        """Tell the request log of a refusal: of a call that it follows, or of a request before
+        it."""
+        if request_head.record is not None:
+            request_head.record.fail(error)
+            return
+        refused = RefusedRequest(
+            request_head.request_id,
+            grant,
+            request_head.endpoint.name if request_head.endpoint is not None else "",
+            exchange.method.decode("latin-1"),
+            exchange.target.partition(b"?")[0].decode("latin-1"),
+            try_client_address(exchange),
+            find_header(exchange.headers, b"user-agent"),
+            request_head.correlation_id,
+            request_head.metadata,
+            request_head.started_at,
+        )
+        self._request_log.refuse(refused, error)
+
+
+def find_header(headers: Headers, name: bytes) -> str:
+    """Return the first value of a header as text, empty without one."""
+    for each, value in headers:
+        if each == name:
+            return value.decode("utf-8", "replace")
+    return ""
 
 
 def bypasses_cache(headers: Headers) -> bool:

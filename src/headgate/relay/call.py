@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.endpoint import Endpoint
@@ -21,6 +22,19 @@ class CallClaim(Protocol):
     def bind(self, response: Any) -> Callable[[Receipt, Hold | None], Awaitable[bool | None]]:
         """Return what records the receipt in the place of `Settlement.record`. `response` is the
         complete `ClientResponse`, None without one."""
+        ...
+
+
+class CallRecord(Protocol):
+    """Take what becomes of a call whose project keeps a request log (`relay/request_log.py`)."""
+
+    def settle(self, state: Any, receipt: Receipt) -> None:
+        """Take the call's `CallState` and its receipt, once that is committed. Must not raise."""
+        ...
+
+    def fail(self, error: HeadgateError) -> None:
+        """Keep the call with the error that the client gets instead of an answer. Must not
+        raise."""
         ...
 
 
@@ -61,6 +75,8 @@ class Call(msgspec.Struct):
     """The hash of the client's request where another one is sent in its place; empty otherwise."""
     has_plan_place: bool = False
     """Whether it occupies one of the concurrent managed calls that the plan allows."""
+    record: CallRecord | None = None
+    """Its entry in the request log, of a project that keeps one."""
     account_id: str | None = None
     """The platform's credential with which a call of this project created the stored response that
     the path names; the call may use it."""

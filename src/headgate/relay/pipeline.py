@@ -188,6 +188,8 @@ class CallPipeline:
         if receipt.outcome != "pending" and is_first is not False:
             elapsed = self._clock.monotonic() - ended_at
             self._observer.observe(receipt, int(elapsed * MICROSECONDS))
+        if state.call.record is not None:
+            state.call.record.settle(state, receipt)
         return receipt
 
     async def _record_again(
