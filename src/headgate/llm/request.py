@@ -207,6 +207,29 @@ class JsonRequest(msgspec.Struct, frozen=True):
         body = json_members.put(self.body, "model", msgspec.json.encode(wire_id))
         return replace(self, body=body, model=wire_id)
 
+    def with_fields(
+        self, fields: Mapping[str, msgspec.Raw], checked: CheckedFields = ALL_FIELDS
+    ) -> JsonRequest:
+        """Return the request with these top-level fields, each in place of its own of that name.
+        Raise `InvalidRequestError`."""
+        return self._merge({**self.fields, **fields}, checked) if fields else self
+
+    def with_defaults(
+        self, fields: Mapping[str, msgspec.Raw], checked: CheckedFields = ALL_FIELDS
+    ) -> JsonRequest:
+        """Return the request with those of these top-level fields that it has not. Raise
+        `InvalidRequestError`."""
+        given = self.fields
+        missing = {name: value for name, value in fields.items() if name not in given}
+        return self._merge({**given, **missing}, checked) if missing else self
+
+    def _merge(self, fields: dict[str, msgspec.Raw], checked: CheckedFields) -> JsonRequest:
+        body = msgspec.json.encode(fields)
+        try:
+            return _build_request(body, checked.decode(body))
+        except msgspec.ValidationError:
+            raise _explain(body, LIMITS, checked) from None
+
 
 def decode(
     body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS

@@ -12,6 +12,7 @@ from headgate.kit.http.message import Headers
 from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.request import JsonRequest
+from headgate.llm.vmx import Envelope
 from headgate.relay.ports import Grant, Hold, Receipt
 from headgate.relay.targets import CallRoute, RouteOptions
 
@@ -88,6 +89,11 @@ class Call(msgspec.Struct):
     """The caller's own total deadline for each target; None where it states none."""
     is_strict: bool = False
     """Whether the call is refused where a conversion would lose something (`check_losses`)."""
+    envelope: Envelope | None = None
+    """The `vmx` envelope, None for the calls of other clients."""
+    deadline_seconds: float | None = None
+    """The most that the call may take at its provider, all attempts included; the deadlines of
+    credential and model hold beside it."""
 
 
 class Caller(Protocol):

@@ -37,3 +37,13 @@ def merge_timeouts(
         named.get("idle_seconds", defaults.idle_seconds),
         named.get("total_seconds", defaults.total_seconds),
     )
+
+
+def cap_timeouts(timeouts: Timeouts, seconds: float) -> Timeouts:
+    """Return timeouts of which none is longer than this."""
+    return Timeouts(
+        min(timeouts.connect_seconds, seconds),
+        min(timeouts.first_byte_seconds, seconds),
+        min(timeouts.idle_seconds, seconds),
+        min(timeouts.total_seconds, seconds),
+    )

@@ -22,7 +22,7 @@ from headgate.llm import provider_errors
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
 from headgate.relay.call_state import CallState, ResponseMemoryExhaustedError
-from headgate.relay.deadlines import merge_timeouts
+from headgate.relay.deadlines import cap_timeouts, merge_timeouts
 from headgate.relay.ports import CapacityRecorder, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
@@ -405,12 +405,15 @@ def build_request(state: CallState, timeouts: Timeouts) -> Request:
     """Build the outgoing request: the client's headers that may be forwarded, then the credential's
     own.
 
-    `timeouts` are those of the settings; deadlines of the model or the credential replace them.
+    `timeouts` are those of the settings; deadlines of the model or the credential replace them, and
+    none is longer than the deadline of the call.
     """
     credential, model = state.credential, state.model
     assert credential is not None, "routing comes before sending"
     if credential.deadlines is not None or (model is not None and model.deadlines is not None):
         timeouts = merge_timeouts(timeouts, model and model.deadlines, credential.deadlines)
+    if state.call.deadline_seconds is not None:
+        timeouts = cap_timeouts(timeouts, state.call.deadline_seconds)
     data = state.body.body if isinstance(state.body, JsonRequest) else state.body
     state.body_bytes = len(data) if isinstance(data, bytes) else state.call.content_length or 0
     return Request(
