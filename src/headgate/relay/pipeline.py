@@ -125,6 +125,7 @@ class CallPipeline:
             )
         # A bug of the gateway must not lose the receipt, nor the money that is held.
         except Exception:
+            log.exception("pipeline.fault", request_id=call.request_id)
             error = self._end_with_fault(state, disconnects)
         finally:
             disconnects.stop()
@@ -150,11 +151,8 @@ class CallPipeline:
         response.fail(error, receipt)
 
     def _end_with_fault(self, state: CallState, disconnects: DisconnectHandler) -> HeadgateError:
-        """Log the exception that is being handled, and return the error for the caller."""
-        request_id = state.call.request_id
-        log.exception("pipeline.fault", request_id=request_id)
         return state.end_early(
-            InternalError.for_request(request_id),
+            InternalError.for_request(state.call.request_id),
             disconnected=disconnects.disconnected,
             now=self._clock.monotonic(),
         )
