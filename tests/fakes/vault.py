@@ -57,6 +57,7 @@ class FakeIntegration(msgspec.Struct, frozen=True):
     secret_header: str = "authorization"
     secret_header_prefix: str = "Bearer "
     organization_header: str = "openai-organization"
+    surfaces: tuple[str, ...] = ()
 
 
 class VaultHarness:

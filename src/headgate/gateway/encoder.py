@@ -156,7 +156,8 @@ class OpenAiEncoder:
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """Return an error event for a stream that has begun, in the endpoint's wire format."""
-        return state.call.endpoint.meter.encode_error(describe(error), state.parsed_usage)
+        endpoint = state.call.endpoint if state.conversion is None else state.conversion.endpoint
+        return endpoint.meter.encode_error(describe(error), state.parsed_usage)
 
 
 def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:

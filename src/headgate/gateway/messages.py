@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 
+from headgate.gateway.converted import CallLater, ConvertedCaller, StreamFormat
 from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
-from headgate.llm import request, sse
-from headgate.llm.answers import DECODE_ERRORS, DONE
+from headgate.llm import request
+from headgate.llm.convert.fields import UnreadableResponseError, read_object
 from headgate.llm.convert.messages_to_responses import errors
-from headgate.llm.convert.messages_to_responses.reply import (
-    UnreadableResponseError,
-    convert_reply,
-    read_object,
-)
+from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
 from headgate.llm.estimate import BYTES_PER_TOKEN
-from headgate.relay.call import Call, Caller, CallerListener
+from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.losses import check_losses
 from headgate.relay.ports import ModelCatalog, Receipt
@@ -31,15 +26,7 @@ from headgate.relay.upstream import InvalidProviderResponseError, UpstreamRespon
 
 TARGET = b"/responses"
 """Where a converted call goes, below `/v1`."""
-PING_SECONDS = 10.0
-PING = encode_event({"type": "ping"})
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-CallLater = Callable[[float, Callable[[], None]], Timer]
+FORMAT = StreamFormat(encode_event, errors.make_error, encode_event({"type": "ping"}))
 
 
 def convert_call(call: Call, models: ModelCatalog, limits: JsonLimits) -> ConvertedRequest:
@@ -105,118 +92,15 @@ class MessagesEncoder:
         return self._encoder.encode_error_frame(state, error)
 
 
-class MessagesCaller:
-    """Stand before the client of a converted call: the provider's stream goes in, a stream of
-    Messages comes out (`relay.call.Caller`).
-
-    The end of a message that a stop sequence cuts comes with the provider's last event, or with
-    `finish`: both come after the settlement (law 1). `has_enough` asks the pipeline to read no
-    further.
-    """
+class MessagesCaller(ConvertedCaller):
+    """Stand before the client of a converted call: a stream of Responses goes in, a stream of
+    Messages comes out."""
 
     def __init__(
         self, caller: Caller, converted: ConvertedRequest, call_later: CallLater | None = None
     ) -> None:
-        self._call_later = call_later or asyncio.get_running_loop().call_later
-        self.has_enough = False
-        self.takes_trailers = caller.takes_trailers
-        self._caller = caller
-        self._stream = MessageStream(converted, estimate_tokens)
-        self._buffer = bytearray()
-        self._searched = 0
-        self._timer: Timer | None = None
-
-    @property
-    def gone(self) -> bool:
-        return self._caller.gone
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._caller.sent_bytes
-
-    @property
-    def client_address(self) -> str:
-        return self._caller.client_address
-
-    def reserve_memory(self, size: int) -> None:
-        self._caller.reserve_memory(size)
-
-    def answer(self, status: int, head: bytes, body: bytes) -> None:
-        self._caller.answer(status, head, body)
-
-    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        self._caller.start(status, head, trailer_names)
-        self.takes_trailers = self._caller.takes_trailers
-        self._set_timer()
-
-    def write(self, data: bytes) -> None:
-        """Convert a piece of the provider's stream, and send what follows from it."""
-        self._buffer += data
-        ends = sse.find_ends(self._buffer, self._searched)
-        if ends:
-            whole = bytes(self._buffer[: ends[-1]])
-            del self._buffer[: ends[-1]]
-            self._convert(whole, ends)
-        self._searched = sse.next_search_offset(self._buffer)
-
-    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
-        """End the stream: with the end of a message that was cut, or with an error if there is
-        none."""
-        if self._buffer:
-            whole, self._buffer = bytes(self._buffer), bytearray()
-            self._convert(whole, [len(whole)])
-        self._send(self._stream.close())
-        if not self._stream.ended:
-            message = "The provider's stream ended before its answer was complete."
-            self._send(self._stream.fail(errors.make_error(502, message)))
-        if self._timer is not None:
-            self._timer.cancel()
-        self._caller.finish(trailers=trailers)
-
-    def set_listener(self, listener: CallerListener | None) -> None:
-        self._caller.set_listener(listener)
-
-    def abandon(self) -> None:
-        self._caller.abandon()
-
-    def _convert(self, whole: bytes, ends: list[int]) -> None:
-        start = 0
-        for end in ends:
-            data = sse.parse_event(whole[start:end]).data
-            start = end
-            if data:
-                self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        if data.strip() == DONE:
-            return
-        try:
-            event = msgspec.json.decode(data)
-        except DECODE_ERRORS:
-            event = None
-        if not isinstance(event, dict):
-            message = "The provider sent an event that is no JSON object."
-            self._send(self._stream.fail(errors.make_error(502, message)))
-        else:
-            self._send(self._stream.feed(cast("Mapping[str, Any]", event), len(data)))
-
-    def _send(self, events: Iterable[dict[str, Any]]) -> None:
-        frames = [encode_event(event) for event in events]
-        self.has_enough = self._stream.stopped
-        if frames:
-            self._caller.write(b"".join(frames))
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Ping the client when nothing was sent for a while."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._call_later(PING_SECONDS, self._ping)
-
-    def _ping(self) -> None:
-        if not self._caller.gone and not self._stream.ended:
-            self._caller.write(PING)
-            self._set_timer()
+        stream = MessageStream(converted, estimate_tokens)
+        super().__init__(caller, stream, FORMAT, call_later)
 
 
 def estimate_tokens(characters: int) -> int:

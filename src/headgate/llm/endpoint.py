@@ -9,6 +9,9 @@ import msgspec
 from headgate.llm.meter import Meter
 from headgate.llm.request import ALL_FIELDS, CheckedFields
 
+CHAT_COMPLETIONS, RESPONSES = "chat.completions", "responses"
+"""The surfaces: the APIs by which models answer, and between which calls are converted."""
+
 
 class Body(enum.Enum):
     NONE = "none"
@@ -43,7 +46,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     `name` is the scope that a key needs and the label in receipts and metrics (`chat.completions`,
     `responses`, `files`, ...). `path` is below `/v1`, with `{id}` for one segment and a last
     `{rest}` for any number of them. `restricted` endpoints need a key that names them.
-    `unsupported` is the sentence that refuses the endpoint, empty for those that are served.
+    `surface` is the API by which it asks for an answer, empty for an endpoint that no conversion
+    stands in for. `unsupported` is the sentence that refuses the endpoint, empty for those that are
+    served.
     """
 
     name: str
@@ -71,6 +76,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Its response is a file, which is streamed whatever its type."""
     restricted: bool = False
     unsupported: str = ""
+    surface: str = ""
 
     @property
     def is_metered(self) -> bool:

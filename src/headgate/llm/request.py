@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -251,6 +251,28 @@ def decode(
     except _UNREADABLE as error:
         raise _report_syntax(body, limits, error) from None
     return _build_request(body, values)
+
+
+def encode(fields: Mapping[str, Any]) -> JsonRequest:
+    """Return a request with these fields, whose types are right."""
+    options = fields.get("stream_options")
+    return JsonRequest(
+        msgspec.json.encode(fields),
+        fields.get("model"),
+        fields.get("stream") is True,
+        fields.get("background") is True,
+        bool(options) and options.get("include_usage") is True,
+        "stream_options" in fields,
+        fields.get("n"),
+        max(
+            fields.get("max_output_tokens") or 0,
+            fields.get("max_completion_tokens") or 0,
+            fields.get("max_tokens") or 0,
+        )
+        or None,
+        fields.get("service_tier"),
+        has_envelopes=False,
+    )
 
 
 def read_field(raw: msgspec.Raw | None) -> object:

@@ -11,6 +11,7 @@ import uvicorn
 from headgate.billing.service.claimed_calls import ClaimedCalls
 from headgate.billing.service.ledger import Ledger
 from headgate.gateway.catalog_models import CatalogModels
+from headgate.gateway.conversions import ConversionTable
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, RequestHandler
 from headgate.gateway.embedding_cache import EmbeddingCache
@@ -236,6 +237,7 @@ def build_pipelines(
         catalog,
         managed_routes=application.managed_routes,
         usage_refusals=refusals,
+        conversions=ConversionTable(),
     )
     models = build_models_backend(settings, application, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)

@@ -136,7 +136,8 @@ def _bound_tokens(
         return None
     if ("input" in fields or "prompt" in fields) and has_several_inputs(fields):
         input_tokens = max(input_tokens, len(body.body))
-    names = choose_limit_fields(state.call.endpoint.output_limits, model.limit_field)
+    endpoint = state.call.endpoint if state.conversion is None else state.conversion.endpoint
+    names = choose_limit_fields(endpoint.output_limits, model.limit_field)
     stated = read_output_limits(fields, names)
     ceiling = model.output_tokens_max or model.input_tokens_max
     is_valid = bool(stated) and min(stated.values()) > 0

@@ -12,6 +12,7 @@ from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Call, Caller
+from headgate.relay.conversion import Conversion
 from headgate.relay.ports import BackgroundResponse, Credential, Hold, Model, Receipt
 from headgate.relay.targets import CallEvent, Target
 
@@ -164,6 +165,8 @@ class CallState(msgspec.Struct):
     """The time that the checks of capacity took; None where none were made."""
     failed_seconds: float = 0.0
     """The time that was spent on targets which failed before the one that answered."""
+    conversion: Conversion | None = None
+    """What stands between client and provider; None for a provider that speaks the client's API."""
 
     def reserve_copies(self) -> None:
         """Count the large bodies that are kept beside the client's own: the one that is sent, and

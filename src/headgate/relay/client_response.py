@@ -112,6 +112,8 @@ class ResponseFactory:
 
         Raise `InvalidProviderResponseError` for an answer that cannot be passed on.
         """
+        if state.conversion is not None:
+            caller, encoder = state.conversion.wrap(caller, encoder)
         if answer.request_id is not None:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
@@ -144,8 +146,8 @@ class ResponseFactory:
     def _choose_tap(self, state: CallState, answer: UpstreamResponse) -> StreamTap | TailTap | None:
         """Return what reads the usage from a streamed body; None for a body that is read whole."""
         kind = answer.content_type
-        call = state.call
-        endpoint = call.endpoint
+        call, conversion = state.call, state.conversion
+        endpoint = call.endpoint if conversion is None else conversion.endpoint
         if answer.status >= 400 or answer.status in BODILESS_STATUS or call.method == "HEAD":
             return None
         if endpoint.lists_models:
@@ -154,11 +156,14 @@ class ResponseFactory:
             return StreamTap(
                 endpoint.meter,
                 state.parsed_usage,
-                drop_usage=state.requested_usage,
+                drop_usage=state.requested_usage and conversion is None,
                 event_bytes_max=self._body_bytes_max
                 if endpoint.large_events
                 else self._event_bytes_max,
             )
+        # What is no stream of events can be converted only as a whole.
+        if conversion is not None:
+            return None
         if endpoint.downloads:
             return TailTap()
         if kind == b"application/json" or answer.claims_json:
@@ -220,7 +225,7 @@ class BufferedResponse:
         if answer.status >= 400:
             self._fail(body)
             return
-        endpoint = state.call.endpoint
+        endpoint = state.call.endpoint if state.conversion is None else state.conversion.endpoint
         if body or endpoint.body is Body.JSON:
             readable = endpoint.meter.read_body(body, state.parsed_usage)
             if not readable and (endpoint.body is Body.JSON or answer.claims_json):
@@ -322,14 +327,16 @@ class StreamedResponse:
     def _is_complete(self) -> bool:
         """Return whether a body that ended without a terminal event was a whole answer."""
         state, tap = self._state, self._tap
-        meter = state.call.endpoint.meter
+        endpoint = state.call.endpoint if state.conversion is None else state.conversion.endpoint
+        meter = endpoint.meter
         if meter.has_last_event and isinstance(tap, StreamTap) and tap.truncated:
             return False
         choices = state.body.choices if isinstance(state.body, JsonRequest) else 1
         return meter.is_complete(state.parsed_usage, choices)
 
     def preview(self, receipt: Receipt) -> tuple[bytes, bytes]:
-        return b"", self._tap.preview()
+        rest, conversion = self._tap.preview(), self._state.conversion
+        return b"", rest if conversion is None else conversion.preview(rest)
 
     async def complete(self, receipt: Receipt) -> None:
         """Send the withheld bytes, and what may still follow them."""

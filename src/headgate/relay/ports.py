@@ -137,6 +137,12 @@ class Credential(msgspec.Struct, frozen=True):
     deadlines: Deadlines | None = None
     capacity: tuple[CapacityLimit, ...] = ()
     """Limits of its requests and tokens."""
+    surfaces: frozenset[str] = frozenset()
+    """The APIs by which its provider answers (`llm.endpoint`); empty where that is not known, so
+    that every call is passed on as it is."""
+    has_catalog_models: bool = True
+    """Whether its provider has the integration's own models, with what the catalog says of them:
+    another server may answer the same id by another API."""
     answer_head: bytes = b""
     """Header lines that tell the client which credential answered. Encoded once, here."""
 
@@ -284,6 +290,10 @@ class Model(msgspec.Struct, frozen=True):
     """Whether it spends output tokens on reasoning before it answers."""
     limit_field: str = ""
     """The field that its integration wants for an output limit, if the endpoint has several."""
+    surfaces: frozenset[str] = frozenset()
+    """The APIs by which it answers, where not all of its integration's; else empty."""
+    converts: bool = True
+    """Whether calls of other surfaces are converted for it, and not refused."""
 
 
 class ModelMatch(msgspec.Struct, frozen=True):

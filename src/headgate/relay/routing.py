@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import urllib.parse
+from collections.abc import Collection
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import form
-from headgate.llm.endpoint import Body, Pricing
+from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES, Body, Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.admission import ModelOutOfScopeError, is_any_in_scope
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
+from headgate.relay.conversion import Conversion, Conversions
+from headgate.relay.losses import check_losses
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
@@ -26,6 +29,19 @@ from headgate.relay.stream_usage import UsageRefusals
 
 ENDPOINTS_OF_DEFAULT_MODEL = frozenset({"chat.completions", "responses"})
 """Endpoints where the default managed model may serve an unknown id: it can do what was asked."""
+
+PATHS = {CHAT_COMPLETIONS: "/chat/completions", RESPONSES: "/responses"}
+"""Where requests of each surface go, below `/v1`."""
+
+
+class ModelEndpointMismatchError(HeadgateError):
+    """The model does not answer by this API, and the request cannot be converted for it.
+
+    Send the request to the endpoint that the message names, or choose another model.
+    """
+
+    kind = Kind.INVALID
+    code = "model_endpoint_mismatch"
 
 
 class UnsafePathError(HeadgateError):
@@ -79,12 +95,14 @@ class Routing:
         breakers: Breakers,
         managed_routes: ManagedModelRoutes | None = None,
         usage_refusals: UsageRefusals | None = None,
+        conversions: Conversions | None = None,
     ) -> None:
         self._credentials = credentials
         self._models = models
         self._breakers = breakers
         self._managed_routes = managed_routes
         self._usage_refusals = usage_refusals
+        self._conversions = conversions
 
     def plan(self, state: CallState) -> None:
         """Fill in credential, model, target and body, or raise what is missing.
@@ -113,7 +131,7 @@ class Routing:
         state.credential = credential
         self._breakers.check(credential, call.model)
         state.target = credential.base_path + check_path(call.path) + call.query
-        state.body = call.body
+        state.body, state.conversion = call.body, None
         if isinstance(call.body, JsonRequest):
             self._prepare(state, call.body, managed_route, match)
         elif match is not None:
@@ -251,9 +269,38 @@ class Routing:
                 credential = state.credential
                 assert credential is not None, "it is chosen first"
                 body = body.with_model(choose_wire_id(match, credential))
-        if body.stream and call.endpoint.asks_usage and not body.includes_usage:
+        endpoint = call.endpoint
+        if endpoint.surface:
+            credential = state.credential
+            assert credential is not None, "it is chosen first"
+            surfaces = credential.surfaces
+            if state.model is not None and state.model.surfaces and credential.has_catalog_models:
+                surfaces = state.model.surfaces
+            if surfaces and endpoint.surface not in surfaces:
+                conversion = self._begin_conversion(state, surfaces)
+                endpoint = conversion.endpoint
+                state.target = credential.base_path + endpoint.path.encode()
+                body = conversion.convert_request(body)
+                check_losses(call, conversion.losses)
+        if body.stream and endpoint.asks_usage and not body.includes_usage:
             body = self._request_usage(state, body)
         state.body = body
+
+    def _begin_conversion(self, state: CallState, surfaces: Collection[str]) -> Conversion:
+        """Begin to convert a call for a provider that does not speak the client's API. Raise
+        `ModelEndpointMismatchError`."""
+        call, conversion = state.call, None
+        if self._conversions is not None and (state.model is None or state.model.converts):
+            conversion = self._conversions.begin(call.endpoint.surface, surfaces, state.model)
+        if conversion is None:
+            paths = " or ".join(f"/v1{PATHS[each]}" for each in sorted(surfaces))
+            message = (
+                f"The model '{call.model}' does not answer requests to /v1{call.endpoint.path}. "
+                f"Send them to {paths}."
+            )
+            raise ModelEndpointMismatchError(message, param="model", should_retry=False)
+        state.conversion = conversion
+        return conversion
 
     def _request_usage(self, state: CallState, body: JsonRequest) -> JsonRequest:
         """Return the request with the field that asks for usage, unless the provider is known to

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from headgate.gateway.converted import PING_SECONDS
 from headgate.gateway.losses import render_losses
-from headgate.gateway.messages import PING, PING_SECONDS, MessagesCaller
+from headgate.gateway.messages import FORMAT, MessagesCaller
 from headgate.llm import sse
 from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.messages_to_responses.losses import RULES
@@ -118,7 +119,7 @@ def test_silence_is_filled_with_pings_until_the_end() -> None:
     for _ in range(2):
         assert client.timer.callback is not None
         client.timer.callback()
-    assert client.caller.body == PING * 2
+    assert client.caller.body == FORMAT.ping * 2
     client.messages.write(encode())
     client.messages.finish()
     assert client.timer.callback is None

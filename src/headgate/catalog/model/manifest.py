@@ -45,6 +45,9 @@ Capability = Literal[
 ]
 
 
+Surface = Literal["chat.completions", "responses"]
+
+
 class InvalidCatalogError(HeadgateError):
     """A catalog file is invalid; the message names the file and the place in it.
 
@@ -168,7 +171,9 @@ class ModelEntry(_Block, frozen=True):
     differs.
 
     Token counts are 0 where unknown; scores are 1 to 5. Deadlines override those of the settings. A
-    deprecated model may name its replacement, which serves managed calls only.
+    deprecated model may name its replacement, which serves managed calls only. `surfaces` are the
+    APIs by which it answers, where these are not all of its integration's. `converts` says whether
+    calls of other surfaces are converted for it; otherwise they are refused.
     """
 
     id: ModelId
@@ -189,6 +194,8 @@ class ModelEntry(_Block, frozen=True):
     deprecated: bool = False
     replacement_id: ModelId | None = None
     aliases: tuple[ModelId, ...] = ()
+    surfaces: tuple[Surface, ...] = ()
+    converts: bool = True
 
     @property
     def output_limit(self) -> int | None:
@@ -240,6 +247,9 @@ class IntegrationManifest(_Block, frozen=True, kw_only=True):
     default_model: ModelId | None = None
     output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     """The field of a chat completion by which the integration takes an output limit."""
+    surfaces: tuple[Surface, ...] = ()
+    """The APIs by which its models answer. Calls of others are converted; without any, every call
+    is passed on as it is."""
     extra_metadata: ExtraMetadata = ExtraMetadata()
     auth_schemas: tuple[AuthSchema, ...] = msgspec.field(name="auth_schema", default=())
     price_source: PriceSource | None = None

@@ -233,7 +233,17 @@ class Catalog:
                 limits = entry.input_tokens_max, entry.output_tokens_max
                 reasons = "reasoning" in entry.capabilities
                 field = manifest.output_limit_field
-                model = Model(model_id, wire_id, *limits, name, deadlines, reasons, field)
+                model = Model(
+                    model_id,
+                    wire_id,
+                    *limits,
+                    name,
+                    deadlines,
+                    reasons,
+                    field,
+                    frozenset(entry.surfaces),
+                    entry.converts,
+                )
                 self._models[name][model_id] = model
                 self._found.setdefault(model_id, model)
 

@@ -250,6 +250,7 @@ _EMPTY = _CredentialSnapshot()
 
 def make_credential(record: CredentialRecord, integration: Integration, secret: str) -> Credential:
     origin, base_path = parse_base_url(record.base_url)
+    has_integration_address = record.base_url.rstrip("/") == integration.base_url.rstrip("/")
     return Credential(
         id=record.id,
         name=record.name,
@@ -263,7 +264,10 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         secret=secret.encode(),
         purpose=find_purpose(record),
         asks_usage=record.stream_usage != STREAM_USAGE_NEVER,
-        has_integration_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
+        has_integration_address=has_integration_address,
+        surfaces=frozenset(integration.surfaces),
+        # An integration without an address of its own has its models at every address.
+        has_catalog_models=has_integration_address or not integration.base_url,
         deadlines=make_deadlines(
             record.first_byte_seconds, record.idle_seconds, record.total_seconds
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from headgate.llm.endpoint import Body, Endpoint, Measure, Pricing
+from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES, Body, Endpoint, Measure, Pricing
 from headgate.llm.meter import Meter
 from headgate.llm.providers import openai_fields
 from headgate.llm.request import CheckedFields
@@ -124,6 +124,7 @@ _INFERENCE = (
         Pricing.USAGE,
         asks_usage=True,
         output_limits=("max_completion_tokens", "max_tokens"),
+        surface=CHAT_COMPLETIONS,
     ),
     _free("chat.completions.stored", "/chat/completions", "GET"),
     _free("chat.completions.stored", "/chat/completions/{id}", "GET", "POST", "DELETE"),
@@ -147,8 +148,10 @@ _INFERENCE = (
         Pricing.USAGE,
         large_events=True,
         output_limits=("max_output_tokens",),
+        surface=RESPONSES,
     ),
-    # Anthropic's API; `gateway.messages` converts it to Responses and back.
+    # Anthropic's API; `gateway.messages` converts it to Responses and back, so that the pipeline
+    # gets a call of Responses.
     Endpoint(
         "messages",
         ("POST",),
@@ -159,6 +162,7 @@ _INFERENCE = (
         checked=CheckedFields("model", "stream"),
         large_events=True,
         output_limits=("max_output_tokens",),
+        surface=RESPONSES,
     ),
     _metered("responses", "/responses/compact", responses.METER, large_events=True),
     Endpoint(

@@ -8,18 +8,20 @@ from typing import Any, cast
 import msgspec
 
 from headgate.llm.answers import DECODE_ERRORS
+from headgate.llm.convert.fields import (
+    Fields,
+    UnreadableResponseError,
+    list_objects,
+    read_count,
+    read_object,
+)
 from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
 from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
 
 Block = dict[str, Any]
-Fields = Mapping[str, Any]
 FAILURES = ("failed", "cancelled")
 SUMMARY_SEPARATOR = "\n\n"
-
-
-class UnreadableResponseError(Exception):
-    """The answer is no response of the Responses API, or one that failed."""
 
 
 def convert_reply(response: Any, request: ConvertedRequest) -> dict[str, Any]:
@@ -231,24 +233,6 @@ def convert_usage(response: Fields) -> dict[str, Any]:
 
 TIERS = {"default": "standard", "priority": "priority", "flex": "batch"}
 """Anthropic's names of the tiers in which OpenAI says that it served a call."""
-
-
-def read_object(fields: Fields, name: str) -> Fields:
-    """Return an object of an answer; empty for anything else."""
-    value = fields.get(name)
-    return cast("Fields", value) if isinstance(value, dict) else {}
-
-
-def read_count(fields: Fields, name: str) -> int:
-    value = fields.get(name)
-    return value if isinstance(value, int) else 0
-
-
-def list_objects(value: Any) -> list[Fields]:
-    """Return the objects of a list; empty for anything else."""
-    if not isinstance(value, list):
-        return []
-    return [cast("Fields", each) for each in cast("list[Any]", value) if isinstance(each, dict)]
 
 
 def cut_blocks(blocks: list[Block], sequences: Sequence[str]) -> tuple[list[Block], str | None]:

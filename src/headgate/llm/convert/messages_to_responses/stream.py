@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from headgate.llm import sse
+from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.reply import (
     SUMMARY_SEPARATOR,
@@ -23,15 +24,11 @@ from headgate.llm.convert.messages_to_responses.reply import (
     convert_search,
     convert_usage,
     find_stop_reason,
-    list_objects,
     make_message_id,
-    read_count,
-    read_object,
 )
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
 from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
 
-Fields = Mapping[str, Any]
 Event = dict[str, Any]
 HOSTED = {"web_search_call": convert_search, "code_interpreter_call": convert_execution}
 NOTHING: Fields = {}

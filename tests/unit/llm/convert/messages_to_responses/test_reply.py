@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 
+from headgate.llm.convert.fields import UnreadableResponseError
 from headgate.llm.convert.messages_to_responses.errors import find_type, make_error
-from headgate.llm.convert.messages_to_responses.reply import UnreadableResponseError, convert_reply
+from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import convert_request
 from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,

@@ -1,0 +1,264 @@
+"""Stand between a provider and the client of a call whose API the provider does not speak."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from headgate.gateway.losses import render_losses
+from headgate.kit.errors import HeadgateError
+from headgate.llm import sse
+from headgate.llm.answers import DECODE_ERRORS, DONE
+from headgate.llm.convert.fields import UnreadableResponseError
+from headgate.llm.convert.losses import Losses
+from headgate.relay.call import Caller, CallerListener
+from headgate.relay.call_state import CallState
+from headgate.relay.client_response import ResponseEncoder
+from headgate.relay.ports import Receipt
+from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
+
+PING_SECONDS = 10.0
+Event = dict[str, Any]
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+class StreamConverter(Protocol):
+    """Convert one stream of events; pure, without a clock."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether nothing follows: the answer is whole, or an error ended it."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether the rest of the provider's stream is not wanted."""
+        ...
+
+    def feed(self, event: Mapping[str, Any], size: int = 0) -> Iterable[Event]:
+        """Return what follows from the provider's next event, of so many bytes."""
+        ...
+
+    def fail(self, error: Event) -> Iterable[Event]:
+        """Return the end of a stream that failed, once: with an error by `StreamFormat`."""
+        ...
+
+    def close(self) -> Iterable[Event]:
+        """Return the end of a stream whose provider sends no more, if that is an end."""
+        ...
+
+
+class StreamFormat(msgspec.Struct, frozen=True):
+    """Hold how the client's API writes its streams.
+
+    `make_error` takes an HTTP status and a message. `ping` is sent while nothing else is; empty for
+    an API without pings.
+    """
+
+    encode: Callable[[Event], bytes]
+    make_error: Callable[[int, str], Event]
+    ping: bytes = b""
+
+
+class ConvertedCaller:
+    """Stand before the client of a converted call: the provider's stream goes in, a stream of the
+    client's API comes out (`relay.call.Caller`).
+
+    The end of an answer comes with the provider's last event, or with `finish`: both come after the
+    settlement (law 1). `has_enough` asks the pipeline to read no further. Conversions can be
+    chained, each of them the caller of the one before.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        stream: StreamConverter,
+        stream_format: StreamFormat,
+        call_later: CallLater | None = None,
+    ) -> None:
+        self._call_later = call_later or asyncio.get_running_loop().call_later
+        self.takes_trailers = caller.takes_trailers
+        self._caller = caller
+        self._stream = stream
+        self._format = stream_format
+        self._buffer = bytearray()
+        self._searched = 0
+        self._timer: Timer | None = None
+        self._prepared: bytes | None = None
+        """The end of the stream where `preview` has converted it."""
+
+    @property
+    def gone(self) -> bool:
+        return self._caller.gone
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._caller.sent_bytes
+
+    @property
+    def has_enough(self) -> bool:
+        return self._stream.stopped or self._caller.has_enough
+
+    @property
+    def client_address(self) -> str:
+        return self._caller.client_address
+
+    def reserve_memory(self, size: int) -> None:
+        self._caller.reserve_memory(size)
+
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
+        self._caller.answer(status, head, body)
+
+    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
+        self._caller.start(status, head, trailer_names)
+        self.takes_trailers = self._caller.takes_trailers
+        self._set_timer()
+
+    def write(self, data: bytes) -> None:
+        """Convert a piece of the provider's stream, and send what follows from it."""
+        self._send(self._convert(data) if self._prepared is None else self._take_prepared())
+
+    def preview(self, data: bytes) -> bytes:
+        """Return what the last piece of the provider's stream becomes. The next `write` or `finish`
+        sends it."""
+        self._prepared = self._convert(data) + self._end()
+        return self._prepared
+
+    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
+        """End the stream: with the end of an answer that was cut, or with an error if there is
+        none."""
+        self._send(self._end() if self._prepared is None else self._take_prepared())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._caller.finish(trailers=trailers)
+
+    def set_listener(self, listener: CallerListener | None) -> None:
+        self._caller.set_listener(listener)
+
+    def abandon(self) -> None:
+        self._caller.abandon()
+
+    def _take_prepared(self) -> bytes:
+        prepared, self._prepared = self._prepared or b"", b""
+        return prepared
+
+    def _end(self) -> bytes:
+        """Convert what is left, and return the end of the stream."""
+        rest = b""
+        if self._buffer:
+            whole, self._buffer = bytes(self._buffer), bytearray()
+            rest = self._convert_events(whole, [len(whole)])
+        rest += self._encode(self._stream.close())
+        if not self._stream.ended and not self._caller.has_enough:
+            rest += self._fail("The provider's stream ended before its answer was complete.")
+        return rest
+
+    def _convert(self, data: bytes) -> bytes:
+        self._buffer += data
+        ends = sse.find_ends(self._buffer, self._searched)
+        converted = b""
+        if ends:
+            whole = bytes(self._buffer[: ends[-1]])
+            del self._buffer[: ends[-1]]
+            converted = self._convert_events(whole, ends)
+        self._searched = sse.next_search_offset(self._buffer)
+        return converted
+
+    def _convert_events(self, whole: bytes, ends: list[int]) -> bytes:
+        frames: list[bytes] = []
+        start = 0
+        for end in ends:
+            data = sse.parse_event(whole[start:end]).data
+            start = end
+            if data:
+                frames.append(self._feed(data))
+        return b"".join(frames)
+
+    def _feed(self, data: bytes) -> bytes:
+        if data.strip() == DONE:
+            return self._encode(self._stream.close())
+        try:
+            event = msgspec.json.decode(data)
+        except DECODE_ERRORS:
+            event = None
+        if not isinstance(event, dict):
+            return self._fail("The provider sent an event that is no JSON object.")
+        return self._encode(self._stream.feed(cast("Mapping[str, Any]", event), len(data)))
+
+    def _fail(self, message: str) -> bytes:
+        return self._encode(self._stream.fail(self._format.make_error(502, message)))
+
+    def _encode(self, events: Iterable[Event]) -> bytes:
+        return b"".join([self._format.encode(event) for event in events])
+
+    def _send(self, frames: bytes) -> None:
+        if frames:
+            self._caller.write(frames)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Ping the client when nothing was sent for a while."""
+        if not self._format.ping:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._call_later(PING_SECONDS, self._ping)
+
+    def _ping(self) -> None:
+        if not self._caller.gone and not self._stream.ended:
+            self._caller.write(self._format.ping)
+            self._set_timer()
+
+
+class ConvertedEncoder:
+    """Encode the answer to one converted call, as far as it comes whole (`ResponseEncoder`).
+
+    `convert_reply` takes a decoded answer of the provider, and raises `UnreadableResponseError` for
+    anything else. Errors have one shape on both sides.
+    """
+
+    def __init__(
+        self, encoder: ResponseEncoder, losses: Losses, convert_reply: Callable[[Any], Event]
+    ) -> None:
+        self.trailer_names = encoder.trailer_names
+        self._encoder = encoder
+        self._losses = losses
+        self._convert_reply = convert_reply
+
+    def encode_head(
+        self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
+    ) -> bytes:
+        return self._encoder.encode_head(state, answer, receipt) + render_losses(self._losses)
+
+    def encode_trailers(self, receipt: Receipt) -> bytes:
+        return self._encoder.encode_trailers(receipt)
+
+    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
+        return self._encoder.encode_error(state, answer, body)
+
+    def encode_body(self, state: CallState, body: bytes) -> bytes:
+        """Return a whole answer as the client's API has it."""
+        return self._encoder.encode_body(state, msgspec.json.encode(self.convert(body)))
+
+    def convert(self, body: bytes) -> Event:
+        """Convert a whole answer. Raise `InvalidProviderResponseError`."""
+        try:
+            return self._convert_reply(msgspec.json.decode(body))
+        except DECODE_ERRORS:
+            message = "The provider answered with something that is not JSON."
+        except UnreadableResponseError as error:
+            message = str(error)
+        raise InvalidProviderResponseError(message, should_retry=False)
+
+    def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
+        """Return the error as the provider would send it: `ConvertedCaller` converts it."""
+        return self._encoder.encode_error_frame(state, error)
