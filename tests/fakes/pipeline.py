@@ -397,6 +397,7 @@ class FakeLedger:
         self.available_nano: int | None = None
         self.trouble: HeadgateError | None = None
         self.deferred: list[tuple[Receipt, Hold | None]] = []
+        self.released: list[Hold] = []
 
     def check(self) -> None:
         if self.trouble is not None:
@@ -417,6 +418,11 @@ class FakeLedger:
             hold = msgspec.structs.replace(hold, amount_nano=available)
         self.holds.append(hold)
         return hold
+
+    async def release(self, hold: Hold, receipt: Receipt | None) -> None:
+        self.released.append(hold)
+        if receipt is not None:
+            self.receipts.append(receipt)
 
     async def record(self, receipt: Receipt, hold: Hold | None) -> None:
         if self.refusal is not None:

@@ -16,8 +16,8 @@ from headgate.kit.http.errors import EgressError
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.redaction import redact
 from headgate.llm.request import JsonRequest
+from headgate.relay.backend import Backend
 from headgate.relay.call_state import CallState, ResponseMemoryExhaustedError
-from headgate.relay.pipeline import Backend
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
     UpstreamResponse,

@@ -28,9 +28,10 @@ from headgate.gateway.model_metadata import ModelMetadata
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
+from headgate.relay.backend import Backend
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
-from headgate.relay.pipeline import Backend, CallPipeline
+from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,

@@ -41,6 +41,7 @@ from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.main.application import Application
 from headgate.relay.admission import Admission
+from headgate.relay.backend import ReceiptObserver
 from headgate.relay.background import BackgroundCalls
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
@@ -50,7 +51,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
 from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.managed_calls import ManagedCallLimiter
-from headgate.relay.pipeline import CallPipeline, ReceiptObserver
+from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy

@@ -85,15 +85,13 @@ class Call(msgspec.Struct):
     """Where the call goes by its resource or ad-hoc target; None for a model."""
     route_options: RouteOptions | None = None
     """What the request asks of its route; None where it asks nothing."""
-    deadline_seconds: float | None = None
-    """The caller's own total deadline for each target; None where it states none."""
     is_strict: bool = False
     """Whether the call is refused where a conversion would lose something (`check_losses`)."""
     envelope: Envelope | None = None
     """The `vmx` envelope, None for the calls of other clients."""
     deadline_seconds: float | None = None
     """The most that the call may take at its provider, all attempts included; the deadlines of
-    credential and model hold beside it."""
+    credential and model hold beside it. With a route it holds for each target."""
 
 
 class Caller(Protocol):

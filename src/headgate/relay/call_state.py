@@ -159,6 +159,10 @@ class CallState(msgspec.Struct):
     """Told once, when a stream has shown the provider's id of its answer."""
     routed_target: Target | None = None
     """The target of `Call.route` that is tried or has answered; None without a route."""
+    target_index: int = 0
+    """The place of that target among those of the route."""
+    failed_attempts: int = 0
+    """The attempts that were made on targets which failed."""
     events: tuple[CallEvent, ...] = ()
     """What was decided about the call so far: its routing, and each fallback."""
     gate_seconds: float | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import structlog
 
@@ -18,35 +17,22 @@ from headgate.kit.failpoint import failpoint
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import Admission
+from headgate.relay.backend import Backend, ReceiptObserver
 from headgate.relay.background import BackgroundCalls
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.capacity import NO_CAPACITY, CapacityGate
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
+from headgate.relay.fallback import Fallback
 from headgate.relay.ports import Hold, ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import MICROSECONDS, build_receipt
 from headgate.relay.reservation import Reservation
+from headgate.relay.resource_router import NO_RESOURCES, ResourceRouter
 from headgate.relay.routing import Routing
-from headgate.relay.upstream import UpstreamResponse
 
 log = structlog.get_logger(__name__)
-
-
-class ReceiptObserver(Protocol):
-    def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
-        """Take a receipt after its commit, with the time that took. Must not raise, and must be
-        cheap."""
-        ...
-
-
-class Backend(Protocol):
-    """Answer calls: `Upstream`, or a cache before it."""
-
-    def send(
-        self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> Awaitable[UpstreamResponse]: ...
 
 
 class CallPipeline:
@@ -67,6 +53,7 @@ class CallPipeline:
         clock: Clock,
         background: BackgroundCalls | None = None,
         capacity: CapacityGate = NO_CAPACITY,
+        resources: ResourceRouter = NO_RESOURCES,
     ) -> None:
         self._admission = admission
         self._routing = routing
@@ -80,11 +67,29 @@ class CallPipeline:
         self._clock = clock
         self._background = background
         self._capacity = capacity
+        self._resources = resources
+        self._fallback = Fallback(
+            routing=routing,
+            reservation=reservation,
+            upstream=upstream,
+            responses=responses,
+            models=models,
+            settlement=settlement,
+            observer=observer,
+            capacity=capacity,
+            clock=clock,
+        )
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
         """Answer one call. Raise a `HeadgateError` if nothing has been sent to the caller yet."""
         # Nothing may be sent that cannot be recorded (law 1).
         self._settlement.check()
+        # Without a function call for a project that has no resource.
+        if call.route_options is not None or (
+            call.model is not None
+            and (call.grant.project_id in self._resources.projects or "/" in call.model)
+        ):
+            call.route = self._resources.route(call)
         self._admission.admit(call, caller)
         state = CallState(call, ParsedUsage(), caller=caller)
         disconnects = DisconnectHandler(caller, self._drains, call.grant.on_disconnect)
@@ -98,35 +103,29 @@ class CallPipeline:
                 or (type(call.body) is JsonRequest and call.body.background)
             ):
                 await self._background.begin(state)
-            self._routing.plan(state)
-            # Also without a function call: most calls have no limits.
-            if (
-                call.grant.capacity
-                or (state.credential is not None and state.credential.capacity)
-                or call.grant.project_id in self._capacity.projects
-            ):
-                await self._capacity.admit(state)
-            # The rewritten body is kept beside the client's own, so it counts as well.
-            if state.body is not call.body:
-                state.reserve_copies()
-            await self._reservation.hold(state)
-            failpoint("after_hold")
-            disconnects.start()
-            failpoint("before_dispatch")
-            answer = await self._upstream.send(state, disconnects.sleep)
-            failpoint("first_byte")
-            response = self._responses.create(state, answer, caller, encoder)
+            if call.route is not None:
+                response = await self._fallback.open(state, caller, encoder, disconnects)
+            else:
+                self._routing.plan(state)
+                # Also without a function call: most calls have no limits.
+                if (
+                    call.grant.capacity
+                    or (state.credential is not None and state.credential.capacity)
+                    or call.grant.project_id in self._capacity.projects
+                ):
+                    await self._capacity.admit(state)
+                await self._reservation.hold(state)
+                failpoint("after_hold")
+                disconnects.start()
+                failpoint("before_dispatch")
+                answer = await self._upstream.send(state, disconnects.sleep)
+                failpoint("first_byte")
+                response = self._responses.create(state, answer, caller, encoder)
             disconnects.attach(response)
             await response.transfer()
-        except (HeadgateError, asyncio.CancelledError) as cause:
-            now = self._clock.monotonic()
-            error = drop_trace(
-                state.end_early(cause, disconnected=disconnects.disconnected, now=now)
-            )
         # A bug of the gateway must not lose the receipt, nor the money that is held.
-        except Exception:
-            log.exception("pipeline.fault", request_id=call.request_id)
-            error = self._end_with_fault(state, disconnects)
+        except (Exception, asyncio.CancelledError) as cause:  # noqa: BLE001 - `_end_early` logs it
+            error = self._end_early(state, cause, disconnects)
         finally:
             disconnects.stop()
             self._admission.release(call)
@@ -150,12 +149,16 @@ class CallPipeline:
                 del error  # its traceback has this frame, which must not have it
         response.fail(error, receipt)
 
-    def _end_with_fault(self, state: CallState, disconnects: DisconnectHandler) -> HeadgateError:
-        return state.end_early(
-            InternalError.for_request(state.call.request_id),
-            disconnected=disconnects.disconnected,
-            now=self._clock.monotonic(),
-        )
+    def _end_early(
+        self, state: CallState, cause: BaseException, disconnects: DisconnectHandler
+    ) -> HeadgateError:
+        """Record why the call ended early, and return the error for the caller."""
+        now = self._clock.monotonic()
+        if not isinstance(cause, HeadgateError | asyncio.CancelledError):
+            request_id = state.call.request_id
+            log.error("pipeline.fault", request_id=request_id, exc_info=cause)
+            cause = InternalError.for_request(request_id)
+        return drop_trace(state.end_early(cause, disconnected=disconnects.disconnected, now=now))
 
     async def _settle(self, state: CallState, response: ClientResponse | None) -> Receipt:
         """Record the call's one receipt, then tell the observers. `response` is the complete

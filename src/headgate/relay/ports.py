@@ -450,6 +450,8 @@ class Hold(msgspec.Struct, frozen=True):
     shares_rest: bool = True
     credit_nano: int = 0
     month: str = ""
+    target_index: int = 0
+    """Which target of the call's route it is for; each has a hold of its own, one after another."""
 
 
 class Wallet(Protocol):
@@ -459,6 +461,14 @@ class Wallet(Protocol):
         """Hold an amount in the wallet and in every budget of the hold, or in none; committed on
         return. Return the hold as it was granted. Raise `HoldRefusedError` if that is less than
         the hold needs."""
+        ...
+
+    def release(self, hold: Hold, receipt: Receipt | None) -> Awaitable[None]:
+        """Give a hold back whose call goes on with another target, and may hold again; committed on
+        return.
+
+        `receipt` bills what the failed target may have charged; its id is its own.
+        """
         ...
 
 

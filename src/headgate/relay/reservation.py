@@ -21,6 +21,7 @@ from headgate.relay.ports import (
     Hold,
     HoldRefusedError,
     ModelCatalog,
+    Receipt,
     Wallet,
 )
 
@@ -133,6 +134,15 @@ class Reservation:
             raise
         self._limit_output(state, bound, amount)
 
+    async def release(self, state: CallState, receipt: Receipt | None) -> None:
+        """Give back what is held for a target that failed, less the cost of `receipt`. Raise a
+        `HeadgateError` of kind UNAVAILABLE."""
+        call, hold = state.call, state.hold
+        if call.has_plan_place and self._managed_calls is not None:
+            self._managed_calls.release(call)
+        if hold is not None:
+            await self._wallet.release(hold, receipt)
+
     def _make_hold(
         self, state: CallState, bound: CallBound, amount: int, budgets: tuple[Budget, ...]
     ) -> Hold:
@@ -157,6 +167,7 @@ class Reservation:
             budgets=budgets,
             amount_min_nano=-1 if least is None or least >= amount else least,
             shares_rest=not bound.stated,
+            target_index=state.target_index,
         )
 
     def _limit_output(self, state: CallState, bound: CallBound, amount: int) -> None:

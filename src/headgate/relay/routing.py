@@ -137,11 +137,14 @@ class Routing:
         elif match is not None:
             state.model, state.model_id = match.model, match.model_id
             if (
-                match.wire_id != call.model
+                (match.wire_id != call.model or call.route is not None)
                 and managed_route is None
                 and isinstance(call.body, bytes)
             ):
                 state.body = rename_in_form(call, call.body, choose_wire_id(match, credential))
+        # The rewritten body is kept beside the client's own, so it counts as well.
+        if state.body is not call.body:
+            state.reserve_copies()
 
     def _resolve(self, call: Call, integration: str, match: ModelMatch | None) -> Credential:
         return self._credentials.resolve(
@@ -259,13 +262,15 @@ class Routing:
         """Choose the body to send: the client's own bytes wherever nothing has to change (law
         4)."""
         call = state.call
-        state.streams = body.stream
         body = body.with_envelopes_removed()
+        if call.route is not None and call.route.default_arguments:
+            body = body.with_defaults(call.route.default_arguments, call.endpoint.checked)
+        state.streams = body.stream
         if managed_route is not None:
             body = self._use_managed_route(state, body, managed_route)
         elif match is not None:
             state.model, state.model_id = match.model, match.model_id
-            if match.wire_id != call.model:
+            if match.wire_id != call.model or call.route is not None:
                 credential = state.credential
                 assert credential is not None, "it is chosen first"
                 body = body.with_model(choose_wire_id(match, credential))

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from headgate.relay.capacity_limits import CapacityLimit
+
 FALLBACK = "fallback"
 ROUTING = "routing"
 
@@ -33,7 +35,8 @@ class Target(msgspec.Struct, frozen=True):
 class CallEvent(msgspec.Struct, frozen=True):
     """Tell one decision about a call. `at` is in unix seconds.
 
-    A `fallback` has the model that failed and the reason. A `routing` has the model that was asked
+    A `fallback` has the model that failed, its provider and credential where they were chosen, the
+    reason, and the status that the client would have got. A `routing` has the model that was asked
     for and the one that was chosen, each with its provider.
     """
 
@@ -41,6 +44,11 @@ class CallEvent(msgspec.Struct, frozen=True):
     at: float
     failed_model: str = ""
     reason: str = ""
+    failed_provider: str = ""
+    failed_credential_id: str | None = None
+    status: int = 0
+    attempts: int = 0
+    """The attempts that were made on the failed model; 0 where it was refused before."""
     original_provider: str = ""
     original_model: str = ""
     routed_provider: str = ""
@@ -59,8 +67,8 @@ class CallRoute(msgspec.Struct, frozen=True):
     resource_name: str
     targets: tuple[Target, ...]
     resource_id: str | None = None
-    default_arguments: Mapping[str, Any] = {}
-    capacity: tuple[Any, ...] = ()
+    default_arguments: Mapping[str, msgspec.Raw] = {}
+    capacity: tuple[CapacityLimit, ...] = ()
     events: tuple[CallEvent, ...] = ()
     routing_seconds: float | None = None
 

@@ -336,7 +336,7 @@ class Upstream:
         elapsed = self._clock.monotonic() - state.sent_at
         # The budget is asked last, since asking spends it.
         if (
-            state.attempts > self._policy.retries_max
+            state.attempts > find_retries_max(state, self._policy)
             or elapsed + wait > request.timeouts.total_seconds
             or not may_retry
             or self._breakers.rejects(state.credential, state.call.model)
@@ -392,6 +392,14 @@ def can_connect_again(failure: egress.EgressError) -> bool:
     )
 
 
+def find_retries_max(state: CallState, policy: RetryPolicy) -> int:
+    """Return how often a call is repeated: as its target says, else the settings."""
+    target = state.routed_target
+    if target is None or target.retries_max is None:
+        return policy.retries_max
+    return target.retries_max
+
+
 async def read_error_body(state: CallState, response: Response) -> bytes:
     """Read the body of an error; empty for one that is too large for a message, or for the
     memory."""
@@ -406,7 +414,7 @@ def build_request(state: CallState, timeouts: Timeouts) -> Request:
     own.
 
     `timeouts` are those of the settings; deadlines of the model or the credential replace them, and
-    none is longer than the deadline of the call.
+    none is longer than the deadline of the call or of its target.
     """
     credential, model = state.credential, state.model
     assert credential is not None, "routing comes before sending"
@@ -414,6 +422,9 @@ def build_request(state: CallState, timeouts: Timeouts) -> Request:
         timeouts = merge_timeouts(timeouts, model and model.deadlines, credential.deadlines)
     if state.call.deadline_seconds is not None:
         timeouts = cap_timeouts(timeouts, state.call.deadline_seconds)
+    target = state.routed_target
+    if target is not None and target.timeout_seconds is not None:
+        timeouts = cap_timeouts(timeouts, target.timeout_seconds)
     data = state.body.body if isinstance(state.body, JsonRequest) else state.body
     state.body_bytes = len(data) if isinstance(data, bytes) else state.call.content_length or 0
     return Request(

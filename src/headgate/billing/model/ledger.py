@@ -95,6 +95,8 @@ def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
     wallet."""
     request_id, owner = hold.request_id, hold.organization_id
     name, amount, credit = f"hold:{request_id}", hold.amount_nano, hold.credit_nano
+    if hold.target_index:
+        name += f".{hold.target_index}"
     entries: list[LedgerEntry] = []
     if amount != credit:
         entries.append(LedgerEntry(name, f"{owner}:wallet", credit - amount, request_id))
@@ -105,10 +107,13 @@ def make_hold_entries(hold: Hold) -> list[LedgerEntry]:
     return entries
 
 
-def make_settlement_entries(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
+def make_settlement_entries(hold: Hold, cost_nano: int, bill_id: str = "") -> list[LedgerEntry]:
     """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to where it came
-    from. Credits pay first."""
-    request_id, owner = hold.request_id, hold.organization_id
+    from. Credits pay first.
+
+    `bill_id` is that of the receipt, where it is another one than that of the call.
+    """
+    request_id, owner = bill_id or hold.request_id, hold.organization_id
     name, amount, credit = f"settle:{request_id}", hold.amount_nano, hold.credit_nano
     billed = min(cost_nano, amount)
     unused_credits = credit - billed if credit > billed else 0

@@ -16,6 +16,7 @@ from headgate.billing.service import background, credits, plans, reconciliation
 from headgate.billing.service.budget_index import BudgetIndex
 from headgate.billing.service.holds import FindPlan, HoldBatch
 from headgate.billing.service.recounts import Recounts
+from headgate.billing.service.releases import release_holds
 from headgate.billing.service.settlements import Settled, count, list_counting, settle_holds
 from headgate.billing.service.transactions import fund, read_available, read_debt
 from headgate.billing.store import ledger as store
@@ -89,6 +90,11 @@ class Ledger:
         self._settlement_queue = writer.create_queue(
             self._record_settled, durable=True, lock_name=lambda settled: settled[1].organization_id
         )
+        self._release_queue = writer.create_queue(
+            self._release_all,
+            durable=True,
+            lock_name=lambda released: released[0].organization_id,
+        )
         self._background_queue = writer.create_queue(
             self._record_background, durable=True, lock_name=lambda call: call[0].organization_id
         )
@@ -105,6 +111,15 @@ class Ledger:
         seconds = max(self._lease_seconds, hold.lease_seconds)
         self._in_flight[hold.request_id] = self._monotonic_now() + seconds
         return self._hold_queue.put(hold)
+
+    def release(self, hold: Hold, receipt: Receipt | None) -> Awaitable[None]:
+        """Give a hold back whose call goes on with another target, and may hold again.
+
+        `receipt` bills what the failed target may have charged; its id is its own. Raise
+        `StorageUnavailableError`, or `HoldNotFoundError` if there is no such hold.
+        """
+        self.end_lease(hold.request_id)
+        return self._release_queue.put((hold, receipt))
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[bool | None]:
         """Store a receipt and settle its hold, exactly once for each request.
@@ -388,6 +403,16 @@ class Ledger:
         else:
             self._settle_late(connection, receipts[0])
         return [None] * len(settled)
+
+    def _release_all(
+        self, connection: sa.Connection, released: Sequence[tuple[Hold, Receipt | None]]
+    ) -> Sequence[None]:
+        receipts = [receipt for _, receipt in released if receipt is not None]
+        if not receipts or self._store_receipts(connection, receipts):
+            at = int(self._clock.now() * MICROSECONDS)
+            reached = release_holds(connection, released, self._budgets, at=at)
+            self._publish(connection, receipts, reached)
+        return [None] * len(released)
 
     def _record_background(
         self, connection: sa.Connection, calls: Sequence[tuple[BackgroundReceipt, Hold | None]]

@@ -181,6 +181,18 @@ def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, in
     return _CLOSE_HOLDS.run(connection, closings)
 
 
+def delete_holds(connection: sa.Connection, holds: Sequence[Hold]) -> int:
+    """Delete open holds of these amounts, so that their calls can hold again. Return how many were
+    open."""
+    deleted = 0
+    for hold in holds:
+        query = sa.delete(HOLDS).where(
+            HOLDS.c.request_id == hold.request_id, HOLDS.c.amount_nano == hold.amount_nano, _OPEN
+        )
+        deleted += connection.execute(query).rowcount
+    return deleted
+
+
 def find_month(connection: sa.Connection, request_id: str) -> str:
     """Return the month in which the hold of a call counts; empty where there is none."""
     query = sa.select(HOLDS.c.month).where(HOLDS.c.request_id == request_id)
