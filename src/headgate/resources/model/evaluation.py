@@ -1,0 +1,163 @@
+"""Hold what one call needs while its rules are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cel
+import msgspec
+
+from headgate.kit.errors import HeadgateError
+from headgate.resources.model.comparators import Test, UncomparableError
+from headgate.resources.model.expressions import (
+    COST_MAX,
+    SEARCH,
+    Expression,
+    ExpressionError,
+    UsedVariables,
+)
+from headgate.resources.model.live import PERIODS, WINDOW_MINUTES, WINDOW_MINUTES_MAX, LiveValues
+from headgate.resources.model.patterns import Pattern, SlowPatternError
+from headgate.resources.model.request_view import RequestView
+
+SLOW_SEARCHES_MAX = 2
+"""How many searches of one call may be stopped before no further one begins."""
+PATTERNS_KEPT_MAX = 256
+
+EVALUATION_ERRORS = (
+    UncomparableError,
+    ExpressionError,
+    SlowPatternError,
+    HeadgateError,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+class Evaluation:
+    """Hold what one call needs while its rules are evaluated. Live values are asked for once."""
+
+    __slots__ = ("_asked", "_contexts", "_used", "live", "slow_searches", "values", "view")
+
+    def __init__(self, used: UsedVariables, view: RequestView, live: LiveValues) -> None:
+        self.view = view
+        self.live = live
+        self.slow_searches = 0
+        self.values: dict[str, Any] = {}
+        """The variables that conditions have read, by their expressions."""
+        self._used = used
+        self._asked: dict[tuple[Any, ...], Any] = {}
+        self._contexts: dict[UsedVariables, cel.Context] = {}
+
+    def search(self, test: Test, left: Any) -> bool:
+        """Return whether a pattern is found. After a few searches that took too long, none begins.
+
+        Raise `SlowPatternError`.
+        """
+        if self.slow_searches >= SLOW_SEARCHES_MAX:
+            raise SlowPatternError("earlier patterns of this call took too long")
+        try:
+            return test(left)
+        except SlowPatternError:
+            self.slow_searches += 1
+            raise
+
+    def evaluate(self, expression: Expression) -> Any:
+        """Return the value of an expression. Raise `ExpressionError`."""
+        used = expression.used
+        size = self._measure(used)
+        if size * expression.weight > COST_MAX:
+            raise ExpressionError(
+                f"the request is too large for this expression: {size} bytes, at most "
+                f"{COST_MAX // expression.weight}"
+            )
+        # One context for all expressions, as long as that is not larger than one of them may be.
+        if used != self._used and self._measure(self._used) <= COST_MAX:
+            used = self._used
+        context = self._contexts.get(used)
+        if context is None:
+            context = self._contexts[used] = self._make_context(used)
+        return expression.evaluate(context)
+
+    def _measure(self, used: UsedVariables) -> int:
+        return self.view.measure(used.fields) if "request" in used.roots else 0
+
+    def ask(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Return a live value. Raise `ExpressionError` for arguments that it does not take."""
+        asked = (name, arguments)
+        if asked not in self._asked:
+            find = self._find_error_rate if name == "errorRate" else self._find_capacity
+            self._asked[asked] = find(*check_arguments(name, arguments))
+        return self._asked[asked]
+
+    def _find_error_rate(
+        self, window_minutes: int, status: int | None, connection: str | None, model: str | None
+    ) -> float | None:
+        return self.live.error_rate(window_minutes, status, connection, model)
+
+    def _find_capacity(self, period: str, connection: str | None, model: str | None) -> Any:
+        state = self.live.capacity_usage(period, connection, model)
+        return None if state is None else msgspec.to_builtins(state)
+
+    def _make_context(self, used: UsedVariables) -> cel.Context:
+        view = self.view
+        variables: dict[str, Any] = {
+            root: view.gather(used.fields) if root == "request" else view.root(root)
+            for root in used.roots
+        }
+
+        def find_error_rate(*arguments: Any) -> Any:
+            return self.ask("errorRate", arguments)
+
+        def find_capacity(*arguments: Any) -> Any:
+            return self.ask("capacityUsage", arguments)
+
+        functions = {
+            "errorRate": find_error_rate,
+            "capacityUsage": find_capacity,
+            SEARCH: self._search,
+        }
+        return cel.Context(variables=variables, functions=functions)
+
+    def _search(self, text: str, source: str) -> bool:
+        pattern = _patterns.get(source)
+        if pattern is None:
+            if len(_patterns) >= PATTERNS_KEPT_MAX:
+                _patterns.clear()
+            pattern = _patterns[source] = Pattern(source)
+        return self.search(pattern.is_in, text)
+
+
+_patterns: dict[str, Pattern] = {}
+
+
+def check_arguments(name: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the arguments of a live function with its defaults. Raise `ExpressionError`."""
+    given = list(arguments) + [None] * 4
+    if name == "errorRate":
+        window, status = given[0], given[1]
+        window = WINDOW_MINUTES if window is None else _check_integer(window, "windowMinutes")
+        if not 1 <= window <= WINDOW_MINUTES_MAX:
+            raise ExpressionError(f"windowMinutes is from 1 to {WINDOW_MINUTES_MAX}, not {window}")
+        status = None if status in (None, "any") else _check_integer(status, "statusCode")
+        return window, status, _check_name(given[2]), _check_name(given[3])
+    period = "minute" if given[0] is None else given[0]
+    if period not in PERIODS:
+        raise ExpressionError(f"the period is one of {', '.join(PERIODS)}, not {period!r}")
+    return period, _check_name(given[1]), _check_name(given[2])
+
+
+def _check_integer(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ExpressionError(f"{name} is a whole number, not {value!r}")
+    return int(value)
+
+
+def _check_name(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value or None
+    raise ExpressionError(f"a connection or model is a text, not {value!r}")

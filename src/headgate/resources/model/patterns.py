@@ -1,0 +1,68 @@
+"""Search texts by the regular expressions that owners write, in bounded time.
+
+A regular expression can take longer than any call may last, both to compile and to search. So the
+counts of its repetitions are bounded, and a search ends after a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+import regex
+
+from headgate.resources.model.paths import InvalidRoutingError
+
+PATTERN_CHARACTERS_MAX = 1_000
+REPETITIONS_MAX = 10_000
+"""The most that the counts of all repetitions, such as `{3,20}`, multiply to."""
+SEARCH_SECONDS_MAX = 0.005
+
+_COUNTS = re.compile(r"\{(\d*)(?:,(\d*))?\}")
+_PLAIN = re.compile(r"[^*+?{(]*")
+"""Matches a pattern without repetitions and groups, which takes linear time."""
+
+
+class SlowPatternError(Exception):
+    """A search took too long and was stopped.
+
+    Write a simpler pattern: without a repetition inside of another one.
+    """
+
+
+class Pattern:
+    """Search for one regular expression."""
+
+    __slots__ = ("_is_plain", "_search", "source")
+
+    def __init__(self, source: str) -> None:
+        """Compile a pattern. Raise `InvalidRoutingError` where it is none, or too costly."""
+        self.source = source
+        if len(source) > PATTERN_CHARACTERS_MAX:
+            raise InvalidRoutingError(f"A pattern has at most {PATTERN_CHARACTERS_MAX} characters.")
+        repetitions = 1
+        for least, most in _COUNTS.findall(source):
+            repetitions *= max(1, int(most or least or 1))
+            if repetitions > REPETITIONS_MAX:
+                raise InvalidRoutingError(
+                    "The counts of the pattern's repetitions multiply to more than "
+                    f"{REPETITIONS_MAX}: {source[:64]!r}."
+                )
+        try:
+            compiled = regex.compile(source, cache_pattern=False)
+        except (regex.error, RecursionError, OverflowError, ValueError) as error:
+            message = f"The pattern {source[:64]!r} is no regular expression: {error}."
+            raise InvalidRoutingError(message) from None
+        self._search = compiled.search
+        self._is_plain = _PLAIN.fullmatch(source) is not None
+
+    def is_in(self, text: str) -> bool:
+        """Return whether the pattern is found anywhere in a text. Raise `SlowPatternError`."""
+        if self._is_plain:
+            return self._search(text) is not None
+        try:
+            return self._search(text, timeout=SEARCH_SECONDS_MAX) is not None
+        except TimeoutError:
+            milliseconds = int(SEARCH_SECONDS_MAX * 1_000)
+            raise SlowPatternError(
+                f"the search was stopped after {milliseconds} ms: {self.source[:64]!r}"
+            ) from None

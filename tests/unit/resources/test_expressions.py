@@ -1,0 +1,105 @@
+"""Rules in the expression mode compute, and cannot do anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.resources.model.conditions import choose
+from headgate.resources.model.explanation import explain
+from headgate.resources.model.expressions import OPEN_LOOP_WEIGHT, Expression
+from headgate.resources.model.live import NoLiveValues
+from headgate.resources.model.paths import InvalidRoutingError
+from headgate.resources.model.request_view import RESPONSES
+from tests.unit.resources.routing_rules import compile_rules, expression_rule, holds, view
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'request.model == "support" && tokens.input > 100',
+        "request.tools.exists(t, t.name == 'weather')",
+        "request.messages.exists(m, m.role == 'user' && m.content.contains('urgent'))",
+        "size(request.messages) == 3 && request.messages[0].role != 'user'",
+        "has(request.reasoning) && request.reasoning.effort in ['high', 'medium']",
+        "!has(request.temperature) || request.temperature < 0.5",
+        "metadata['team'].startsWith('gro') && metadata.team.matches('^g.*h$')",
+        "errorRate(5) < 10.0 && errorRate() == 0.0",
+        "capacityUsage('hour').totalTokens + tokens.input > 100",
+        "request.nativeBody.reasoning_effort == 'high' ? true : false",
+        "<%= request.format === 'chat-completions' && request.toolsCount > 0 %>",
+        "request.lastMessage.content.includes('urgent') // the word of a customer",
+    ],
+)
+def test_expressions_see_the_variables(expression: str) -> None:
+    assert holds(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "error"),
+    [
+        ("request.temperature > 0.5", "there is no field 'temperature'"),
+        ("request.model > 3", "support"),
+        ("request.model", "the expression gives 'support', and no boolean"),
+        ("errorRate(5, 'none') > 1.0", "statusCode is a whole number, not 'none'"),
+        ("capacityUsage('year').totalTokens > 1", "the period is one of"),
+        ("capacityUsage().tokensUsagePercent > 80.0", ""),
+        ("request.model.matches('(')", "no regular expression"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_false_and_told(expression: str, error: str) -> None:
+    assert not holds(expression)
+    routing = compile_rules(expression_rule(expression))
+    told = explain(routing, view(), NoLiveValues(), lambda _index: 0.0).rules[0]
+    assert not told.matched and told.error is not None and error in told.error
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("request.model ==", "cannot be read"),
+        ("", "is empty"),
+        ("'open", "has no end"),
+        ("model == 'x'", "no variable `model`"),
+        ("request.tools.exists(t, u.name == 'x')", "no variable `u`"),
+        ("system('ls')", "the function `system`"),
+        ("request.model.lowerAscii() == 'x'", "the function `lowerAscii`"),
+        ("(" * 400 + "true" + ")" * 400, "cannot be read"),
+    ],
+)
+def test_an_expression_that_cannot_work_is_refused(expression: str, message: str) -> None:
+    with pytest.raises(InvalidRoutingError, match=r"routing\.conditions\[0\]\.expression") as found:
+        compile_rules(expression_rule(expression))
+    assert message in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "weight"),
+    [
+        ("request.model == 'a'", 1),
+        ("request.model + request.model == 'aa'", 2),
+        ("request.tools.exists(t, t.name == 'exists(x, y)')", 4),
+        ("request.tools.all(t, t.parts.exists(p, p.name == t.name))", 8),
+        ("request.tools.exists(t, t.name == request.model)", OPEN_LOOP_WEIGHT),
+        ("request.tools.exists(t, errorRate(5) > 1.0)", OPEN_LOOP_WEIGHT),
+    ],
+)
+def test_loops_weigh_by_what_they_look_at(expression: str, weight: int) -> None:
+    assert Expression(expression).weight == weight
+
+
+def test_a_request_that_is_too_large_for_a_loop_is_told() -> None:
+    crossed = "request.input.exists(a, request.input.exists(b, a == b))"
+    large = view({"model": "m", "input": ["x" * 10] * 2_000}, surface=RESPONSES)
+    routing = compile_rules(expression_rule(crossed), expression_rule("size(request.input) > 9"))
+    told = explain(routing, large, NoLiveValues(), lambda _index: 0.0)
+    assert told.rules[0].error is not None
+    assert "too large for this expression" in told.rules[0].error
+    assert told.decision.index == 1
+    small = view({"model": "m", "input": ["x"]}, surface=RESPONSES)
+    assert choose(routing, small, NoLiveValues(), lambda _index: 0.0).index == 0
+
+
+def test_only_the_fields_of_an_expression_are_read() -> None:
+    used = Expression("request.toolsCount > 1 || request['input'] == 'x' && tokens.input > 1").used
+    assert used.fields == {"toolsCount", "input"} and used.roots == {"request", "tokens"}
+    assert Expression("request == request").used.fields is None
