@@ -246,7 +246,8 @@ def test_groups_nest_and_those_that_are_off_count_for_nothing() -> None:
     assert not matches(yes, group(no, yes))
     assert matches(yes, group(no, enabled=False))
     assert matches(no, group(yes, group(no, yes, operator="OR")), operator="OR")
-    assert matches() and not matches(operator="OR")
+    assert matches()
+    assert not matches(operator="OR")
 
 
 def test_first_match_wins_and_a_rule_that_is_off_is_passed_over() -> None:
@@ -257,7 +258,8 @@ def test_first_match_wins_and_a_rule_that_is_off_is_passed_over() -> None:
         rule(yes, model="first"),
         rule(yes, model="second"),
     )
-    assert decision.model is not None and (decision.index, decision.model.model) == (2, "first")
+    assert decision.model is not None
+    assert (decision.index, decision.model.model) == (2, "first")
 
 
 def test_a_block_decides_without_a_model() -> None:
@@ -278,18 +280,21 @@ def test_traffic_is_split_by_draws_and_the_rest_goes_to_the_next_rule() -> None:
             )
         ).model
     )
-    assert 540 <= counts["a"] <= 660 and counts.total() == 2_000
+    assert 540 <= counts["a"] <= 660
+    assert counts.total() == 2_000
     for traffic, drawn, model in ((0, 0.0, "b"), (100, 99.999, "a"), (30, 30.0, "b")):
         chosen = decide(
             rule(yes, then={"model": "a", "traffic": traffic}), rule(yes, model="b"), drawn=drawn
         )
-        assert chosen.model is not None and chosen.model.model == model
+        assert chosen.model is not None
+        assert chosen.model.model == model
 
 
 def test_a_conversation_stays_with_its_model() -> None:
     draw, again = draw_sticky("res_1", "c1"), draw_sticky("res_1", "c1")
     assert [draw(index) for index in range(5)] == [again(index) for index in range(5)]
-    assert draw(0) != draw(1) and draw(0) != draw_sticky("res_2", "c1")(0)
+    assert draw(0) != draw(1)
+    assert draw(0) != draw_sticky("res_2", "c1")(0)
 
 
 def test_live_values_route_and_are_asked_once() -> None:
@@ -392,12 +397,15 @@ def test_an_explanation_tells_values_errors_and_why_a_rule_decides() -> None:
         "It is the first rule that matches and takes the call.",
         "It does not match.",
     ]
-    assert told.decision.index == 3 and [each.fires for each in told.rules].index(True) == 3
+    assert told.decision.index == 3
+    assert [each.fires for each in told.rules].index(True) == 3
     broken, shared, nested = (told.rules[index].conditions[0] for index in (1, 2, 3))
     assert (broken.actual, broken.error) == ("'support'", "'support' is no number")
     assert (shared.actual, shared.value, shared.matched) == ("'1'", "1", True)
-    assert told.rules[2].drawn == 50.0 and told.rules[2].traffic == 10
-    assert nested.type == "group" and nested.conditions[0].expression == "request.toolsCount"
+    assert told.rules[2].drawn == 50.0
+    assert told.rules[2].traffic == 10
+    assert nested.type == "group"
+    assert nested.conditions[0].expression == "request.toolsCount"
     assert told.rules[4].error == "there is no field 'nothing'"
 
 
@@ -407,10 +415,16 @@ COMPARISONS = st.builds(
     st.sampled_from([each.value for each in Comparator]),
     st.sampled_from(["support", "1", "", "true"]),
 )
+
+
+def make_group(members: list[Any], operator: str, enabled: bool) -> Any:
+    return group(*members, operator=operator, enabled=enabled)
+
+
 GROUPS = st.recursive(
     COMPARISONS,
     lambda inner: st.builds(
-        lambda members, operator, enabled: group(*members, operator=operator, enabled=enabled),
+        make_group,
         st.lists(inner, max_size=3),
         st.sampled_from(["AND", "OR"]),
         st.booleans(),
@@ -439,5 +453,6 @@ def test_a_slow_pattern_is_stopped_and_told() -> None:
     told = explain(routing, seen, NoLiveValues(), lambda _index: 0.0)
     assert told.decision.index == -1
     errors = [each.conditions[0].error or "" for each in told.rules]
-    assert "stopped after 5 ms" in errors[0] and "stopped after 5 ms" in errors[1]
+    assert "stopped after 5 ms" in errors[0]
+    assert "stopped after 5 ms" in errors[1]
     assert errors[2] == errors[3] == "earlier patterns of this call took too long"

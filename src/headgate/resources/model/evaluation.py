@@ -88,10 +88,11 @@ class Evaluation:
 
     def ask(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Return a live value. Raise `ExpressionError` for arguments that it does not take."""
-        asked = (name, arguments)
+        checked = check_arguments(name, arguments)
+        asked = (name, *checked)
         if asked not in self._asked:
             find = self._find_error_rate if name == "errorRate" else self._find_capacity
-            self._asked[asked] = find(*check_arguments(name, arguments))
+            self._asked[asked] = find(*checked)
         return self._asked[asked]
 
     def _find_error_rate(

@@ -139,7 +139,7 @@ def _first_line(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"there is no field {error}"
     lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
+    return (lines[0] if lines else type(error).__name__).partition(". ")[0][:200]
 
 
 def unwrap(source: str) -> str:
