@@ -7,14 +7,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headgate.resources.model.conditions import choose, draw_sticky
-from headgate.resources.model.explanation import explain
 from headgate.resources.model.live import CapacityState, NoLiveValues
 from headgate.resources.model.paths import InvalidRoutingError
-from headgate.resources.model.request_view import ANTHROPIC, RESPONSES
+from headgate.resources.model.request_view import RESPONSES
 from headgate.resources.model.routing_config import Comparator, ValueType
 from tests.unit.resources.routing_rules import (
     LiveTable,
@@ -187,58 +184,6 @@ def test_nothing_compares_with_an_empty_value(comparator: str) -> None:
     assert not matches(condition("request.model", comparator, "  "))
 
 
-@pytest.mark.parametrize(
-    ("expression", "value"),
-    [
-        ("request.model", "support"),
-        ("request.messages[0].content", "Answer in French."),
-        ("request.messages[1]['content']", "Hello"),
-        ("request.messages[-1].role", "user"),
-        ("request.messages.length", "3"),
-        ("request.messagesCount", "3"),
-        ("request.firstMessage.role", "system"),
-        ("request.lastMessage?.content", "Is it urgent?"),
-        ("request.allMessagesContent", "Answer in French. Hello Is it urgent?"),
-        ("request.allMessagesContent.length", "37"),
-        ("request.instructions", "Answer in French."),
-        ("request.input[0].content[0].type", "input_text"),
-        ("request.input[1].type", "function_call"),
-        ("request.input[2].output", "sunny"),
-        ("request.toolsCount", "1"),
-        ("request.tools[0].name", "weather"),
-        ("request.reasoning.effort", "high"),
-        ("request.max_output_tokens", "100"),
-        ("request.format", "chat-completions"),
-        ("request.nativeBody.reasoning_effort", "high"),
-        ("metadata['team']", "growth"),
-        ("metadata.tier", "premium"),
-        ('request.metadata?.["tier"]', "premium"),
-    ],
-)
-def test_variables_show_a_chat_request_as_one_of_responses(expression: str, value: str) -> None:
-    seen = view(metadata='{"tier":"premium"}')
-    assert matches(condition(expression, "EQUAL", value), seen=seen)
-    assert matches(condition("tokens.input", "GREATER_THAN", "100", "number"), seen=seen)
-
-
-def test_one_rule_reads_all_surfaces_alike() -> None:
-    same = condition("request.lastMessage.content", "EQUAL", "Now")
-    parts = [{"type": "input_text", "text": "Now"}]
-    asked = {"type": "message", "role": "user", "content": parts}
-    called = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
-    for surface, body in (
-        (RESPONSES, {"input": "Now"}),
-        (RESPONSES, {"instructions": "Wait.", "input": [asked, called]}),
-        (ANTHROPIC, {"input": [{"role": "user", "content": parts}]}),
-        ("chat-completions", {"messages": [{"role": "user", "content": "Now"}]}),
-    ):
-        assert matches(same, seen=view({"model": "m", **body}, surface=surface)), surface
-        assert matches(
-            condition("request.format", "EQUAL", surface),
-            seen=view({"model": "m", **body}, surface=surface),
-        )
-
-
 def test_groups_nest_and_those_that_are_off_count_for_nothing() -> None:
     yes = condition("request.model", "EQUAL", "support")
     no = condition("request.model", "EQUAL", "other")
@@ -376,83 +321,3 @@ def test_groups_have_a_depth() -> None:
         nested = group(nested)
     with pytest.raises(InvalidRoutingError, match="nested at most 8 deep"):
         compile_rules(rule(nested))
-
-
-def test_an_explanation_tells_values_errors_and_why_a_rule_decides() -> None:
-    routing = compile_rules(
-        rule(condition("request.model", "EXISTS"), enabled=False),
-        rule(condition("request.model", "GREATER_THAN", "3", "number"), description="Broken"),
-        rule(
-            condition("request.toolsCount", "EQUAL", "1", "number"),
-            then={"model": "some", "traffic": 10},
-        ),
-        rule(group(condition("request.toolsCount", "LESS_THAN", "5", "number")), model="taken"),
-        expression_rule("request.nothing == 1", model="later"),
-    )
-    told = explain(routing, view(), NoLiveValues(), lambda _index: 50.0)
-    assert [each.reason for each in told.rules] == [
-        "It is switched off.",
-        "It does not match.",
-        "It matches, but the call is not in its 10 % of the traffic.",
-        "It is the first rule that matches and takes the call.",
-        "It does not match.",
-    ]
-    assert told.decision.index == 3
-    assert [each.fires for each in told.rules].index(True) == 3
-    broken, shared, nested = (told.rules[index].conditions[0] for index in (1, 2, 3))
-    assert (broken.actual, broken.error) == ("'support'", "'support' is no number")
-    assert (shared.actual, shared.value, shared.matched) == ("'1'", "1", True)
-    assert told.rules[2].drawn == 50.0
-    assert told.rules[2].traffic == 10
-    assert nested.type == "group"
-    assert nested.conditions[0].expression == "request.toolsCount"
-    assert told.rules[4].error == "there is no field 'nothing'"
-
-
-COMPARISONS = st.builds(
-    condition,
-    st.sampled_from(["request.model", "request.toolsCount", "request.x", "tokens.input"]),
-    st.sampled_from([each.value for each in Comparator]),
-    st.sampled_from(["support", "1", "", "true"]),
-)
-
-
-def make_group(members: list[Any], operator: str, enabled: bool) -> Any:
-    return group(*members, operator=operator, enabled=enabled)
-
-
-GROUPS = st.recursive(
-    COMPARISONS,
-    lambda inner: st.builds(
-        make_group,
-        st.lists(inner, max_size=3),
-        st.sampled_from(["AND", "OR"]),
-        st.booleans(),
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.lists(st.lists(GROUPS, max_size=3), max_size=4), st.floats(0, 99.9))
-def test_an_explanation_makes_the_same_decision(rules: list[list[Any]], drawn: float) -> None:
-    routing = compile_rules(*(rule(*each, then={"model": "m", "traffic": 50}) for each in rules))
-    decision = choose(routing, view(), NoLiveValues(), lambda _index: drawn)
-    told = explain(routing, view(), NoLiveValues(), lambda _index: drawn)
-    assert told.decision == decision
-    firing = [each.index for each in told.rules if each.fires]
-    assert firing == ([decision.index] if decision.index >= 0 else [])
-    for each in told.rules:
-        taken = each.matched and (each.drawn is None or each.drawn < (each.traffic or 0))
-        assert taken is (each.index == decision.index) or each.index > decision.index >= 0
-
-
-def test_a_slow_pattern_is_stopped_and_told() -> None:
-    slow = condition("request.input", "PATTERN", "(a|aa)+$")
-    seen = view({"model": "m", "input": "a" * 80 + "!"}, surface=RESPONSES)
-    routing = compile_rules(rule(slow), rule(slow), rule(slow), rule(slow))
-    told = explain(routing, seen, NoLiveValues(), lambda _index: 0.0)
-    assert told.decision.index == -1
-    errors = [each.conditions[0].error or "" for each in told.rules]
-    assert "stopped after 5 ms" in errors[0]
-    assert "stopped after 5 ms" in errors[1]
-    assert errors[2] == errors[3] == "earlier patterns of this call took too long"

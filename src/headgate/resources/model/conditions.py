@@ -187,7 +187,7 @@ class CompiledExpression:
         return value
 
 
-class Rule:
+class RoutingRule:
     """Hold one rule that is switched on."""
 
     __slots__ = ("condition", "decision", "index", "matches", "traffic")
@@ -222,7 +222,7 @@ class CompiledRouting:
             message = f"`{place}`: a resource has at most {CONDITIONS_TOTAL_MAX} conditions."
             raise InvalidRoutingError(message)
         rules = [
-            Rule(group, index, f"{place}.conditions[{index}]")
+            RoutingRule(group, index, f"{place}.conditions[{index}]")
             for index, group in enumerate(config.conditions)
         ]
         self.rules = [rule for rule in rules if config.conditions[rule.index].enabled]

@@ -12,7 +12,7 @@ from headgate.resources.model.conditions import (
     CompiledRouting,
     Draw,
     RoutingDecision,
-    Rule,
+    RoutingRule,
     choose,
 )
 from headgate.resources.model.evaluation import EVALUATION_ERRORS, Evaluation
@@ -93,7 +93,7 @@ def explain(
 def _explain_rule(
     index: int,
     group: RoutingGroup,
-    rule: Rule | None,
+    rule: RoutingRule | None,
     evaluation: Evaluation,
     decision: RoutingDecision,
     draw: Draw,

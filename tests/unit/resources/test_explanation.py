@@ -1,0 +1,102 @@
+"""An explanation tells which rule decides and why, and decides as the call does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.resources.model.conditions import choose
+from headgate.resources.model.explanation import explain
+from headgate.resources.model.live import NoLiveValues
+from headgate.resources.model.request_view import RESPONSES
+from headgate.resources.model.routing_config import Comparator
+from tests.unit.resources.routing_rules import (
+    compile_rules,
+    condition,
+    expression_rule,
+    group,
+    rule,
+    view,
+)
+
+
+def test_an_explanation_tells_values_errors_and_why_a_rule_decides() -> None:
+    routing = compile_rules(
+        rule(condition("request.model", "EXISTS"), enabled=False),
+        rule(condition("request.model", "GREATER_THAN", "3", "number"), description="Broken"),
+        rule(
+            condition("request.toolsCount", "EQUAL", "1", "number"),
+            then={"model": "some", "traffic": 10},
+        ),
+        rule(group(condition("request.toolsCount", "LESS_THAN", "5", "number")), model="taken"),
+        expression_rule("request.nothing == 1", model="later"),
+    )
+    told = explain(routing, view(), NoLiveValues(), lambda _index: 50.0)
+    assert [each.reason for each in told.rules] == [
+        "It is switched off.",
+        "It does not match.",
+        "It matches, but the call is not in its 10 % of the traffic.",
+        "It is the first rule that matches and takes the call.",
+        "It does not match.",
+    ]
+    assert told.decision.index == 3
+    assert [each.fires for each in told.rules].index(True) == 3
+    broken, shared, nested = (told.rules[index].conditions[0] for index in (1, 2, 3))
+    assert (broken.actual, broken.error) == ("'support'", "'support' is no number")
+    assert (shared.actual, shared.value, shared.matched) == ("'1'", "1", True)
+    assert told.rules[2].drawn == 50.0
+    assert told.rules[2].traffic == 10
+    assert nested.type == "group"
+    assert nested.conditions[0].expression == "request.toolsCount"
+    assert told.rules[4].error == "there is no field 'nothing'"
+
+
+COMPARISONS = st.builds(
+    condition,
+    st.sampled_from(["request.model", "request.toolsCount", "request.x", "tokens.input"]),
+    st.sampled_from([each.value for each in Comparator]),
+    st.sampled_from(["support", "1", "", "true"]),
+)
+
+
+def make_group(members: list[Any], operator: str, enabled: bool) -> Any:
+    return group(*members, operator=operator, enabled=enabled)
+
+
+GROUPS = st.recursive(
+    COMPARISONS,
+    lambda inner: st.builds(
+        make_group,
+        st.lists(inner, max_size=3),
+        st.sampled_from(["AND", "OR"]),
+        st.booleans(),
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.lists(GROUPS, max_size=3), max_size=4), st.floats(0, 99.9))
+def test_an_explanation_makes_the_same_decision(rules: list[list[Any]], drawn: float) -> None:
+    routing = compile_rules(*(rule(*each, then={"model": "m", "traffic": 50}) for each in rules))
+    decision = choose(routing, view(), NoLiveValues(), lambda _index: drawn)
+    told = explain(routing, view(), NoLiveValues(), lambda _index: drawn)
+    assert told.decision == decision
+    firing = [each.index for each in told.rules if each.fires]
+    assert firing == ([decision.index] if decision.index >= 0 else [])
+    for each in told.rules:
+        taken = each.matched and (each.drawn is None or each.drawn < (each.traffic or 0))
+        assert taken is (each.index == decision.index) or each.index > decision.index >= 0
+
+
+def test_a_slow_pattern_is_stopped_and_told() -> None:
+    slow = condition("request.input", "PATTERN", "(a|aa)+$")
+    seen = view({"model": "m", "input": "a" * 80 + "!"}, surface=RESPONSES)
+    routing = compile_rules(rule(slow), rule(slow), rule(slow), rule(slow))
+    told = explain(routing, seen, NoLiveValues(), lambda _index: 0.0)
+    assert told.decision.index == -1
+    errors = [each.conditions[0].error or "" for each in told.rules]
+    assert "stopped after 5 ms" in errors[0]
+    assert "stopped after 5 ms" in errors[1]
+    assert errors[2] == errors[3] == "earlier patterns of this call took too long"
