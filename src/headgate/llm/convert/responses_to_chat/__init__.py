@@ -1,0 +1,1 @@
+"""Convert Responses requests to Chat Completions, and the answers back."""

@@ -1,0 +1,389 @@
+"""Convert the chunks of a chat stream to the events of a Responses stream.
+
+A stream has `response.created` and `response.in_progress`, the events of each item between its
+`added` and its `done`, and one last event with the whole response; or it ends with one `error`.
+Events are numbered from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.llm import sse
+from headgate.llm.convert.responses_to_chat.reply import (
+    AnswerHead,
+    Item,
+    build_response,
+    convert_annotation,
+    find_item_status,
+    find_status,
+    list_objects,
+    make_call,
+    make_message,
+    make_reasoning,
+    make_text,
+    read_arguments,
+    read_content,
+    read_head,
+    read_logprobs,
+    read_object,
+    read_reasoning,
+    read_text,
+)
+from headgate.llm.convert.responses_to_chat.request import ChatRequest
+from headgate.llm.convert.responses_to_chat.tools import unwrap_input
+
+Fields = Mapping[str, Any]
+Event = dict[str, Any]
+CHARACTERS_MAX = 64 << 20
+"""The longest answer of a stream: its last event repeats it, so it is kept."""
+CALLS_MAX = 1_024
+UNFINISHED = "The provider's stream ended before its answer was complete."
+UNREADABLE = "The provider sent an event that is no JSON object."
+TOO_LONG = "The provider's answer is too long to be converted."
+
+
+def encode_event(event: Event) -> bytes:
+    """Return an event as a frame of the stream; its name is its type."""
+    return sse.encode_event(msgspec.json.encode(event), event["type"].encode())
+
+
+def make_error(message: str, code: str = "upstream_error", param: Any = None) -> Event:
+    """Return the event of an error: at the top level as OpenAI documents it, and under `error` as
+    OpenAI sends it."""
+    error = {"type": "server_error", "code": code, "message": message, "param": param}
+    return {"type": "error", "error": error, "code": code, "message": message, "param": param}
+
+
+class ResponseStream:
+    """Convert one stream, chunk by chunk.
+
+    `close` ends the stream when the provider's has ended: the usage comes after the last text.
+    `ended` tells that nothing follows.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.ended = False
+        self.stopped = False
+        self.request = request
+        self.head: AnswerHead | None = None
+        self.output: list[OpenItem] = []
+        self._number = -1
+        self._open: list[OpenItem] = []
+        self._calls: dict[int, OpenCall] = {}
+        """The calls of functions, by the provider's index."""
+        self._reason = ""
+        self._usage: Any = None
+        self._characters = 0
+        self._obfuscation: Any = None
+
+    def feed(self, event: Fields, size: int = 0) -> Iterator[Event]:
+        """Yield the events that follow from the provider's next chunk, of so many bytes."""
+        if self.ended:
+            return
+        if error := event.get("error"):
+            yield from self.fail(_convert_error(error))
+            return
+        self._obfuscation = event.get("obfuscation")
+        if self.head is None:
+            yield from self._start(event)
+        if event.get("usage") is not None:
+            self._usage = event["usage"]
+        self._characters += size
+        if self._characters > CHARACTERS_MAX:
+            yield from self.fail(make_error(TOO_LONG))
+            return
+        for choice in list_objects(event.get("choices")):
+            # Responses has one answer: nobody can have asked for others.
+            if choice.get("index") in (None, 0):
+                yield from self._feed_choice(choice)
+
+    def fail(self, error: Event) -> Iterator[Event]:
+        """Yield the error that ends the stream, once."""
+        if not self.ended:
+            self.ended = True
+            yield self.number({**error})
+
+    def close(self) -> Iterator[Event]:
+        """Yield the end of the response, once: the provider's stream has ended."""
+        if self.ended:
+            return
+        if self.head is None or not self._reason:
+            yield from self.fail(make_error(UNFINISHED))
+            return
+        yield from self._close_items()
+        self.ended = True
+        state = find_status(self._reason)
+        output = [each.item for each in self.output]
+        response = build_response(self.head, self.request, output, state, self._usage)
+        yield self.number({"type": f"response.{state[0]}", "response": response})
+
+    def number(self, event: Event) -> Event:
+        """Give an event the next number."""
+        self._number += 1
+        event["sequence_number"] = self._number
+        if self._obfuscation is not None and event["type"].endswith(".delta"):
+            event["obfuscation"] = self._obfuscation
+            self._obfuscation = None
+        return event
+
+    def _start(self, chunk: Fields) -> Iterator[Event]:
+        self.head = read_head(chunk, self.request)
+        for kind in ("response.created", "response.in_progress"):
+            begun = build_response(self.head, self.request, (), ("in_progress", None))
+            yield self.number({"type": kind, "response": begun})
+
+    def _feed_choice(self, choice: Fields) -> Iterator[Event]:
+        delta = read_object(choice, "delta")
+        text, thinking = read_content(delta.get("content"))
+        field, shown = read_reasoning(delta)
+        if reasoning := shown or thinking:
+            yield from self._think(reasoning, field)
+        if text:
+            yield from self._speak("output_text", text, choice)
+        if refusal := read_text(delta, "refusal"):
+            yield from self._speak("refusal", refusal, choice)
+        for annotation in list_objects(delta.get("annotations")):
+            yield from self._cite(convert_annotation(annotation))
+        calls = list_objects(delta.get("tool_calls"))
+        if legacy := read_object(delta, "function_call"):
+            calls.append({"index": 0, "function": legacy})
+        for call in calls:
+            yield from self._call(call)
+        self._reason = read_text(choice, "finish_reason") or self._reason
+
+    def _think(self, text: str, field: str) -> Iterator[Event]:
+        item = self._last()
+        if not isinstance(item, OpenReasoning):
+            yield from self._close_texts()
+            item = OpenReasoning(self, field)
+            yield from self._begin(item)
+        yield item.add(text)
+
+    def _speak(self, kind: str, text: str, choice: Fields) -> Iterator[Event]:
+        item = self._last()
+        if not isinstance(item, OpenMessage):
+            yield from self._close_texts()
+            item = OpenMessage(self)
+            yield from self._begin(item)
+        yield from item.add(kind, text, choice)
+
+    def _cite(self, annotation: dict[str, Any]) -> Iterator[Event]:
+        item = self._last()
+        if isinstance(item, OpenMessage):
+            yield from item.cite(annotation)
+
+    def _call(self, call: Fields) -> Iterator[Event]:
+        item = self._find_call(call)
+        if item is None:
+            if len(self._calls) >= CALLS_MAX:
+                yield from self.fail(make_error(TOO_LONG))
+                return
+            yield from self._close_texts()
+            item = OpenCall(self, len(self._calls), call)
+            self._calls[len(self._calls)] = item
+            yield from self._begin(item)
+        yield from item.add(call)
+
+    def _find_call(self, call: Fields) -> OpenCall | None:
+        """Return the open call that a delta goes on with; None for a new one.
+
+        Some servers state no index, or 0 for all calls: then another id begins another call.
+        """
+        index, call_id = call.get("index"), read_text(call, "id")
+        for item in reversed(self._calls.values()):
+            if index is not None and item.index != index:
+                continue
+            return None if call_id and item.given_id and call_id != item.given_id else item
+        return None
+
+    def _last(self) -> OpenItem | None:
+        return self._open[-1] if self._open else None
+
+    def _begin(self, item: OpenItem) -> Iterator[Event]:
+        self._open.append(item)
+        self.output.append(item)
+        yield from item.begin()
+
+    def _close_texts(self) -> Iterator[Event]:
+        """Close an open message or reasoning: calls stay open, their deltas may alternate."""
+        for item in [each for each in self._open if not isinstance(each, OpenCall)]:
+            self._open.remove(item)
+            yield from item.close("completed")
+
+    def _close_items(self) -> Iterator[Event]:
+        status = find_item_status(self._reason)
+        for item in self._open:
+            yield from item.close(status)
+        self._open = []
+
+
+class OpenItem:
+    """Tell one item of the output: its beginning, its pieces, its end."""
+
+    def __init__(self, stream: ResponseStream, item: Item) -> None:
+        self.item = item
+        self.place = {"item_id": item["id"], "output_index": len(stream.output)}
+        self._stream = stream
+        self._pieces: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        item = {**self.item, "status": "in_progress"}
+        yield self._tell("response.output_item.added", item=item)
+
+    def close(self, status: str) -> Iterator[Event]:
+        """Yield the end of the item."""
+        self.item["status"] = status
+        yield self._tell("response.output_item.done", item=self.item)
+
+    def _tell(self, kind: str, **fields: Any) -> Event:
+        place = {"output_index": self.place["output_index"]} if "item" in fields else self.place
+        return self._stream.number({"type": kind, **place, **fields})
+
+
+class OpenReasoning(OpenItem):
+    """Tell the reasoning that a server shows, in one part."""
+
+    def __init__(self, stream: ResponseStream, field: str) -> None:
+        number = sum(isinstance(each, OpenReasoning) for each in stream.output)
+        assert stream.head is not None, "the stream has begun"
+        item_id = stream.head.make_id("rs", number)
+        super().__init__(stream, make_reasoning(item_id, "", field, stream.request))
+
+    def begin(self) -> Iterator[Event]:
+        yield from super().begin()
+        part = {"type": "reasoning_text", "text": ""}
+        yield self._tell("response.content_part.added", content_index=0, part=part)
+
+    def add(self, text: str) -> Event:
+        self._pieces.append(text)
+        return self._tell("response.reasoning_text.delta", content_index=0, delta=text)
+
+    def close(self, status: str) -> Iterator[Event]:
+        text = "".join(self._pieces)
+        part = {"type": "reasoning_text", "text": text}
+        yield self._tell("response.reasoning_text.done", content_index=0, text=text)
+        yield self._tell("response.content_part.done", content_index=0, part=part)
+        self.item["content"] = [part]
+        yield from super().close(status)
+
+
+class OpenMessage(OpenItem):
+    """Tell a message: a part of text, a part of refusal, or one after the other."""
+
+    def __init__(self, stream: ResponseStream) -> None:
+        number = sum(isinstance(each, OpenMessage) for each in stream.output)
+        assert stream.head is not None, "the stream has begun"
+        super().__init__(stream, make_message(stream.head.make_id("msg", number), (), "completed"))
+        self._part: dict[str, Any] = {}
+        """The open part; empty for none."""
+
+    def add(self, kind: str, text: str, choice: Fields) -> Iterator[Event]:
+        """Yield a piece of a part (`output_text` or `refusal`), and the beginning of a new one."""
+        if self._part.get("type") != kind:
+            yield from self._close_part()
+            yield from self._open_part(kind)
+        self._pieces.append(text)
+        fields: dict[str, Any] = {"content_index": len(self.item["content"]), "delta": text}
+        if kind == "output_text":
+            found = read_logprobs(choice) if self._stream.request.shows_logprobs else []
+            fields["logprobs"] = found
+            self._part["logprobs"] += found
+        yield self._tell(f"response.{kind}.delta", **fields)
+
+    def cite(self, annotation: dict[str, Any]) -> Iterator[Event]:
+        if self._part.get("type") != "output_text":
+            return
+        known = self._part["annotations"]
+        known.append(annotation)
+        yield self._tell(
+            "response.output_text.annotation.added",
+            content_index=len(self.item["content"]),
+            annotation_index=len(known) - 1,
+            annotation=annotation,
+        )
+
+    def close(self, status: str) -> Iterator[Event]:
+        yield from self._close_part()
+        yield from super().close(status)
+
+    def _open_part(self, kind: str) -> Iterator[Event]:
+        self._part = make_text("") if kind == "output_text" else {"type": kind, "refusal": ""}
+        begun = msgspec.to_builtins(self._part)
+        index = len(self.item["content"])
+        yield self._tell("response.content_part.added", content_index=index, part=begun)
+
+    def _close_part(self) -> Iterator[Event]:
+        if not self._part:
+            return
+        part, self._part = self._part, {}
+        kind = part["type"]
+        field = "text" if kind == "output_text" else "refusal"
+        part[field] = "".join(self._pieces)
+        self._pieces = []
+        index = len(self.item["content"])
+        fields: dict[str, Any] = {"content_index": index, field: part[field]}
+        if kind == "output_text":
+            fields["logprobs"] = part["logprobs"]
+        yield self._tell(f"response.{kind}.done", **fields)
+        yield self._tell("response.content_part.done", content_index=index, part=part)
+        self.item["content"].append(part)
+
+
+class OpenCall(OpenItem):
+    """Tell the call of a function, or of a custom tool, whose input is told at its end."""
+
+    def __init__(self, stream: ResponseStream, number: int, call: Fields) -> None:
+        assert stream.head is not None, "the stream has begun"
+        self.index = call.get("index")
+        self.given_id = read_text(call, "id")
+        name = read_text(_read_function(call), "name")
+        self._is_native = bool(read_object(call, "custom"))
+        self._is_custom = self._is_native or name in stream.request.custom_tools
+        call_id = self.given_id or stream.head.make_id("call", number)
+        item = make_call(
+            stream.head, number, call_id, name, stream.request, is_custom=self._is_custom
+        )
+        self._field = "input" if self._is_custom else "arguments"
+        item[self._field] = ""
+        super().__init__(stream, item)
+
+    def add(self, call: Fields) -> Iterator[Event]:
+        """Yield a piece of the arguments."""
+        function = _read_function(call)
+        given = function.get("input" if self._is_native else "arguments")
+        piece = "" if given is None else read_arguments(given)
+        if piece:
+            self._pieces.append(piece)
+            if not self._is_custom:
+                yield self._tell("response.function_call_arguments.delta", delta=piece)
+
+    def close(self, status: str) -> Iterator[Event]:
+        whole = "".join(self._pieces)
+        if not self._is_custom:
+            whole = whole or "{}"
+            self.item["arguments"] = whole
+            name = self.item["name"]
+            kind = "response.function_call_arguments.done"
+            yield self._tell(kind, arguments=whole, name=name)
+        else:
+            text = whole if self._is_native else unwrap_input(whole)
+            self.item["input"] = text
+            if text:
+                yield self._tell("response.custom_tool_call_input.delta", delta=text)
+            yield self._tell("response.custom_tool_call_input.done", input=text)
+        yield from super().close(status)
+
+
+def _read_function(call: Fields) -> Fields:
+    return read_object(call, "custom") or read_object(call, "function")
+
+
+def _convert_error(error: Any) -> Event:
+    fields = read_object({"": error}, "")
+    message = read_text(fields, "message") or str(error)[:1_000]
+    code = fields.get("code") or fields.get("type") or "upstream_error"
+    return make_error(message, str(code), fields.get("param"))

@@ -1,0 +1,251 @@
+"""Convert the tools of a Responses request, and the choice among them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, cast
+
+import msgspec
+
+from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.responses_to_chat.validation import (
+    Fields,
+    check_object,
+    check_type,
+    fail,
+    fail_value,
+    join,
+    read_list,
+    read_optional,
+    read_settings,
+    read_text,
+    refuse,
+    report_rest,
+)
+
+NAME_CHARACTERS_MAX = 64
+"""The longest name of a function that Chat Completions takes."""
+HASH_CHARACTERS = 8
+NAMESPACE_SEPARATOR = "__"
+CUSTOM_ARGUMENT = "input"
+"""The one argument of the function that a custom tool becomes."""
+SEARCHES = ("web_search", "web_search_preview")
+CHOICES = ("none", "auto", "required")
+OPTIONS = ("async", "defer_loading", "allowed_callers", "output_schema", "caller")
+_DEFAULTS: tuple[Any, ...] = (None, False, ["direct"], {"type": "direct"})
+_NAMED = ("function", "custom")
+LEAVE_OUT = "Leave the tool out, or give the model a function instead."
+
+
+class ToolName(msgspec.Struct, frozen=True):
+    """Hold what a caller calls a tool: `kind` is `function` or `custom`."""
+
+    name: str
+    namespace: str = ""
+    kind: str = "function"
+
+
+class ToolNames:
+    """Give each tool a name that Chat Completions takes, and find the original one."""
+
+    def __init__(self) -> None:
+        self._originals: dict[str, ToolName] = {}
+
+    def add(self, original: ToolName) -> str:
+        """Return the name of a function for a tool."""
+        name = original.name
+        if original.namespace:
+            name = f"{original.namespace}{NAMESPACE_SEPARATOR}{name}"
+        if len(name) > NAME_CHARACTERS_MAX:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:HASH_CHARACTERS]
+            name = f"{name[: NAME_CHARACTERS_MAX - HASH_CHARACTERS - 1]}_{digest}"
+        self._originals.setdefault(name, original)
+        return name
+
+    def find(self, name: str) -> ToolName:
+        """Return the original of a name; the name itself for a tool that nobody has listed."""
+        return self._originals.get(name) or ToolName(name)
+
+    def list_custom(self) -> frozenset[str]:
+        return frozenset(name for name, each in self._originals.items() if each.kind == "custom")
+
+
+class ToolConverter:
+    """Convert the tools of one request. `searches` says whether the model searches the web."""
+
+    def __init__(self, names: ToolNames, losses: Losses, *, searches: bool) -> None:
+        self.search: dict[str, Any] | None = None
+        """What becomes of a web search: `web_search_options`."""
+        self.tools: list[dict[str, Any]] = []
+        self._names = names
+        self._losses = losses
+        self._searches = searches
+
+    def add_all(self, tools: Any, place: str) -> None:
+        """Convert a list of tools."""
+        for index, each in enumerate(check_type(tools, list, place)):
+            inner = join(place, index)
+            self._add(check_object(each, inner), inner)
+
+    def _add(self, tool: Fields, place: str) -> None:
+        kind = read_text(tool, "type", place)
+        if kind == "function":
+            self._add_function(tool, place)
+        elif kind == "custom":
+            self._add_custom(tool, place)
+        elif kind == "namespace":
+            self._add_namespace(tool, place)
+        elif kind.startswith(SEARCHES):
+            self._add_search(tool, place)
+        elif kind == "tool_search" and tool.get("execution") != "client":
+            self._losses.add("tool_search", place)
+        elif kind == "programmatic_tool_calling":
+            self._losses.add(kind, place)
+        else:
+            refuse(join(place, "type"), f"'{kind[:40]}' is a tool of OpenAI's own. {LEAVE_OUT}")
+
+    def _add_function(
+        self, tool: Fields, place: str, namespace: str = "", preface: str = ""
+    ) -> None:
+        name = self._names.add(ToolName(read_text(tool, "name", place), namespace))
+        function: dict[str, Any] = {"name": name}
+        description = read_optional(tool, "description", place, str)
+        if preface or description:
+            function["description"] = "\n\n".join(filter(None, (preface, description)))
+        if tool.get("parameters") is not None:
+            function["parameters"] = tool["parameters"]
+        if tool.get("strict") is None:
+            self._losses.add("function.strict omitted", join(place, "strict"))
+        else:
+            function["strict"] = tool["strict"]
+        self._report_options(tool, place)
+        known = ("type", "name", "description", "parameters", "strict", *OPTIONS)
+        report_rest(tool, known, place, self._losses)
+        self.tools.append({"type": "function", "function": function})
+
+    def _add_custom(self, tool: Fields, place: str, namespace: str = "", preface: str = "") -> None:
+        self._losses.add("custom", place)
+        name = self._names.add(ToolName(read_text(tool, "name", place), namespace, "custom"))
+        texts = [preface, read_optional(tool, "description", place, str)]
+        wanted = read_settings(tool, "format", place)
+        if wanted.get("type") == "grammar":
+            inner = join(place, "format")
+            syntax, definition = (read_text(wanted, n, inner) for n in ("syntax", "definition"))
+            texts.append(f"`{CUSTOM_ARGUMENT}` must match this {syntax} grammar:\n{definition}")
+        self._report_options(tool, place)
+        known = ("type", "name", "description", "format", *OPTIONS)
+        report_rest(tool, known, place, self._losses)
+        function = {
+            "name": name,
+            "description": "\n\n".join(filter(None, texts)),
+            "parameters": {
+                "type": "object",
+                "properties": {CUSTOM_ARGUMENT: {"type": "string"}},
+                "required": [CUSTOM_ARGUMENT],
+                "additionalProperties": False,
+            },
+        }
+        self.tools.append({"type": "function", "function": function})
+
+    def _add_namespace(self, tool: Fields, place: str) -> None:
+        name = read_text(tool, "name", place)
+        preface = read_optional(tool, "description", place, str) or ""
+        report_rest(tool, ("type", "name", "description", "tools"), place, self._losses)
+        for index, each in enumerate(read_list(tool, "tools", place)):
+            inner = f"{place}.tools.{index}"
+            nested = check_object(each, inner)
+            kind = read_text(nested, "type", inner)
+            if kind == "function":
+                self._add_function(nested, inner, name, preface)
+            elif kind == "custom":
+                self._add_custom(nested, inner, name, preface)
+            else:
+                fail_value(join(inner, "type"), kind, _NAMED)
+
+    def _add_search(self, tool: Fields, place: str) -> None:
+        if not self._searches:
+            self._losses.add("web_search unsupported", place)
+            return
+        search: dict[str, Any] = {}
+        if tool.get("search_context_size") is not None:
+            search["search_context_size"] = tool["search_context_size"]
+        if location := read_settings(tool, "user_location", place):
+            approximate = {name: value for name, value in location.items() if name != "type"}
+            search["user_location"] = {"type": "approximate", "approximate": approximate}
+        known = ("type", "search_context_size", "user_location")
+        report_rest(tool, known, place, self._losses, "web_search options")
+        self.search = search
+
+    def _report_options(self, tool: Fields, place: str) -> None:
+        report_options(tool, place, self._losses)
+
+    def convert_choice(self, choice: Any) -> dict[str, Any]:
+        """Return `tool_choice`, and `tools` where it limits them."""
+        if isinstance(choice, str):
+            if choice not in CHOICES:
+                fail_value("tool_choice", choice, CHOICES)
+            return {"tool_choice": choice} if self.tools or choice == "required" else {}
+        fields = check_object(choice, "tool_choice")
+        kind = read_text(fields, "type", "tool_choice")
+        if kind == "allowed_tools":
+            return self._limit_tools(fields)
+        if kind in _NAMED:
+            report_rest(fields, ("type", "name", "namespace"), "tool_choice", self._losses)
+            name = self._find_listed(fields, "tool_choice")
+            return {"tool_choice": {"type": "function", "function": {"name": name}}}
+        if not (kind.startswith(SEARCHES) and self._searches):
+            refuse("tool_choice.type", f"No tool '{kind[:40]}' can be asked for.")
+        self._losses.add("tool_choice of a search", "tool_choice")
+        return {}
+
+    def _limit_tools(self, fields: Fields) -> dict[str, Any]:
+        """Leave out all tools but those that are allowed."""
+        place = "tool_choice.tools"
+        report_rest(fields, ("type", "mode", "tools"), "tool_choice", self._losses)
+        mode = read_text(fields, "mode", "tool_choice")
+        if mode not in CHOICES[1:]:
+            fail_value("tool_choice.mode", mode, CHOICES[1:])
+        allowed: list[str] = []
+        for index, each in enumerate(read_list(fields, "tools", "tool_choice")):
+            inner = join(place, index)
+            named = check_object(each, inner)
+            if read_text(named, "type", inner) in _NAMED:
+                report_rest(named, ("type", "name", "namespace"), inner, self._losses)
+                allowed.append(self._find_listed(named, inner))
+            else:
+                self._losses.add("unknown field", inner)
+        tools = [each for each in self.tools if each["function"]["name"] in allowed]
+        return {"tools": tools, "tool_choice": mode} if tools else {"tools": None}
+
+    def _find_listed(self, fields: Fields, place: str) -> str:
+        name = read_text(fields, "name", place)
+        namespace = read_optional(fields, "namespace", place, str) or ""
+        flat = self._names.add(ToolName(name, namespace))
+        if all(each["function"]["name"] != flat for each in self.tools):
+            param = join(place, "name")
+            fail(param, f"Tool choice '{name[:NAME_CHARACTERS_MAX]}' not found in 'tools'.")
+        return flat
+
+
+def report_options(tool: Fields, place: str, losses: Losses) -> None:
+    """Report options of a tool, or of a call, that Chat Completions lacks; defaults are none."""
+    for option in OPTIONS:
+        if tool.get(option) not in _DEFAULTS:
+            losses.add("tool options", join(place, option))
+
+
+def wrap_input(text: str) -> str:
+    """Return the arguments of the function that stands for a custom tool."""
+    return msgspec.json.encode({CUSTOM_ARGUMENT: text}).decode()
+
+
+def unwrap_input(arguments: str) -> str:
+    """Return the input of a custom tool; the arguments themselves if the model made others."""
+    try:
+        parsed = msgspec.json.decode(arguments)
+    except (msgspec.MsgspecError, RecursionError):
+        return arguments
+    if not isinstance(parsed, dict):
+        return arguments
+    text = cast("dict[str, Any]", parsed).get(CUSTOM_ARGUMENT)
+    return text if isinstance(text, str) else arguments
