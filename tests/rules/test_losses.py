@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+import pytest
 from anthropic import types
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
@@ -14,8 +15,9 @@ from headgate.llm.convert.messages_to_responses.request import KNOWN, convert_re
 from tools import losses
 
 
-def test_page_has_the_rules_of_the_converters() -> None:
-    assert losses.DOCUMENT.read_text() == losses.render()
+@pytest.mark.parametrize("page", losses.PAGES)
+def test_page_has_the_rules_of_the_converters(page: str) -> None:
+    assert (losses.DOCS / page).read_text() == losses.render(page)
 
 
 def test_every_field_of_the_official_request_is_carried_or_reported() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
+from headgate.gateway.responses_conversion import ResponsesToChat
+from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES
 from headgate.relay.conversion import Conversion
 from headgate.relay.ports import Model
 
 ConversionFactory = Callable[[Model | None], Conversion]
-FACTORIES: Mapping[tuple[str, str], ConversionFactory] = {}
+FACTORIES: Mapping[tuple[str, str], ConversionFactory] = {
+    (RESPONSES, CHAT_COMPLETIONS): ResponsesToChat,
+}
 """By the client's surface and the provider's."""
 
 

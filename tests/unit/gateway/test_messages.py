@@ -16,8 +16,8 @@ from headgate.llm import sse
 from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
+from tests.fakes.grammar.messages import check_stream
 from tests.fakes.pipeline import FakeCaller
-from tests.unit.llm.convert.messages_to_responses.grammar import check_stream
 from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,
     make_events,

@@ -245,7 +245,7 @@ class ItemConverter:
         if attached:
             self._losses.add("content of an output", inner)
             note = f"[output of {call_id}]"
-            content = content or note
+            content = content[0]["text"] if len(content) == 1 else content or note
             attached.insert(0, {"type": "text", "text": note})
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
         return attached

@@ -40,7 +40,6 @@ RULES: dict[str, Rule] = {
     "input_audio": Rule(_C, "input_audio"),
     "function": Rule(_C, "function"),
     "namespace": Rule(_C, "functions", "each with the name of the namespace before its own"),
-    "web_search": Rule(_C, "web_search_options", "for a model that searches"),
     "function_call": Rule(_C, "tool_calls"),
     "function_call_output": Rule(_C, "a tool message"),
     "additional_tools": Rule(_C, "tools"),
@@ -57,7 +56,6 @@ RULES: dict[str, Rule] = {
     "hosted call": Rule(_A, "a text in brackets", "calls and outputs of OpenAI's own tools"),
     "configuration_update": Rule(_A, "", "it holds for the whole call"),
     "tool_search": Rule(_A, "", "all tools are given at once"),
-    "tool_choice of a search": Rule(_A, "", "the model decides itself when it searches"),
     "reasoning.summary": Rule(_A, "", "reasoning comes as the provider shows it"),
     "access_programs": Rule(_X),
     "context_management": Rule(_X),
@@ -73,8 +71,8 @@ RULES: dict[str, Rule] = {
     "tool options": Rule(
         _X, "", "`async`, `defer_loading`, `allowed_callers`, `output_schema`, `caller`"
     ),
-    "web_search options": Rule(_X, "", "filters, content types, `external_web_access`"),
-    "web_search unsupported": Rule(_X, "", "the model does not search"),
+    "web_search": Rule(_X, "", "the model answers without a search"),
+    "tool_choice of another tool": Rule(_X, "", "in a list of allowed tools"),
     "programmatic_tool_calling": Rule(_X, "", "tools are called directly"),
     "unknown field": Rule(_X),
     "store": Rule(_R, "", "true; nothing is stored, and without the field the response says so"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
 
+from headgate.llm.convert.fields import (
+    Fields,
+    UnreadableResponseError,
+    list_objects,
+    read_count,
+    read_object,
+)
 from headgate.llm.convert.responses_to_chat.items import REASONING_FIELDS, REASONING_PREFIX
 from headgate.llm.convert.responses_to_chat.request import ChatRequest
 from headgate.llm.convert.responses_to_chat.tools import unwrap_input
 
 Item = dict[str, Any]
-Fields = Mapping[str, Any]
 ID_PREFIXES = ("chatcmpl-", "chatcmpl_", "resp_", "gen-")
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer is incomplete, by the reason with which a chat server finishes."""
@@ -34,10 +40,6 @@ _DEFAULTS: dict[str, Any] = {
     "user": None,
 }
 _TEXT: Fields = {"format": {"type": "text"}}
-
-
-class UnreadableCompletionError(Exception):
-    """The answer is no chat completion, or it is an error."""
 
 
 class AnswerHead(msgspec.Struct, frozen=True):
@@ -68,12 +70,12 @@ def read_head(answer: Fields, request: ChatRequest) -> AnswerHead:
 
 
 def convert_reply(completion: Any, request: ChatRequest) -> dict[str, Any]:
-    """Return the response for a chat completion. Raise `UnreadableCompletionError`."""
+    """Return the response for a chat completion. Raise `UnreadableResponseError`."""
     fields = read_object({"": completion}, "")
     choices = list_objects(fields.get("choices"))
     if not choices:
         message = read_object(fields, "error").get("message")
-        raise UnreadableCompletionError(
+        raise UnreadableResponseError(
             str(message or "The provider's answer is no chat completion: it has no choices.")
         )
     head = read_head(fields, request)
@@ -286,24 +288,6 @@ def convert_usage(usage: Any) -> dict[str, Any] | None:
     }
 
 
-def read_object(fields: Fields, name: str) -> Fields:
-    """Return an object of an answer; empty for anything else."""
-    value = fields.get(name)
-    return cast("Fields", value) if isinstance(value, dict) else {}
-
-
 def read_text(fields: Fields, name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
-
-
-def read_count(fields: Fields, name: str) -> int:
-    value = fields.get(name)
-    return value if isinstance(value, int) else 0
-
-
-def list_objects(value: Any) -> list[Fields]:
-    """Return the objects of a list; empty for anything else."""
-    if not isinstance(value, list):
-        return []
-    return [cast("Fields", each) for each in cast("list[Any]", value) if isinstance(each, dict)]

@@ -104,21 +104,20 @@ class ChatRequest(msgspec.Struct, frozen=True):
 def convert_request(
     fields: Fields,
     *,
-    searches: bool = False,
     output_limit: str = OUTPUT_LIMIT,
     answer_id: str = "unknown",
 ) -> ChatRequest:
     """Return a Responses request as one of Chat Completions.
 
-    `searches` says whether the model searches the web, `output_limit` is the provider's name for
-    the limit of output tokens. Raise `InvalidRequestError`, as `NotInChatCompletionsError` for what
-    only Responses has.
+    `output_limit` is the provider's name for the limit of output tokens. `answer_id` stands in for
+    the id of an answer that has none. Raise `InvalidRequestError`, as `NotInChatCompletionsError`
+    for what only Responses has.
     """
     losses, names = Losses(RULES), ToolNames()
     model = read_text(fields, "model", "")
     streams = bool(read_optional(fields, "stream", "", bool))
     _refuse_state(fields)
-    tools = ToolConverter(names, losses, searches=searches)
+    tools = ToolConverter(names, losses)
     if fields.get("tools") is not None:
         tools.add_all(fields["tools"], "tools")
     items = ItemConverter(tools, names, losses)
@@ -246,8 +245,6 @@ def _convert_reasoning(
 
 
 def _convert_tools(fields: Fields, tools: ToolConverter, body: dict[str, Any]) -> None:
-    if tools.search is not None:
-        body["web_search_options"] = tools.search
     if tools.tools:
         body["tools"] = tools.tools
     if fields.get("tool_choice") is not None:

@@ -7,12 +7,13 @@ Events are numbered from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from headgate.llm import sse
+from headgate.llm.convert.fields import Fields, list_objects, read_object
 from headgate.llm.convert.responses_to_chat.reply import (
     AnswerHead,
     Item,
@@ -20,7 +21,6 @@ from headgate.llm.convert.responses_to_chat.reply import (
     convert_annotation,
     find_item_status,
     find_status,
-    list_objects,
     make_call,
     make_message,
     make_reasoning,
@@ -29,20 +29,17 @@ from headgate.llm.convert.responses_to_chat.reply import (
     read_content,
     read_head,
     read_logprobs,
-    read_object,
     read_reasoning,
     read_text,
 )
 from headgate.llm.convert.responses_to_chat.request import ChatRequest
 from headgate.llm.convert.responses_to_chat.tools import unwrap_input
 
-Fields = Mapping[str, Any]
 Event = dict[str, Any]
 CHARACTERS_MAX = 64 << 20
 """The longest answer of a stream: its last event repeats it, so it is kept."""
 CALLS_MAX = 1_024
 UNFINISHED = "The provider's stream ended before its answer was complete."
-UNREADABLE = "The provider sent an event that is no JSON object."
 TOO_LONG = "The provider's answer is too long to be converted."
 
 
@@ -51,10 +48,11 @@ def encode_event(event: Event) -> bytes:
     return sse.encode_event(msgspec.json.encode(event), event["type"].encode())
 
 
-def make_error(message: str, code: str = "upstream_error", param: Any = None) -> Event:
+def make_error(status: int, message: str, code: str = "upstream_error", param: Any = None) -> Event:
     """Return the event of an error: at the top level as OpenAI documents it, and under `error` as
     OpenAI sends it."""
-    error = {"type": "server_error", "code": code, "message": message, "param": param}
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"type": kind, "code": code, "message": message, "param": param}
     return {"type": "error", "error": error, "code": code, "message": message, "param": param}
 
 
@@ -94,7 +92,7 @@ class ResponseStream:
             self._usage = event["usage"]
         self._characters += size
         if self._characters > CHARACTERS_MAX:
-            yield from self.fail(make_error(TOO_LONG))
+            yield from self.fail(make_error(502, TOO_LONG))
             return
         for choice in list_objects(event.get("choices")):
             # Responses has one answer: nobody can have asked for others.
@@ -112,7 +110,7 @@ class ResponseStream:
         if self.ended:
             return
         if self.head is None or not self._reason:
-            yield from self.fail(make_error(UNFINISHED))
+            yield from self.fail(make_error(502, UNFINISHED))
             return
         yield from self._close_items()
         self.ended = True
@@ -180,7 +178,7 @@ class ResponseStream:
         item = self._find_call(call)
         if item is None:
             if len(self._calls) >= CALLS_MAX:
-                yield from self.fail(make_error(TOO_LONG))
+                yield from self.fail(make_error(502, TOO_LONG))
                 return
             yield from self._close_texts()
             item = OpenCall(self, len(self._calls), call)
@@ -231,7 +229,7 @@ class OpenItem:
         self._pieces: list[str] = []
 
     def begin(self) -> Iterator[Event]:
-        item = {**self.item, "status": "in_progress"}
+        item = {**msgspec.to_builtins(self.item), "status": "in_progress"}
         yield self._tell("response.output_item.added", item=item)
 
     def close(self, status: str) -> Iterator[Event]:
@@ -386,4 +384,4 @@ def _convert_error(error: Any) -> Event:
     fields = read_object({"": error}, "")
     message = read_text(fields, "message") or str(error)[:1_000]
     code = fields.get("code") or fields.get("type") or "upstream_error"
-    return make_error(message, str(code), fields.get("param"))
+    return make_error(502, message, str(code), fields.get("param"))

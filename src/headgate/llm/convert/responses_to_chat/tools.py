@@ -71,15 +71,12 @@ class ToolNames:
 
 
 class ToolConverter:
-    """Convert the tools of one request. `searches` says whether the model searches the web."""
+    """Convert the tools of one request."""
 
-    def __init__(self, names: ToolNames, losses: Losses, *, searches: bool) -> None:
-        self.search: dict[str, Any] | None = None
-        """What becomes of a web search: `web_search_options`."""
+    def __init__(self, names: ToolNames, losses: Losses) -> None:
         self.tools: list[dict[str, Any]] = []
         self._names = names
         self._losses = losses
-        self._searches = searches
 
     def add_all(self, tools: Any, place: str) -> None:
         """Convert a list of tools."""
@@ -96,7 +93,7 @@ class ToolConverter:
         elif kind == "namespace":
             self._add_namespace(tool, place)
         elif kind.startswith(SEARCHES):
-            self._add_search(tool, place)
+            self._losses.add("web_search", place)
         elif kind == "tool_search" and tool.get("execution") != "client":
             self._losses.add("tool_search", place)
         elif kind == "programmatic_tool_calling":
@@ -118,7 +115,7 @@ class ToolConverter:
             self._losses.add("function.strict omitted", join(place, "strict"))
         else:
             function["strict"] = tool["strict"]
-        self._report_options(tool, place)
+        report_options(tool, place, self._losses)
         known = ("type", "name", "description", "parameters", "strict", *OPTIONS)
         report_rest(tool, known, place, self._losses)
         self.tools.append({"type": "function", "function": function})
@@ -132,7 +129,7 @@ class ToolConverter:
             inner = join(place, "format")
             syntax, definition = (read_text(wanted, n, inner) for n in ("syntax", "definition"))
             texts.append(f"`{CUSTOM_ARGUMENT}` must match this {syntax} grammar:\n{definition}")
-        self._report_options(tool, place)
+        report_options(tool, place, self._losses)
         known = ("type", "name", "description", "format", *OPTIONS)
         report_rest(tool, known, place, self._losses)
         function = {
@@ -162,23 +159,6 @@ class ToolConverter:
             else:
                 fail_value(join(inner, "type"), kind, _NAMED)
 
-    def _add_search(self, tool: Fields, place: str) -> None:
-        if not self._searches:
-            self._losses.add("web_search unsupported", place)
-            return
-        search: dict[str, Any] = {}
-        if tool.get("search_context_size") is not None:
-            search["search_context_size"] = tool["search_context_size"]
-        if location := read_settings(tool, "user_location", place):
-            approximate = {name: value for name, value in location.items() if name != "type"}
-            search["user_location"] = {"type": "approximate", "approximate": approximate}
-        known = ("type", "search_context_size", "user_location")
-        report_rest(tool, known, place, self._losses, "web_search options")
-        self.search = search
-
-    def _report_options(self, tool: Fields, place: str) -> None:
-        report_options(tool, place, self._losses)
-
     def convert_choice(self, choice: Any) -> dict[str, Any]:
         """Return `tool_choice`, and `tools` where it limits them."""
         if isinstance(choice, str):
@@ -189,14 +169,11 @@ class ToolConverter:
         kind = read_text(fields, "type", "tool_choice")
         if kind == "allowed_tools":
             return self._limit_tools(fields)
-        if kind in _NAMED:
-            report_rest(fields, ("type", "name", "namespace"), "tool_choice", self._losses)
-            name = self._find_listed(fields, "tool_choice")
-            return {"tool_choice": {"type": "function", "function": {"name": name}}}
-        if not (kind.startswith(SEARCHES) and self._searches):
+        if kind not in _NAMED:
             refuse("tool_choice.type", f"No tool '{kind[:40]}' can be asked for.")
-        self._losses.add("tool_choice of a search", "tool_choice")
-        return {}
+        report_rest(fields, ("type", "name", "namespace"), "tool_choice", self._losses)
+        name = self._find_listed(fields, "tool_choice")
+        return {"tool_choice": {"type": "function", "function": {"name": name}}}
 
     def _limit_tools(self, fields: Fields) -> dict[str, Any]:
         """Leave out all tools but those that are allowed."""
@@ -213,7 +190,7 @@ class ToolConverter:
                 report_rest(named, ("type", "name", "namespace"), inner, self._losses)
                 allowed.append(self._find_listed(named, inner))
             else:
-                self._losses.add("unknown field", inner)
+                self._losses.add("tool_choice of another tool", inner)
         tools = [each for each in self.tools if each["function"]["name"] in allowed]
         return {"tools": tools, "tool_choice": mode} if tools else {"tools": None}
 

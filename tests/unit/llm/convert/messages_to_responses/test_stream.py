@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
-from tests.unit.llm.convert.messages_to_responses.grammar import check_stream
+from tests.fakes.grammar.messages import check_stream
 from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,
     make_events,
