@@ -15,9 +15,9 @@ from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.responses_to_chat.content import convert_content
 from headgate.llm.convert.responses_to_chat.tools import (
     OPTIONS,
+    FunctionNames,
     ToolConverter,
     ToolName,
-    ToolNames,
     report_options,
     wrap_input,
 )
@@ -87,7 +87,7 @@ _IDENTITY = ("id", "type", "status")
 class ItemConverter:
     """Convert the items of one request, in order."""
 
-    def __init__(self, tools: ToolConverter, names: ToolNames, losses: Losses) -> None:
+    def __init__(self, tools: ToolConverter, names: FunctionNames, losses: Losses) -> None:
         self.effort: str | None = None
         self.text: Fields | None = None
         """What a `configuration_update` asks for."""
@@ -241,11 +241,12 @@ class ItemConverter:
         attached: list[Message] = []
         if not isinstance(content, str):
             attached = [part for part in content if part["type"] != "text"]
-            content = [part for part in content if part["type"] == "text"]
+            texts = [part for part in content if part["type"] == "text"]
+            content = texts[0]["text"] if len(texts) == 1 and attached else texts
         if attached:
             self._losses.add("content of an output", inner)
             note = f"[output of {call_id}]"
-            content = content[0]["text"] if len(content) == 1 else content or note
+            content = content or note
             attached.insert(0, {"type": "text", "text": note})
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
         return attached

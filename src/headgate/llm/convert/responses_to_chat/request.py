@@ -10,7 +10,7 @@ import msgspec
 from headgate.llm.convert.losses import Losses
 from headgate.llm.convert.responses_to_chat.items import KEPT_NOWHERE, ItemConverter, Message
 from headgate.llm.convert.responses_to_chat.losses import RULES
-from headgate.llm.convert.responses_to_chat.tools import ToolConverter, ToolNames
+from headgate.llm.convert.responses_to_chat.tools import FunctionNames, ToolConverter
 from headgate.llm.convert.responses_to_chat.validation import (
     Fields,
     check_type,
@@ -91,7 +91,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     model: str
     streams: bool
     echo: Mapping[str, Any]
-    names: ToolNames
+    names: FunctionNames
     custom_tools: frozenset[str]
     shows_logprobs: bool
     keeps_reasoning: bool
@@ -113,7 +113,7 @@ def convert_request(
     the id of an answer that has none. Raise `InvalidRequestError`, as `NotInChatCompletionsError`
     for what only Responses has.
     """
-    losses, names = Losses(RULES), ToolNames()
+    losses, names = Losses(RULES), FunctionNames()
     model = read_text(fields, "model", "")
     streams = bool(read_optional(fields, "stream", "", bool))
     _refuse_state(fields)

@@ -68,9 +68,9 @@ class ResponseStream:
         self.stopped = False
         self.request = request
         self.head: AnswerHead | None = None
-        self.output: list[OpenItem] = []
+        self.output: list[ToldItem] = []
         self._number = -1
-        self._open: list[OpenItem] = []
+        self._open: list[ToldItem] = []
         self._calls: dict[int, OpenCall] = {}
         """The calls of functions, by the provider's index."""
         self._reason = ""
@@ -198,10 +198,10 @@ class ResponseStream:
             return None if call_id and item.given_id and call_id != item.given_id else item
         return None
 
-    def _last(self) -> OpenItem | None:
+    def _last(self) -> ToldItem | None:
         return self._open[-1] if self._open else None
 
-    def _begin(self, item: OpenItem) -> Iterator[Event]:
+    def _begin(self, item: ToldItem) -> Iterator[Event]:
         self._open.append(item)
         self.output.append(item)
         yield from item.begin()
@@ -219,7 +219,7 @@ class ResponseStream:
         self._open = []
 
 
-class OpenItem:
+class ToldItem:
     """Tell one item of the output: its beginning, its pieces, its end."""
 
     def __init__(self, stream: ResponseStream, item: Item) -> None:
@@ -242,7 +242,7 @@ class OpenItem:
         return self._stream.number({"type": kind, **place, **fields})
 
 
-class OpenReasoning(OpenItem):
+class OpenReasoning(ToldItem):
     """Tell the reasoning that a server shows, in one part."""
 
     def __init__(self, stream: ResponseStream, field: str) -> None:
@@ -269,7 +269,7 @@ class OpenReasoning(OpenItem):
         yield from super().close(status)
 
 
-class OpenMessage(OpenItem):
+class OpenMessage(ToldItem):
     """Tell a message: a part of text, a part of refusal, or one after the other."""
 
     def __init__(self, stream: ResponseStream) -> None:
@@ -331,7 +331,7 @@ class OpenMessage(OpenItem):
         self.item["content"].append(part)
 
 
-class OpenCall(OpenItem):
+class OpenCall(ToldItem):
     """Tell the call of a function, or of a custom tool, whose input is told at its end."""
 
     def __init__(self, stream: ResponseStream, number: int, call: Fields) -> None:

@@ -45,7 +45,7 @@ class ToolName(msgspec.Struct, frozen=True):
     kind: str = "function"
 
 
-class ToolNames:
+class FunctionNames:
     """Give each tool a name that Chat Completions takes, and find the original one."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class ToolNames:
 class ToolConverter:
     """Convert the tools of one request."""
 
-    def __init__(self, names: ToolNames, losses: Losses) -> None:
+    def __init__(self, names: FunctionNames, losses: Losses) -> None:
         self.tools: list[dict[str, Any]] = []
         self._names = names
         self._losses = losses

@@ -97,7 +97,7 @@ def test_messages_and_their_parts() -> None:
     picture = {"type": "input_image", "image_url": "https://a.test/a.png", "detail": "low"}
     file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,"}
     sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
-    said = {"type": "output_text", "text": "Yes", "annotations": []}
+    said: dict[str, Any] = {"type": "output_text", "text": "Yes", "annotations": []}
     assert convert_items(
         {"role": "developer", "content": "a"},
         {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "b"}]},
@@ -178,14 +178,14 @@ def test_reasoning_that_a_server_has_shown_goes_back_to_it() -> None:
 
 
 def test_tools_and_choice() -> None:
-    nested = {"type": "function", "name": "put", "parameters": {}, "strict": True}
+    nested: dict[str, Any] = {"type": "function", "name": "put", "parameters": {}, "strict": True}
     custom = {
         "type": "custom",
         "name": "patch",
         "description": "Patch a file.",
         "format": {"type": "grammar", "syntax": "lark", "definition": "start: WORD"},
     }
-    tools = [
+    tools: list[dict[str, Any]] = [
         FUNCTION,
         {"type": "namespace", "name": "files", "description": "Files.", "tools": [nested]},
         custom,
@@ -259,65 +259,65 @@ def test_tools_and_settings_among_the_items_hold_for_the_call() -> None:
     assert dict(converted.losses) == {"input.1": "approximated"}
 
 
-@pytest.mark.parametrize(
-    ("fields", "place"),
-    [
-        ({"store": True}, "store"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"conversation": "conv_1"}, "conversation"),
-        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"background": True}, "background"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
-        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0]"),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
-            "input[0].content[0].file_id",
-        ),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "f"}]}]},
-            "input[0].content[0].file_url",
-        ),
-        (
-            {"input": [{"role": "system", "content": [{"type": "input_image"}]}]},
-            "input[0].content[0].type",
-        ),
-        ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].type"),
-        ({"tools": [{"type": "tool_search", "execution": "client"}]}, "tools[0].type"),
-        ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
-    ],
-)
+ONLY_RESPONSES: list[tuple[Any, str]] = [
+    ({"store": True}, "store"),
+    ({"previous_response_id": "resp_1"}, "previous_response_id"),
+    ({"conversation": "conv_1"}, "conversation"),
+    ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+    ({"background": True}, "background"),
+    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0]"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
+        "input[0].content[0].file_id",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "f"}]}]},
+        "input[0].content[0].file_url",
+    ),
+    (
+        {"input": [{"role": "system", "content": [{"type": "input_image"}]}]},
+        "input[0].content[0].type",
+    ),
+    ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].type"),
+    ({"tools": [{"type": "tool_search", "execution": "client"}]}, "tools[0].type"),
+    ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
+]
+
+
+@pytest.mark.parametrize(("fields", "place"), ONLY_RESPONSES)
 def test_what_only_responses_has_is_refused_with_its_place(fields: Any, place: str) -> None:
     assert refuse(**fields) == ("unsupported_on_chat_completions", place)
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "place"),
-    [
-        ({"input": None}, "missing_required_parameter", "input"),
-        ({"input": 5}, "invalid_type", "input"),
-        ({"input": ["x"]}, "invalid_type", "input[0]"),
-        ({"input": [{"role": "robot", "content": "x"}]}, "invalid_value", "input[0].role"),
-        ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content"),
-        ({"input": [{"role": "user", "content": True}]}, "invalid_type", "input[0].content"),
-        ({"input": [{"type": "riddle"}]}, "invalid_value", "input[0].type"),
-        ({"input": [make_call("a")]}, "invalid_request", "input"),
-        ({"input": [make_output("a")]}, "invalid_request", "input[0]"),
-        ({"input": [make_output("a"), make_output("a")]}, "invalid_request", "input[1].call_id"),
-        (
-            {"input": [make_call("a"), make_call("a"), make_output("a")]},
-            "invalid_request",
-            "input[1].call_id",
-        ),
-        ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
-        ({"tools": [{}]}, "missing_required_parameter", "tools[0].type"),
-        ({"tools": {}}, "invalid_type", "tools"),
-        ({"tool_choice": "maybe"}, "invalid_value", "tool_choice"),
-        ({"tool_choice": {"type": "function", "name": "x"}}, "invalid_request", "tool_choice.name"),
-        ({"text": "x"}, "invalid_type", "text"),
-        ({"stream": 1}, "invalid_type", "stream"),
-        ({"model": None}, "missing_required_parameter", "model"),
-    ],
-)
+FAULTS: list[tuple[Any, str, str]] = [
+    ({"input": None}, "missing_required_parameter", "input"),
+    ({"input": 5}, "invalid_type", "input"),
+    ({"input": ["x"]}, "invalid_type", "input[0]"),
+    ({"input": [{"role": "robot", "content": "x"}]}, "invalid_value", "input[0].role"),
+    ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content"),
+    ({"input": [{"role": "user", "content": True}]}, "invalid_type", "input[0].content"),
+    ({"input": [{"type": "riddle"}]}, "invalid_value", "input[0].type"),
+    ({"input": [make_call("a")]}, "invalid_request", "input"),
+    ({"input": [make_output("a")]}, "invalid_request", "input[0]"),
+    ({"input": [make_output("a"), make_output("a")]}, "invalid_request", "input[1].call_id"),
+    (
+        {"input": [make_call("a"), make_call("a"), make_output("a")]},
+        "invalid_request",
+        "input[1].call_id",
+    ),
+    ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
+    ({"tools": [{}]}, "missing_required_parameter", "tools[0].type"),
+    ({"tools": {}}, "invalid_type", "tools"),
+    ({"tool_choice": "maybe"}, "invalid_value", "tool_choice"),
+    ({"tool_choice": {"type": "function", "name": "x"}}, "invalid_request", "tool_choice.name"),
+    ({"text": "x"}, "invalid_type", "text"),
+    ({"stream": 1}, "invalid_type", "stream"),
+    ({"model": None}, "missing_required_parameter", "model"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "place"), FAULTS)
 def test_fault_is_named_as_openai_names_it(fields: Any, code: str, place: str) -> None:
     assert refuse(**fields) == (code, place)
 

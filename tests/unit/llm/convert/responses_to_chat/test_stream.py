@@ -34,7 +34,7 @@ USAGE = {
     "prompt_tokens_details": {"cached_tokens": 4},
     "completion_tokens_details": {"reasoning_tokens": 2},
 }
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"type": "namespace", "name": "files", "description": "", "tools": [
         {"type": "function", "name": "put", "parameters": {}, "strict": False},
     ]},
@@ -45,7 +45,7 @@ LOGPROBS = [{"token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": []}]
 
 def make_request(**fields: Any) -> ChatRequest:
     include = ["message.output_text.logprobs", "reasoning.encrypted_content"]
-    base = {"model": "llama", "input": "x", "tools": TOOLS, "include": include}
+    base: dict[str, Any] = {"model": "llama", "input": "x", "tools": TOOLS, "include": include}
     return convert_request(base | fields)
 
 
@@ -72,7 +72,7 @@ def make_chunks(message: Chunk, finish: str, size: int) -> list[Chunk]:
         chunks.append(make_chunk({"annotations": message["annotations"]}))
     for index, call in enumerate(message.get("tool_calls") or ()):
         arguments = call["function"]["arguments"]
-        head = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
+        head: Chunk = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
         chunks.append(make_chunk({"tool_calls": [head]}))
         for at in range(0, len(arguments), size):
             piece = {"index": index, "function": {"arguments": arguments[at : at + size]}}
@@ -138,7 +138,7 @@ def test_stream_says_the_same_as_the_whole_answer(
     converted = convert_reply(whole, make_request())
     assert events[-1]["response"] == converted
     Response.model_validate(converted, strict=False)
-    state = ResponseStreamState(text_format=openai.NOT_GIVEN, input_tools=openai.NOT_GIVEN)
+    state = ResponseStreamState(text_format=openai.omit, input_tools=openai.omit)
     for event in events:
         state.handle_event(EVENTS.validate_python(event))
 
