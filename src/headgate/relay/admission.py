@@ -198,7 +198,8 @@ def check_scope(grant: Grant, call: Call, models: ModelCatalog | None = None) ->
     if call.endpoint.pricing is Pricing.FREE:
         return
     named = f"this request names `{call.model}`" if call.model else "this request names none"
-    if grant.models and not is_model_in_scope(call.model, grant.models, models):
+    # The models of a route are checked when their turn comes.
+    if grant.models and not (call.route or is_model_in_scope(call.model, grant.models, models)):
         raise ModelOutOfScopeError(
             f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
@@ -209,6 +210,12 @@ def check_scope(grant: Grant, call: Call, models: ModelCatalog | None = None) ->
         raise ResourceOutOfScopeError(
             f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
             param="model",
+        )
+    if grant.resources and call.route_options and call.route_options.overrides:
+        raise ResourceOutOfScopeError(
+            f"This key is limited to the resources {', '.join(grant.resources)}, so a request may "
+            "not change what they do.",
+            param="vmx.resourceConfigOverrides",
         )
 
 

@@ -18,7 +18,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import failpoint
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
-from headgate.relay.admission import ModelOutOfScopeError, is_model_in_scope
+from headgate.relay.admission import ModelOutOfScopeError, is_in_scope, is_model_in_scope
 from headgate.relay.backend import Backend, ReceiptObserver
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
@@ -262,9 +262,14 @@ def has_capacity(state: CallState, gate: CapacityGate) -> bool:
 
 
 def check_scope_of_target(call: Call, models: ModelCatalog) -> None:
-    """Reject a target whose model the key may not use. Raise `ModelOutOfScopeError`."""
-    allowed = call.grant.models
-    if allowed and not is_model_in_scope(call.model, allowed, models):
+    """Reject a target whose model the key may not use. A key that may use the resource by its name
+    may use its models, as it is stored. Raise `ModelOutOfScopeError`."""
+    allowed, route, options = call.grant.models, call.route, call.route_options
+    if not allowed or is_model_in_scope(call.model, allowed, models):
+        return
+    is_changed = options is not None and options.overrides is not None
+    is_named = route is not None and route.resource_id and is_in_scope(route.resource_name, allowed)
+    if is_changed or not is_named:
         raise ModelOutOfScopeError(
             f"This key is limited to the models {', '.join(allowed)}; the resource sends the call "
             f"to `{call.model}`.",
