@@ -11,6 +11,8 @@ from headgate.relay.capacity_limits import CapacityLimit
 
 FALLBACK = "fallback"
 ROUTING = "routing"
+TARGETS_MAX = 10
+"""The targets of one call."""
 
 
 class Target(msgspec.Struct, frozen=True):
