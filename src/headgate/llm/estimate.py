@@ -4,15 +4,17 @@ Text is estimated by its bytes. Pictures, audio and files in base64 are not text
 is some 1,400 tokens, and not a million. They are found without decoding the body, and only in
 bodies that are large enough to hold any.
 
-Pictures are counted by OpenAI's rules (https://developers.openai.com/api/docs/guides/images-
-vision), at the largest that a picture of that detail can be after scaling: 85 tokens at low detail,
-else 85 and 170 for each of at most 8 tiles; 1,536 patches with the model's factor for models that
-count by patches.
+Pictures are counted by the rules of `llm.pictures`: by their size where their first bytes tell it,
+else as the largest that a picture of that detail can be.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+
+from headgate.llm.pictures import Size, find_rule, find_size
 
 BYTES_PER_TOKEN = 4
 SCANNED_BYTES_MIN = 16_384
@@ -27,19 +29,8 @@ AUDIO_BYTES_PER_TOKEN = 400
 """In base64: ten tokens a second, at 32 kbit/s."""
 FILE_BYTES_PER_TOKEN = 40
 """In base64: 2,500 tokens for a page of 100 KB, which providers read as text and as a picture."""
-LOW, HIGH = 85, 85 + 8 * 170
-PICTURE_TOKENS: tuple[tuple[str, int, int], ...] = (
-    ("gpt-4o-mini", 2_833, 2_833 + 8 * 5_667),
-    ("gpt-4.1-mini", 415, 2_489),
-    ("gpt-4.1-nano", 630, 3_779),
-    ("gpt-5-mini", 415, 2_489),
-    ("gpt-5-nano", 630, 3_779),
-    ("gpt-5.4-mini", 415, 2_489),
-    ("gpt-5.4-nano", 630, 3_779),
-    ("o4-mini", 441, 2_642),
-    ("gpt-image", 65, 65 + 8 * 129 + 6_240),
-)
-"""By the beginning of the model's id: at low detail, and at most. Other models: `LOW`, `HIGH`."""
+HEAD_BYTES, JPEG_HEAD_BYTES = 64, 65_536
+"""How much of a picture in base64 is decoded for its size. A JPEG has its metadata before it."""
 
 _DATA_URL = re.compile(rb"data:([a-zA-Z0-9.+-]{1,64})\\?/[^,]{0,128};base64,")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\\-]{64}")
@@ -55,7 +46,7 @@ _KINDS = {
 }
 """Fields that hold a picture, audio or a file; without a data URL the field tells which."""
 _KEY = re.compile(rb'"(%b)"\s{0,8}:\s{0,8}"\Z' % b"|".join(_KINDS))
-_LOW = re.compile(rb'"detail"\s{0,8}:\s{0,8}"low"')
+_DETAIL = re.compile(rb'"detail"\s{0,8}:\s{0,8}"(low|high|original)"')
 _AROUND_BYTES = 96
 """How far from a picture its `detail` is searched."""
 
@@ -102,16 +93,24 @@ def _count(body: bytes, start: int, end: int, *, kind: bytes, model: str | None)
         return size // AUDIO_BYTES_PER_TOKEN
     if kind != b"image":
         return size // FILE_BYTES_PER_TOKEN
-    low, high = find_picture_tokens(model)
     around = body[max(0, start - _AROUND_BYTES) : start], body[end : end + _AROUND_BYTES]
-    is_low = any(_LOW.search(each) is not None for each in around)
-    return min(low if is_low else high, size // BYTES_PER_TOKEN)
+    found = [match[1] for each in around if (match := _DETAIL.search(each)) is not None]
+    picture = _find_size(body, body.find(b",", start, start + _AROUND_BYTES) + 1 or start, end)
+    tokens = find_rule(model).count(picture, found[0].decode() if found else "auto")
+    return min(tokens, size // BYTES_PER_TOKEN) if picture is None else tokens
+
+
+def _find_size(body: bytes, start: int, end: int) -> Size | None:
+    """Return the size of a picture in base64, None if its beginning does not tell it."""
+    most = JPEG_HEAD_BYTES if body.startswith((b"/9j/", b"\\/9j\\/"), start) else HEAD_BYTES
+    encoded = body[start : min(end, start + most)].replace(b"\\", b"")
+    try:
+        return find_size(base64.b64decode(encoded[: len(encoded) // 4 * 4]))
+    except (binascii.Error, ValueError):
+        return None
 
 
 def find_picture_tokens(model: str | None) -> tuple[int, int]:
-    """Return the tokens of a picture at low detail, and of the largest one at any other."""
-    name = (model or "").rpartition("/")[2]
-    for prefix, low, high in PICTURE_TOKENS:
-        if name.startswith(prefix):
-            return low, high
-    return LOW, HIGH
+    """Return the tokens of a picture at low detail, and of the largest one at the usual detail."""
+    rule = find_rule(model)
+    return rule.count(None, "low"), rule.count(None, "auto")

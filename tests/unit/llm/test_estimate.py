@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.llm.estimate import estimate_input_tokens, find_picture_tokens
+from tests.unit.llm.test_token_count import make_png
 
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo/" * 250_000
 """Three megabytes."""
@@ -31,13 +33,14 @@ def test_text_is_a_token_for_four_bytes() -> None:
 @pytest.mark.parametrize(
     ("part", "model", "tokens"),
     [
-        ({"image_url": {"url": PICTURE}}, "gpt-5.4", 1_445),
-        ({"image_url": {"url": PICTURE, "detail": "low"}}, "gpt-5.4", 85),
-        ({"detail": "low", "image_url": PICTURE}, "gpt-5.4", 85),
-        ({"detail": "high", "image_url": PICTURE}, "gpt-5.4", 1_445),
+        ({"image_url": {"url": PICTURE}}, "gpt-5.4", 2_500),
+        ({"image_url": {"url": PICTURE, "detail": "low"}}, "gpt-5.4", 256),
+        ({"detail": "low", "image_url": PICTURE}, "gpt-5.4", 256),
+        ({"detail": "high", "image_url": PICTURE}, "gpt-5.4", 2_500),
         ({"image_url": PICTURE}, "gpt-4o-mini", 48_169),
+        ({"image_url": PICTURE, "detail": "original"}, "gpt-5.4", 10_000),
         ({"image_url": PICTURE}, "acme/gpt-4.1-mini", 2_489),
-        ({"b64_json": PICTURE.partition(",")[2]}, "gpt-5.4", 1_445),
+        ({"b64_json": PICTURE.partition(",")[2]}, "gpt-5.4", 2_500),
         ({"input_audio": {"data": "A" * 400_000, "format": "wav"}}, "gpt-audio", 1_000),
         ({"input_audio": {"data": "data:audio/wav;base64," + "A" * 399_978}}, "gpt-audio", 1_000),
         ({"file": {"file_data": "A" * 400_000, "filename": "a.pdf"}}, "gpt-5.4", 10_000),
@@ -57,8 +60,15 @@ def test_picture_audio_and_file_are_not_estimated_as_text(
 
 def test_slashes_that_are_escaped_change_nothing() -> None:
     plain = write({"image_url": {"url": PICTURE}})
-    assert estimate_input_tokens(plain.replace(b"/", b"\\/"), "gpt-5.4") <= 1_445 + 40
-    assert estimate_input_tokens(plain, "gpt-5.4") <= 1_445 + 40
+    assert estimate_input_tokens(plain.replace(b"/", b"\\/"), "gpt-5.4") <= 2_500 + 40
+    assert estimate_input_tokens(plain, "gpt-5.4") <= 2_500 + 40
+
+
+def test_picture_counts_by_its_size_where_it_is_told() -> None:
+    png = base64.b64encode(make_png(1_024, 1_024)).decode() + "A" * 30_000
+    for escaped in (png, png.replace("/", "\\/")):
+        body = write({"image_url": {"url": f"data:image/png;base64,{escaped}"}})
+        assert 1_024 <= estimate_input_tokens(body, "gpt-5.4") <= 1_024 + 40
 
 
 def test_text_that_looks_like_a_mark_stays_text() -> None:
@@ -77,7 +87,8 @@ def test_text_that_begins_like_a_picture_or_audio_stays_text(beginning: str) -> 
 
 
 def test_other_models_have_the_plain_rule() -> None:
-    assert find_picture_tokens(None) == find_picture_tokens("gpt-5.5") == (85, 1_445)
+    assert find_picture_tokens(None) == find_picture_tokens("llama") == (85, 1_445)
+    assert find_picture_tokens("gpt-5.5") == (256, 10_000)
 
 
 @pytest.mark.parametrize(
