@@ -25,6 +25,7 @@ BLOB_EXCEPTIONS = {
     "docs/openapi.json",
     # Swagger UI as npm has it: /docs loads nothing from another host.
     "src/headgate/api/reference_page/swagger-ui-bundle.js",
+    "src/headgate/kit/tokenizer_data/o200k_base.xz",
 }
 SHIPPED = ("src/", "simulator/src/")
 NAMES_BANNED = {"utils", "util", "helpers", "common", "manager", "misc", "v2", "core"}

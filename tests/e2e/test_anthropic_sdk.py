@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Generator
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 from anthropic.types import Message
 
 from tests.fakes.simulated_gateway import SimulatedGateway
+from tests.unit.llm.test_token_count import make_png
 
 MINI = "gpt-5.4-mini"
 CHAT = "gpt-4o"
@@ -24,6 +26,26 @@ WEATHER = {
         "required": ["city"],
     },
 }
+FORECAST = {
+    "name": "get_current_weather",
+    "description": "Get the current weather in a given location",
+    "input_schema": {
+        "type": "object",
+        "properties": {
+            "location": {
+                "type": "string",
+                "description": "The city and state, e.g. San Francisco, CA",
+            },
+            "unit": {
+                "type": "string",
+                "description": "The unit of temperature to return",
+                "enum": ["celsius", "fahrenheit"],
+            },
+        },
+        "required": ["location"],
+    },
+}
+PNG = base64.b64encode(make_png(1_024, 1_024)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +151,33 @@ def test_losses_are_listed_in_a_header(client: anthropic.Anthropic) -> None:
     assert answer.headers["x-headgate-conversion-losses"] == "temperature;lost, top_k;lost"
     assert answer.headers["request-id"].startswith("req_")
     assert "x-headgate-cost" in answer.headers
+
+
+def test_tokens_are_counted_without_a_provider(
+    client: anthropic.Anthropic, sdk: SimulatedGateway
+) -> None:
+    """The examples are OpenAI's: its API counts 101 tokens for the first."""
+    system = "You are a helpful assistant that can answer to questions about the weather."
+    question: list[Any] = [{"role": "user", "content": "What's the weather like in San Francisco?"}]
+    count = client.messages.count_tokens
+    counted = count(model=CHAT, system=system, messages=question, tools=[cast("Any", FORECAST)])
+    assert counted.input_tokens == 101
+    picture = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": PNG},
+    }
+    seen: list[Any] = [{"role": "user", "content": [picture]}]
+    assert count(model=CHAT, messages=seen).input_tokens == 3 + 1 + 3 + 765
+    for address in ("http://169.254.169.254/latest", "https://10.0.0.1/x.png", "ftp://a.b/c"):
+        picture["source"] = {"type": "url", "url": address}
+        place = r"messages\.0\.content\.0\.source\.url: "
+        with pytest.raises(anthropic.BadRequestError, match=place) as refused:
+            count(model=CHAT, messages=seen)
+        body = cast("Any", refused.value).body
+        assert refused.value.response.headers["request-id"] == body["request_id"]
+    with pytest.raises(anthropic.BadRequestError, match="messages: at least one"):
+        count(model=CHAT, messages=[])
+    assert sdk.receipts.take() == []
 
 
 def test_strict_call_is_refused_where_something_would_be_lost(client: anthropic.Anthropic) -> None:

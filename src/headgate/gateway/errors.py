@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable
+import re
 
 import msgspec
 
@@ -22,20 +22,14 @@ HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
 SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
-def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:
-    return make_error(error.kind.value, error.message)
+MESSAGES = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/anthropic/(?:v1/)?)?messages(?![^/?])")
+"""The targets that Anthropic's clients call."""
+API = b"/api/"
 
 
-def describe_for_api(error: HeadgateError) -> dict[str, object]:
-    """Return the body of an error of the platform API that the edge found."""
-    return {"detail": error.message, "code": error.code}
-
-
-SHAPES: tuple[tuple[bytes, Callable[[HeadgateError], dict[str, object]]], ...] = (
-    (b"/v1/messages", describe_for_anthropic),
-    (b"/api/", describe_for_api),
-)
-"""By prefix of the target; all others have OpenAI's shape."""
+def is_for_anthropic(target: bytes) -> bool:
+    """Return whether errors of a request for that target have Anthropic's shape."""
+    return MESSAGES.match(target) is not None
 
 
 def encode_body(error: HeadgateError, target: bytes = b"", request_id: str = "") -> bytes:
@@ -43,9 +37,11 @@ def encode_body(error: HeadgateError, target: bytes = b"", request_id: str = "")
 
     In OpenAI's shape, the refusal of a hold has the limit and its state in the member `denial`.
     """
-    for prefix, shape in SHAPES:
-        if target.startswith(prefix):
-            return msgspec.json.encode(shape(error))
+    if is_for_anthropic(target):
+        body = make_error(error.kind.value, error.message, request_id or None)
+        return msgspec.json.encode(body)
+    if target.startswith(API):
+        return msgspec.json.encode({"detail": error.message, "code": error.code})
     described: dict[str, object] = {**describe(error)}
     if isinstance(error, HoldRefusedError):
         described["denial"] = describe_denial(error, request_id)

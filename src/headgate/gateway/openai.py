@@ -19,6 +19,7 @@ from headgate.gateway.exchange import (
 )
 from headgate.gateway.messages import MessagesCaller, MessagesEncoder, convert_call
 from headgate.gateway.models import ModelsPipeline
+from headgate.gateway.token_counts import TokenCounts
 from headgate.keys.model import request_keys
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
@@ -27,13 +28,12 @@ from headgate.kit.ids import IdGenerator
 from headgate.kit.json_limits import JsonLimits
 from headgate.kit.rate_limiter import RateLimitedError
 from headgate.llm import form, request, routes
-from headgate.llm.endpoint import Body, Endpoint
+from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.providers.provider import HeaderDenylist, Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call, Caller, CallRecord
 from headgate.relay.call_state import InternalError, KeyRevokedError
-from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.idempotency import IdempotentCalls, digest_call
 from headgate.relay.pipeline import CallPipeline
@@ -203,6 +203,7 @@ class OpenAiHandler:
         pipeline: CallPipeline,
         models: ModelsPipeline,
         embeddings: CallPipeline,
+        token_counts: TokenCounts,
         idempotent_calls: IdempotentCalls,
         concurrency: ConcurrencyLimiter,
         admission: Admission,
@@ -228,6 +229,7 @@ class OpenAiHandler:
         self._pipeline = pipeline
         self._models = models
         self._embeddings = embeddings
+        self._token_counts = token_counts
         self._idempotent_calls = idempotent_calls
         self._concurrency = concurrency
         self._admission = admission
@@ -325,19 +327,17 @@ class OpenAiHandler:
             caller: Caller = exchange
             if call.grant.project_id in self._request_log.projects:
                 caller = self._begin_record(call, exchange, request_head)
-            encoder: ResponseEncoder = self._encoder
-            if call.endpoint.name == "messages":
-                if request_head.idempotency_key is not None:
-                    call.digest = digest_call(call)
-                caller, encoder = self._convert(call, exchange, caller)
             if call.endpoint.lists_models:
                 await self._models.run(call, caller, exchange.headers)
+            elif call.endpoint.name == "messages":
+                await self._run_messages(call, exchange, request_head, caller)
             elif request_head.idempotency_key is None:
                 pipeline = self._embeddings if is_embedding else self._pipeline
-                await pipeline.run(call, caller, encoder)
+                await pipeline.run(call, caller, self._encoder)
             else:
+                key = request_head.idempotency_key
                 await self._idempotent_calls.run(
-                    call, request_head.idempotency_key, request_head.token, caller, encoder
+                    call, key, request_head.token, caller, self._encoder
                 )
         except HeadgateError as error:
             self.refuse(exchange, error)
@@ -355,15 +355,26 @@ class OpenAiHandler:
         request_head.record = call.record
         return caller
 
-    def _convert(
-        self, call: Call, exchange: InboundExchange, caller: Caller
-    ) -> tuple[MessagesCaller, MessagesEncoder]:
-        """Turn a call of Messages into one of Responses; return what its answer goes through."""
+    async def _run_messages(
+        self, call: Call, exchange: InboundExchange, request_head: RequestHead, caller: Caller
+    ) -> None:
+        """Answer a call of Anthropic's API: as one of Responses, or with a count of its tokens."""
+        if call.endpoint.pricing is Pricing.FREE:
+            await self._token_counts.run(call, caller)
+            return
+        key = request_head.idempotency_key
+        if key is not None:
+            call.digest = digest_call(call)
         converted = convert_call(call, self._catalog, self._limits.json)
         assert isinstance(call.body, request.JsonRequest)
         # It is held beside the client's own body, so it is counted as well.
         exchange.reserve_memory(len(call.body.body))
-        return MessagesCaller(caller, converted), MessagesEncoder(self._encoder, converted)
+        converter = MessagesCaller(caller, converted)
+        encoder = MessagesEncoder(self._encoder, converted)
+        if key is None:
+            await self._pipeline.run(call, converter, encoder)
+        else:
+            await self._idempotent_calls.run(call, key, request_head.token, converter, encoder)
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cancel a running call of one of these keys, and return whether it did. A response that is
@@ -484,6 +495,8 @@ class OpenAiHandler:
                 error.rate_limits, PLAIN_RATE_PREFIX
             )
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
+        if errors.is_for_anthropic(exchange.target):
+            head += b"request-id: %b\r\n" % request_id
         if request_head.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % request_head.correlation_id.encode()
         exchange.answer(

@@ -27,6 +27,7 @@ from headgate.gateway.openai import (
     ignore_rate_limited,
     ignore_unauthenticated,
 )
+from headgate.gateway.token_counts import TokenCounts
 from headgate.kit.clock import SteadyClock
 from headgate.kit.db.cache_store import CacheStore
 from headgate.kit.db.claim_store import ClaimStore
@@ -48,6 +49,7 @@ from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call, Caller
 from headgate.relay.client_response import ResponseEncoder, ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
+from headgate.relay.content import ContentFetcher
 from headgate.relay.disconnects import Drains
 from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.managed_calls import ManagedCallLimiter
@@ -73,6 +75,7 @@ class Pipelines(msgspec.Struct, frozen=True):
     models: ModelsPipeline
     admission: Admission
     signatures: RequestSignatures
+    token_counts: TokenCounts
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -173,6 +176,7 @@ def build_handler(
         pipeline=pipelines.calls,
         models=pipelines.models,
         embeddings=pipelines.embeddings,
+        token_counts=pipelines.token_counts,
         idempotent_calls=pipelines.idempotent_calls,
         concurrency=traffic.concurrency,
         admission=pipelines.admission,
@@ -257,6 +261,7 @@ def build_pipelines(
         ),
         admission,
         build_signatures(settings, application, claims.writer),
+        TokenCounts(admission, catalog, ContentFetcher(client)),
     )
 
 

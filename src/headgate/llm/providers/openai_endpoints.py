@@ -37,8 +37,9 @@ _CALLS = (
     " refer, reject or hang up one is not available here."
 )
 _MESSAGES = (
-    "Of Anthropic's API this gateway has POST /v1/messages. The rest, such as token counts and"
-    " batches, is not available yet, and a request for it is never sent to a provider."
+    "Of Anthropic's API this gateway has POST /v1/messages, POST /v1/messages/count_tokens and"
+    " GET /v1/models. Batches are not available yet, and a request for them is never sent to a"
+    " provider."
 )
 _RESERVED = (
     "This path is reserved for the gateway itself and is not available yet; a request for it is"
@@ -163,6 +164,15 @@ _INFERENCE = (
         large_events=True,
         output_limits=("max_output_tokens",),
         surface=RESPONSES,
+    ),
+    # Answered by `gateway.token_counts`, without a provider.
+    Endpoint(
+        "messages",
+        ("POST",),
+        "/messages/count_tokens",
+        opaque.METER,
+        Body.JSON,
+        Pricing.FREE,
     ),
     _metered("responses", "/responses/compact", responses.METER, large_events=True),
     Endpoint(
