@@ -44,6 +44,7 @@ from headgate.main.application import Application
 from headgate.relay.admission import Admission
 from headgate.relay.backend import ReceiptObserver
 from headgate.relay.background import BackgroundCalls
+from headgate.relay.balancing import Balancer
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call, Caller
@@ -235,6 +236,7 @@ def build_pipelines(
         observer=observer,
         clock=clock,
         background=background,
+        balancer=Balancer(clock),
     )
     route = functools.partial(
         Routing,

@@ -23,6 +23,8 @@ import structlog
 from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
+from headgate.kit.http.message import Headers
+from headgate.llm import provider_errors
 from headgate.relay.targets import Target
 
 CONSECUTIVE_FAILURES_MAX = 5
@@ -37,7 +39,8 @@ RATE_LIMITED_SECONDS_MAX = 60.0
 FORGIVEN_SECONDS = 600.0
 """After so long without an ejection, the next one is the first again."""
 KEPT_MAX = 4_096
-CREDENTIAL_FAULTS = frozenset({401, 403, 408, 429})
+RATE_LIMITED = 429
+CREDENTIAL_FAULTS = frozenset({401, 403, 408, RATE_LIMITED})
 """Answers below 500 that say something about the credential rather than the request."""
 REQUEST_FAULTS = frozenset({400, 413, 422})
 """Answers that the same request gets with any credential."""
@@ -49,10 +52,12 @@ HealthKey = tuple[str, str, str]
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """Hold one target with one credential. `slot` is the index of its target on the route."""
+    """Hold one target with one credential. `slot` is the index of its target on the route, and
+    `is_shared` says that the target has several credentials."""
 
     target: Target
     slot: int
+    is_shared: bool = False
 
 
 class CredentialHealth:
@@ -130,7 +135,7 @@ class Balancer:
         for slot, target in enumerate(targets):
             if target.credentials:
                 attempts += [
-                    Attempt(replace(target, credential_name=name, credentials=()), slot)
+                    Attempt(replace(target, credential_name=name, credentials=()), slot, True)
                     for name in self._order(organization_id, target, key)
                 ]
             else:
@@ -166,6 +171,16 @@ class Balancer:
                 if not health.failures and now - health.ejected_at >= FORGIVEN_SECONDS:
                     del self._health[key]
 
+    def learn(self, organization_id: str, target: Target, status: int, headers: Headers) -> None:
+        """Take the head of an answer."""
+        if status < 400:
+            self.succeed(organization_id, target)
+            return
+        wait = provider_errors.parse_retry_after(headers, self._clock.now())
+        if wait is None and status == RATE_LIMITED:
+            wait = provider_errors.parse_reset(headers)
+        self.fail(organization_id, target, status=status, wait_seconds=wait)
+
     def fail(
         self,
         organization_id: str,
@@ -182,7 +197,7 @@ class Balancer:
         now, key = self._clock.monotonic(), (organization_id, name, target.model)
         health = self._health.get(key) or self._make(key, now)
         health.count(now, failed=True)
-        if status == 429:
+        if status == RATE_LIMITED:
             asked = wait_seconds or RATE_LIMITED_SECONDS * 2 ** min(health.consecutive - 1, 5)
             seconds = min(asked, RATE_LIMITED_SECONDS_MAX)
             health.ejected_until = max(health.ejected_until, now + seconds)
@@ -195,7 +210,7 @@ class Balancer:
 
     def _make(self, key: HealthKey, now: float) -> CredentialHealth:
         if len(self._health) >= KEPT_MAX:
-            # Those that changed least lately stand first.
+            # The one that was made first.
             del self._health[next(iter(self._health))]
         health = self._health[key] = CredentialHealth(now)
         return health
@@ -205,3 +220,16 @@ def draw_by_hash(key: str, name: str) -> float:
     """Return a number from 0 to 1 that is always the same for a key and a name."""
     digest = hashlib.blake2b(f"{key}\n{name}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) + 1) / (2**64 + 1)
+
+
+def find_next(attempts: Sequence[Attempt], index: int, *, status: int, sent: bool) -> int | None:
+    """Return the index of the attempt after a failed one; None after the last.
+
+    A request that its provider finds faulty is not sent to the same model with another credential.
+    """
+    slot = attempts[index].slot
+    skips = sent and status in REQUEST_FAULTS
+    for following in range(index + 1, len(attempts)):
+        if attempts[following].slot != slot or not skips:
+            return following
+    return None

@@ -8,6 +8,7 @@ is that of the target which answered, or of the last one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import ModelOutOfScopeError, is_in_scope, is_model_in_scope
 from headgate.relay.backend import Backend, ReceiptObserver
+from headgate.relay.balancing import Attempt, Balancer, find_next
+from headgate.relay.breaker import CircuitOpenError
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.capacity import CapacityGate
@@ -31,8 +34,20 @@ from headgate.relay.receipts import build_receipt
 from headgate.relay.reservation import Reservation
 from headgate.relay.routing import Routing
 from headgate.relay.targets import FALLBACK, CallEvent, Target
+from headgate.relay.upstream import (
+    InvalidProviderResponseError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
+    UpstreamResponse,
+)
 
 REASON_CHARACTERS_MAX = 200
+PROVIDER_FAILURES = (
+    CircuitOpenError,
+    InvalidProviderResponseError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
+)
 KEPT_FIELDS = frozenset(
     {
         "call",
@@ -103,6 +118,7 @@ class Fallback:
         settlement: Settlement,
         observer: ReceiptObserver,
         capacity: CapacityGate,
+        balancer: Balancer,
         clock: Clock,
     ) -> None:
         self._routing = routing
@@ -113,6 +129,7 @@ class Fallback:
         self._settlement = settlement
         self._observer = observer
         self._capacity = capacity
+        self._balancer = balancer
         self._clock = clock
 
     async def open(
@@ -128,24 +145,32 @@ class Fallback:
         assert route is not None, "the pipeline looked"
         state.events += route.events
         named = call.credential_name
+        attempts = self._balancer.spread(
+            call.grant.organization_id, route.targets, call.correlation_id
+        )
         disconnects.start()
-        last = len(route.targets) - 1
-        for index, target in enumerate(route.targets):
+        index = 0
+        while True:
             begun_at = self._clock.monotonic()
-            begin_target(state, target, index, named)
-            # A streamed body is gone after the first attempt.
-            is_last = index == last or not isinstance(call.body, JsonRequest | bytes)
+            attempt = attempts[index]
+            begin_target(state, attempt.target, index, named)
             failure: HeadgateError | None = None
             try:
-                response = await self._try(state, caller, encoder, disconnects)
-                if is_last or disconnects.disconnected or state.outcome != "upstream_error":
+                response = await self._try(state, caller, encoder, disconnects, attempt)
+                following = find_following(state, attempts, index, None)
+                if (
+                    following is None
+                    or disconnects.disconnected
+                    or state.outcome != "upstream_error"
+                ):
                     return response
             except HeadgateError as error:
-                if is_last or disconnects.disconnected:
+                following = find_following(state, attempts, index, error)
+                if following is None or disconnects.disconnected:
                     raise
                 failure = error
             await self._leave(state, failure, begun_at)
-        raise AssertionError("a route has a target")
+            index = following
 
     async def _try(
         self,
@@ -153,6 +178,7 @@ class Fallback:
         caller: Caller,
         encoder: ResponseEncoder,
         disconnects: DisconnectHandler,
+        attempt: Attempt,
     ) -> ClientResponse:
         """Send the call to one target; return what it answered, read whole if it is no stream."""
         call = state.call
@@ -162,13 +188,29 @@ class Fallback:
             await self._pass_gate(state)
         await self._reservation.hold(state)
         failpoint("after_hold")
-        answer = await self._upstream.send(state, disconnects.sleep)
+        answer = await self._send(state, disconnects, attempt)
         response = self._responses.create(state, answer, caller, encoder)
         if response.has_started:
             return response
         disconnects.attach(response)
         await response.transfer()
         return ReadResponse(response)
+
+    async def _send(
+        self, state: CallState, disconnects: DisconnectHandler, attempt: Attempt
+    ) -> UpstreamResponse:
+        """Return the head of the provider's answer. Whether a target of several credentials works
+        is remembered."""
+        if not attempt.is_shared:
+            return await self._upstream.send(state, disconnects.sleep)
+        organization_id, target = state.call.grant.organization_id, attempt.target
+        try:
+            answer = await self._upstream.send(state, disconnects.sleep)
+        except PROVIDER_FAILURES as error:
+            self._balancer.fail(organization_id, target, status=error.kind.value)
+            raise
+        self._balancer.learn(organization_id, target, answer.status, answer.headers)
+        return answer
 
     async def _pass_gate(self, state: CallState) -> None:
         began = self._clock.monotonic()
@@ -230,6 +272,17 @@ class Fallback:
             status=state.status,
             attempts=state.attempts,
         )
+
+
+def find_following(
+    state: CallState, attempts: Sequence[Attempt], index: int, error: HeadgateError | None
+) -> int | None:
+    """Return the index of the attempt that follows a failed one; None where none can."""
+    # A streamed body is gone after the first attempt.
+    if not isinstance(state.call.body, JsonRequest | bytes):
+        return None
+    status = state.status if error is None else error.kind.value
+    return find_next(attempts, index, status=status, sent=state.attempts > 0)
 
 
 def begin_target(state: CallState, target: Target, index: int, named: str | None) -> None:

@@ -19,6 +19,7 @@ from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import Admission
 from headgate.relay.backend import Backend, ReceiptObserver
 from headgate.relay.background import BackgroundCalls
+from headgate.relay.balancing import Balancer
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.capacity import NO_CAPACITY, CapacityGate
@@ -54,6 +55,7 @@ class CallPipeline:
         background: BackgroundCalls | None = None,
         capacity: CapacityGate = NO_CAPACITY,
         resources: ResourceRouter = NO_RESOURCES,
+        balancer: Balancer | None = None,
     ) -> None:
         self._admission = admission
         self._routing = routing
@@ -77,6 +79,7 @@ class CallPipeline:
             settlement=settlement,
             observer=observer,
             capacity=capacity,
+            balancer=balancer or Balancer(clock),
             clock=clock,
         )
 
