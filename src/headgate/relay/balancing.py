@@ -51,7 +51,7 @@ HealthKey = tuple[str, str, str]
 """Organization, credential as the target names it, and model."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class TargetAttempt(msgspec.Struct, frozen=True):
     """Hold one target with one credential. `slot` is the index of its target on the route, and
     `is_shared` says that the target has several credentials."""
 
@@ -126,20 +126,20 @@ class Balancer:
 
     def spread(
         self, organization_id: str, targets: Sequence[Target], key: str | None
-    ) -> list[Attempt]:
+    ) -> list[TargetAttempt]:
         """Return the targets in order, one with several credentials once for each of them.
 
         `key` is what keeps calls together; None for a call that may go anywhere.
         """
-        attempts: list[Attempt] = []
+        attempts: list[TargetAttempt] = []
         for slot, target in enumerate(targets):
             if target.credentials:
                 attempts += [
-                    Attempt(replace(target, credential_name=name, credentials=()), slot, True)
+                    TargetAttempt(replace(target, credential_name=name, credentials=()), slot, True)
                     for name in self._order(organization_id, target, key)
                 ]
             else:
-                attempts.append(Attempt(target, slot))
+                attempts.append(TargetAttempt(target, slot))
         return attempts
 
     def _order(self, organization_id: str, target: Target, key: str | None) -> list[str]:
@@ -222,7 +222,9 @@ def draw_by_hash(key: str, name: str) -> float:
     return (int.from_bytes(digest) + 1) / (2**64 + 1)
 
 
-def find_next(attempts: Sequence[Attempt], index: int, *, status: int, sent: bool) -> int | None:
+def find_next(
+    attempts: Sequence[TargetAttempt], index: int, *, status: int, sent: bool
+) -> int | None:
     """Return the index of the attempt after a failed one; None after the last.
 
     A request that its provider finds faulty is not sent to the same model with another credential.

@@ -21,7 +21,7 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import ModelOutOfScopeError, is_in_scope, is_model_in_scope
 from headgate.relay.backend import Backend, ReceiptObserver
-from headgate.relay.balancing import Attempt, Balancer, find_next
+from headgate.relay.balancing import Balancer, TargetAttempt, find_next
 from headgate.relay.breaker import CircuitOpenError
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
@@ -178,7 +178,7 @@ class Fallback:
         caller: Caller,
         encoder: ResponseEncoder,
         disconnects: DisconnectHandler,
-        attempt: Attempt,
+        attempt: TargetAttempt,
     ) -> ClientResponse:
         """Send the call to one target; return what it answered, read whole if it is no stream."""
         call = state.call
@@ -197,7 +197,7 @@ class Fallback:
         return ReadResponse(response)
 
     async def _send(
-        self, state: CallState, disconnects: DisconnectHandler, attempt: Attempt
+        self, state: CallState, disconnects: DisconnectHandler, attempt: TargetAttempt
     ) -> UpstreamResponse:
         """Return the head of the provider's answer. Whether a target of several credentials works
         is remembered."""
@@ -275,7 +275,7 @@ class Fallback:
 
 
 def find_following(
-    state: CallState, attempts: Sequence[Attempt], index: int, error: HeadgateError | None
+    state: CallState, attempts: Sequence[TargetAttempt], index: int, error: HeadgateError | None
 ) -> int | None:
     """Return the index of the attempt that follows a failed one; None where none can."""
     # A streamed body is gone after the first attempt.

@@ -85,6 +85,7 @@ class Harness:
         targets: tuple[Target, ...] = (A, B, C),
         managed: bool = True,
         policy: DisconnectPolicy = DisconnectPolicy.CANCEL,
+        credentials: FakeCredentials | None = None,
     ) -> None:
         clock, models = ManualClock(), FakeModels()
         breakers = Breakers(clock)
@@ -96,7 +97,7 @@ class Harness:
         self.observed: list[Receipt] = []
         self.router = FakeRouter(CallRoute("smart", targets, "res_1"))
         self.concurrency = ConcurrencyLimiter(8, lag_seconds_max=1.0)
-        credentials = FakeCredentials(replace(CREDENTIAL, managed=managed))
+        credentials = credentials or FakeCredentials(replace(CREDENTIAL, managed=managed))
         self.pipeline = CallPipeline(
             admission=Admission(RateLimiter(clock), self.concurrency, models),
             routing=Routing(credentials, models, breakers),
