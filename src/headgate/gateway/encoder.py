@@ -232,7 +232,7 @@ def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
             if name == b"content-length":
                 head += b"content-length: %b\r\n" % value
     if state.call.correlation_id is not None:
-        head += b"x-headgate-correlation-id: %b\r\n" % state.call.correlation_id.encode()
+        head += b"x-headgate-correlation-id: %b\r\n" % encode_name(state.call.correlation_id)
     if state.output_limit is not None:
         head += b"x-headgate-output-limit: %d\r\n" % state.output_limit
     if answer.request_id is None:

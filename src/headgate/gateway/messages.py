@@ -7,7 +7,6 @@ from typing import Any, cast
 import msgspec
 
 from headgate.gateway.converted import CallLater, ConvertedCaller, StreamFormat
-from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
@@ -20,6 +19,7 @@ from headgate.llm.convert.messages_to_responses.stream import MessageStream, enc
 from headgate.llm.estimate import BYTES_PER_TOKEN
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
+from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.losses import check_losses
 from headgate.relay.ports import ModelCatalog, Receipt
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
@@ -36,7 +36,7 @@ def convert_call(call: Call, models: ModelCatalog, limits: JsonLimits) -> Conver
     """
     body = call.body
     assert isinstance(body, request.JsonRequest), "its endpoint reads JSON"
-    fields = cast("dict[str, Any]", msgspec.json.decode(body.body))
+    fields = cast("dict[str, Any]", msgspec.json.decode(body.with_envelopes_removed().body))
     model = models.match(body.model).model if body.model else None
     converted = convert_request(fields, reasons=None if model is None else model.reasons)
     check_losses(call, converted.losses)
@@ -54,7 +54,7 @@ def is_for_anthropic(name: bytes) -> bool:
 class MessagesEncoder:
     """Encode the answer to one converted call, as far as it comes whole (`ResponseEncoder`)."""
 
-    def __init__(self, encoder: OpenAiEncoder, converted: ConvertedRequest) -> None:
+    def __init__(self, encoder: ResponseEncoder, converted: ConvertedRequest) -> None:
         self.trailer_names = encoder.trailer_names
         self._encoder = encoder
         self._converted = converted
@@ -85,7 +85,7 @@ class MessagesEncoder:
             message = convert_reply(msgspec.json.decode(body), self._converted)
         except UnreadableResponseError as error:
             raise InvalidProviderResponseError(str(error), should_retry=False) from None
-        return msgspec.json.encode(message)
+        return self._encoder.encode_body(state, msgspec.json.encode(message))
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """Return the error as an event of Responses, which `MessagesCaller` converts."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import structlog
 
-from headgate.gateway import decompression, errors, framing, listing
-from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rate_limits
+from headgate.gateway import decompression, errors, framing, listing, vmx, vmx_answers
+from headgate.gateway.encoder import (
+    PLAIN_RATE_PREFIX,
+    OpenAiEncoder,
+    encode_name,
+    render_rate_limits,
+)
 from headgate.gateway.exchange import (
     BUFFERED_BODY_BYTES,
     InboundExchange,
@@ -18,6 +24,7 @@ from headgate.gateway.exchange import (
     describe_limit,
 )
 from headgate.gateway.messages import MessagesCaller, MessagesEncoder, convert_call
+from headgate.gateway.metadata import parse_metadata
 from headgate.gateway.models import ModelsPipeline
 from headgate.gateway.token_counts import TokenCounts
 from headgate.keys.model import request_keys
@@ -30,10 +37,12 @@ from headgate.kit.rate_limiter import RateLimitedError
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.providers.provider import HeaderDenylist, Provider
+from headgate.llm.vmx import Envelope
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call, Caller, CallRecord
 from headgate.relay.call_state import InternalError, KeyRevokedError
+from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.idempotency import IdempotentCalls, digest_call
 from headgate.relay.pipeline import CallPipeline
@@ -46,10 +55,6 @@ METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OP
 PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
 """What nearly every client sends; a body without a type is parsed as JSON."""
-METADATA_PAIRS_MAX = 16
-METADATA_KEY_MAX = 64
-METADATA_VALUE_MAX = 512
-"""The limits of OpenAI's own `metadata`."""
 UNCACHED = frozenset((b"no-cache", b"no-store"))
 SENT_TWICE = b""
 """Stands for an `Idempotency-Key` or a signature that was sent twice; it is refused."""
@@ -116,16 +121,6 @@ class InvalidConversionHeaderError(HeadgateError):
     code = "invalid_conversion_header"
 
 
-class InvalidMetadataError(HeadgateError):
-    """The header `x-headgate-metadata` is no JSON object of strings, or exceeds its limits.
-
-    Send at most 16 pairs, with keys of at most 64 characters and values of at most 512.
-    """
-
-    kind = Kind.INVALID
-    code = "invalid_metadata"
-
-
 class HeaderAction(enum.Enum):
     """Say what happens to a request header that no function reads."""
 
@@ -172,6 +167,9 @@ class RequestHead(msgspec.Struct):
     idempotency_key: bytes | None = None
     metadata: str = ""
     headers: Headers = []
+    envelope: Envelope | None = None
+    """What the headers `x-vmx-*` and the prefix of VM-X say; then the call's envelope."""
+    has_vmx_prefix: bool = False
     record: CallRecord | None = None
     """The call's entry in the request log, of a project that keeps one."""
     grant: Grant | None = None
@@ -218,6 +216,7 @@ class OpenAiHandler:
         on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
         on_rate_limited: RateLimitObserver = ignore_rate_limited,
         request_log: RequestLog = NO_REQUEST_LOG,
+        workspaces: vmx.Workspaces = vmx.NO_WORKSPACES,
     ) -> None:
         """Take the parts of the data plane, and three observers.
 
@@ -246,6 +245,7 @@ class OpenAiHandler:
         self._on_unauthenticated = on_unauthenticated
         self._on_rate_limited = on_rate_limited
         self._request_log = request_log
+        self._workspaces = workspaces
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -274,6 +274,12 @@ class OpenAiHandler:
         self._concurrency.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         path = path[V1_BYTES:]
+        if path[: vmx.PREFIX_BYTES] == vmx.PREFIX:
+            path, grant = vmx.enter_workspace(path, grant, self._workspaces)
+            request_head.grant = grant
+            request_head.envelope = request_head.envelope or vmx.EMPTY
+            request_head.headers = vmx.keep_passing_headers(request_head.headers)
+            request_head.has_vmx_prefix = True
         request_head.path = (
             listing.unescape_slashes(path) if path.startswith(listing.BELOW) else path
         )
@@ -286,8 +292,6 @@ class OpenAiHandler:
         except routes.UnknownUrlError as error:
             error.message += f" It should be {exchange.base_url}"
             raise
-        if endpoint.lists_models:
-            self._models.check_visible(request_head.path, grant)
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
@@ -303,6 +307,8 @@ class OpenAiHandler:
 
     def _reserve_memory(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
         """Check what needs no body, and reserve memory for it, before the body is asked for."""
+        if endpoint.lists_models:
+            self._models.check_visible(exchange.request_head.path, grant)
         if grant.is_restricted:
             self._admission.check_head(grant, endpoint, exchange)
         elif endpoint.unsupported or endpoint.restricted:
@@ -322,23 +328,23 @@ class OpenAiHandler:
             if request_head.signed is not None:
                 await self._signatures.claim(request_head.signed)
             is_embedding = call.endpoint.name == "embeddings"
-            if is_embedding:
-                call.bypasses_cache = bypasses_cache(exchange.headers)
+            call.bypasses_cache = is_embedding and bypasses_cache(exchange.headers)
             caller: Caller = exchange
             if call.grant.project_id in self._request_log.projects:
                 caller = self._begin_record(call, exchange, request_head)
+            encoder: ResponseEncoder = self._encoder
+            if call.envelope is not None:
+                caller, encoder = vmx_answers.decorate(call, caller, encoder, self._clock)
             if call.endpoint.lists_models:
                 await self._models.run(call, caller, exchange.headers)
             elif call.endpoint.name == "messages":
-                await self._run_messages(call, exchange, request_head, caller)
+                await self._run_messages(call, exchange, request_head, caller, encoder)
             elif request_head.idempotency_key is None:
                 pipeline = self._embeddings if is_embedding else self._pipeline
-                await pipeline.run(call, caller, self._encoder)
+                await pipeline.run(call, caller, encoder)
             else:
                 key = request_head.idempotency_key
-                await self._idempotent_calls.run(
-                    call, key, request_head.token, caller, self._encoder
-                )
+                await self._idempotent_calls.run(call, key, request_head.token, caller, encoder)
         except HeadgateError as error:
             self.refuse(exchange, error)
         # An unexpected error must not leave the client without a response. The log has its details.
@@ -356,7 +362,12 @@ class OpenAiHandler:
         return caller
 
     async def _run_messages(
-        self, call: Call, exchange: InboundExchange, request_head: RequestHead, caller: Caller
+        self,
+        call: Call,
+        exchange: InboundExchange,
+        request_head: RequestHead,
+        caller: Caller,
+        encoder: ResponseEncoder,
     ) -> None:
         """Answer a call of Anthropic's API: as one of Responses, or with a count of its tokens."""
         if call.endpoint.pricing is Pricing.FREE:
@@ -370,7 +381,7 @@ class OpenAiHandler:
         # It is held beside the client's own body, so it is counted as well.
         exchange.reserve_memory(len(call.body.body))
         converter = MessagesCaller(caller, converted)
-        encoder = MessagesEncoder(self._encoder, converted)
+        encoder = MessagesEncoder(encoder, converted)
         if key is None:
             await self._pipeline.run(call, converter, encoder)
         else:
@@ -430,7 +441,7 @@ class OpenAiHandler:
             elif endpoint.body in (Body.JSON, Body.FORM):
                 body = request.decode(data, self._limits.json, endpoint.checked)
                 model = body.model
-        return Call(
+        call = Call(
             request_head.request_id,
             grant,
             endpoint,
@@ -450,6 +461,23 @@ class OpenAiHandler:
             request_head.metadata,
             is_strict=request_head.is_strict,
         )
+        if request_head.envelope is not None or (
+            type(body) is request.JsonRequest and body.has_envelopes
+        ):
+            self._add_envelope(call, request_head)
+        return call
+
+    def _add_envelope(self, call: Call, request_head: RequestHead) -> None:
+        """Put into a call what the envelope of VM-X says, and what its headers and prefix say."""
+        # Below the prefix, a name that nobody knows is not passed on to a provider.
+        is_unknown = (
+            request_head.has_vmx_prefix
+            and call.model is not None
+            and self._catalog.match(call.model).model is None
+        )
+        vmx.add_envelope(call, request_head.envelope, needs_resource=is_unknown)
+        request_head.envelope, request_head.metadata = call.envelope, call.metadata
+        request_head.correlation_id = call.correlation_id
 
     def _take_body(
         self, exchange: InboundExchange, request_head: RequestHead, endpoint: Endpoint
@@ -498,7 +526,11 @@ class OpenAiHandler:
         if errors.is_for_anthropic(exchange.target):
             head += b"request-id: %b\r\n" % request_id
         if request_head.correlation_id is not None:
-            head += b"x-headgate-correlation-id: %b\r\n" % request_head.correlation_id.encode()
+            head += b"x-headgate-correlation-id: %b\r\n" % encode_name(request_head.correlation_id)
+        if request_head.envelope is not None:
+            head += vmx_answers.render_request(
+                request_head.request_id, request_head.envelope, request_head.correlation_id
+            )
         exchange.answer(
             error.kind.value,
             head,
@@ -649,34 +681,25 @@ def _read_conversion(_exchange: InboundExchange, request_head: RequestHead, valu
     request_head.is_strict = True
 
 
+def _read_vmx_correlation(
+    _exchange: InboundExchange, request_head: RequestHead, value: bytes
+) -> None:
+    text = value.decode("utf-8", "replace")
+    request_head.envelope = vmx.add_correlation_id(request_head.envelope, text)
+
+
+def _read_vmx_metadata(
+    name: bytes, _exchange: InboundExchange, request_head: RequestHead, value: bytes
+) -> None:
+    request_head.envelope = vmx.add_metadata(request_head.envelope, name, value)
+
+
 def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
     request_head.project_id = value.decode("utf-8", "replace")
 
 
 def _read_metadata(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
     request_head.metadata = parse_metadata(value)
-
-
-def parse_metadata(value: bytes) -> str:
-    """Return the metadata of a call as JSON text. Raise `InvalidMetadataError`."""
-    try:
-        pairs = msgspec.json.decode(value, type=dict[str, str])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pairs = None
-    if pairs is None or len(pairs) > METADATA_PAIRS_MAX:
-        raise InvalidMetadataError(
-            "The header `x-headgate-metadata` must be a JSON object of at most "
-            f"{METADATA_PAIRS_MAX} pairs of strings.",
-            should_retry=False,
-        )
-    for key, text in pairs.items():
-        if len(key) > METADATA_KEY_MAX or len(text) > METADATA_VALUE_MAX:
-            raise InvalidMetadataError(
-                f"In `x-headgate-metadata` a key has at most {METADATA_KEY_MAX} characters, and a "
-                f"value at most {METADATA_VALUE_MAX}: look at {key[:METADATA_KEY_MAX]!r}.",
-                should_retry=False,
-            )
-    return msgspec.json.encode(pairs).decode() if pairs else ""
 
 
 def _read_idempotency_key(
@@ -724,6 +747,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-headgate-project": _read_project,
     b"x-headgate-metadata": _read_metadata,
     b"x-headgate-signature": _read_signature,
+    b"x-vmx-correlation-id": _read_vmx_correlation,
     b"idempotency-key": _read_idempotency_key,
     b"expect": _read_expect,
     b"te": _read_te,
@@ -738,7 +762,11 @@ class _HeaderActions(dict[bytes, "HeaderAction | HeaderReader"]):
         self._denied = denied
 
     def __missing__(self, name: bytes) -> HeaderAction | HeaderReader:
-        action = HeaderAction.DROP if self._denied.denies(name) else HeaderAction.FORWARD
+        action: HeaderAction | HeaderReader
+        if name.startswith(vmx.METADATA_PREFIX):
+            action = functools.partial(_read_vmx_metadata, name)
+        else:
+            action = HeaderAction.DROP if self._denied.denies(name) else HeaderAction.FORWARD
         if len(self) < KNOWN_NAMES_MAX and len(name) <= KNOWN_NAME_BYTES_MAX:
             self[name] = action
         return action

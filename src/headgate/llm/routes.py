@@ -17,6 +17,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 PLATFORM_SEGMENTS = frozenset({"budgets", "invoices", "receipts", "usage", "wallet", "webhooks"})
 """The first segments below `/v1` that belong to the platform's own operations. They are served by
 the platform API and never sent to a provider, in whatever spelling (decision 0030)."""
+_OWN_SEGMENTS = PLATFORM_SEGMENTS | {"completion"}
+"""Those, and the prefix of VM-X, which is taken off a path before it is matched."""
 
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or normalize a path before it routes it. A path that could then be another
@@ -156,8 +158,8 @@ class RouteTable:
 
 
 def _check_platform_path(method: str, path: str) -> None:
-    """Raise `UnknownPlatformPathError` for any spelling of a path of the platform's operations."""
-    if not PLATFORM_SEGMENTS.isdisjoint(_read_loosely(path)[1:2]):
+    """Raise `UnknownPlatformPathError` for any spelling of a path of the platform's own."""
+    if not _OWN_SEGMENTS.isdisjoint(_read_loosely(path)[1:2]):
         raise UnknownPlatformPathError(method, path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import sqlalchemy as sa
 
+from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
 from headgate.accounts.service import (
     AccountService,
     FirstOwner,
@@ -15,6 +16,7 @@ from headgate.accounts.service import (
     PasswordHasher,
     PersonService,
     SessionService,
+    WorkspaceIndex,
 )
 from headgate.audit.service import AuditLog
 from headgate.billing.service.budget_index import TOPICS as BUDGET_TOPICS
@@ -149,10 +151,7 @@ class Application:
             idle_seconds=settings.session_idle_seconds,
         )
         self.hasher = PasswordHasher()
-        self.key_index = keys.KeyIndex(clock)
-        self.signing_secret_index = signatures.SigningSecretIndex()
-        self.budgets = BudgetIndex()
-        self.plan_limits = PlanLimitIndex(clock)
+        self._build_indexes(clock)
         self.catalog = Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
         self.receipts = ReceiptService(self.prices)
@@ -164,6 +163,14 @@ class Application:
         self.rate_limiter = RateLimiter(clock)
         self.latencies = Latencies()
         self.capacity_tracker = credentials.CapacityTracker(clock)
+
+    def _build_indexes(self, clock: Clock) -> None:
+        """Build what calls look up in memory, of keys and of their owners."""
+        self.key_index = keys.KeyIndex(clock)
+        self.workspace_index = WorkspaceIndex()
+        self.signing_secret_index = signatures.SigningSecretIndex()
+        self.budgets = BudgetIndex()
+        self.plan_limits = PlanLimitIndex(clock)
 
     def _build_payments(self) -> None:
         settings = self.settings
@@ -265,6 +272,8 @@ class Application:
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         if not topics.isdisjoint(keys.TOPICS):
             self.key_index.load(connection)
+        if ACCOUNTS_TOPIC in topics or not self.workspace_index.is_loaded:
+            self.workspace_index.load(connection)
         if not topics.isdisjoint(BUDGET_TOPICS):
             self.budgets.load(connection)
         if PLANS_TOPIC in topics:

@@ -191,6 +191,7 @@ def build_handler(
         on_refusal=on_refusal,
         on_unauthenticated=on_unauthenticated,
         on_rate_limited=on_rate_limited,
+        workspaces=application.workspace_index,
     )
 
 

@@ -287,6 +287,8 @@ class Routing:
                 state.target = credential.base_path + endpoint.path.encode()
                 body = conversion.convert_request(body)
                 check_losses(call, conversion.losses)
+        if call.envelope is not None:
+            body = body.with_fields(call.envelope.provider_args, endpoint.checked)
         if body.stream and endpoint.asks_usage and not body.includes_usage:
             body = self._request_usage(state, body)
         state.body = body

@@ -440,7 +440,7 @@ def test_key_that_expired_unused_before_a_stop_is_not_revived_by_the_clock(
     assert not harness.opens(expiring.token)
     assert harness.opens(lasting.token)
     with harness.database.reading() as connection:
-        assert set(read_revisions(connection)) == {"keys"}, "time is no change"
+        assert set(read_revisions(connection)) == {"accounts", "keys"}, "time is no change"
 
 
 def test_archived_project_and_suspended_organization_refuse_their_keys(harness: Harness) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage, Usage
+from headgate.llm.vmx import Envelope
 from headgate.relay.admission import ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState
@@ -94,6 +96,20 @@ def test_usage_is_not_requested_where_the_wire_always_has_it() -> None:
 
 def test_envelopes_are_not_forwarded() -> None:
     assert body_of(plan(b'{"model":"m","vmx":{"a":1},"n":1}')) == b'{"model":"m","n":1}'
+
+
+def test_arguments_for_the_provider_are_what_is_held_for() -> None:
+    raw = {"max_tokens": msgspec.Raw(b"900"), "service_tier": msgspec.Raw(b'"flex"')}
+    envelope = Envelope(provider_args={**raw, "stream_options": msgspec.Raw(b"{}")})
+    body = b'{"model":"gpt-5.4-mini","max_tokens":5,"stream":true}'
+    state = CallState(make_call(body=body), ParsedUsage())
+    state.call.envelope = envelope
+    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock())).plan(state)
+    assert isinstance(state.body, JsonRequest)
+    assert state.body.output_tokens_max == 900
+    assert state.body.service_tier == "flex"
+    assert b'"stream_options":{"include_usage":true}' in state.body.body
+    assert state.requested_usage
 
 
 def test_catalog_model_is_sent_by_its_wire_id() -> None:

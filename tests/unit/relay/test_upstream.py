@@ -13,6 +13,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Headers, Timeouts
 from headgate.relay.breaker import Breakers, CircuitOpenError
+from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import OPERATOR
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.upstream import (
@@ -21,6 +22,7 @@ from headgate.relay.upstream import (
     ProviderUnreachableError,
     Upstream,
     UpstreamResponse,
+    build_request,
     join_headers,
 )
 from tests.fakes.pipeline import (
@@ -544,6 +546,15 @@ async def test_disconnect_before_a_connection_counts_as_unsent() -> None:
     with pytest.raises(asyncio.CancelledError):
         await rig.send()
     assert (rig.state.attempts, rig.state.was_sent) == (1, False)
+
+
+@pytest.mark.parametrize(("own", "caller", "expected"), [(9, 2, 2), (2, 9, 2), (None, 9, 9)])
+def test_shortest_deadline_holds(own: float | None, caller: float, expected: float) -> None:
+    state = make_state()
+    state.credential = replace(CREDENTIAL, deadlines=make_deadlines(None, None, own))
+    state.call.deadline_seconds = caller
+    timeouts = build_request(state, Timeouts(1, 600, 600, 3600)).timeouts
+    assert timeouts == Timeouts(1, caller, caller, expected)
 
 
 def test_callers_account_headers_do_not_go_out_with_a_managed_credential() -> None:

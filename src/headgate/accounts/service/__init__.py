@@ -13,6 +13,7 @@ from headgate.accounts.service.password_hasher import (
 )
 from headgate.accounts.service.people import NOT_SIGNED_IN, PersonService
 from headgate.accounts.service.sessions import SessionService, derive_csrf_token
+from headgate.accounts.service.workspace_index import WorkspaceIndex
 
 __all__ = [
     "NOT_SIGNED_IN",
@@ -29,6 +30,7 @@ __all__ = [
     "SessionService",
     "SignInOverloadedError",
     "TooManySignInsError",
+    "WorkspaceIndex",
     "derive_csrf_token",
     "find_inactive_accounts",
 ]

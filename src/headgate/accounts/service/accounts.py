@@ -50,6 +50,7 @@ class AccountService:
         """Create an organization. Raise `InvalidNameError`."""
         organization = Organization(self._ids.make("org"), check_name(name), self._clock.now())
         store.insert_organization(connection, organization)
+        store.note_change(connection)
         event = AuditEvent(
             "organization.created", organization.id, organization.id, {"name": organization.name}
         )
@@ -66,6 +67,7 @@ class AccountService:
             self._ids.make("proj"), organization_id, check_name(name), self._clock.now()
         )
         store.insert_project(connection, project)
+        store.note_change(connection)
         self._record(connection, by, "project.created", project)
         return project
 
@@ -110,6 +112,7 @@ class AccountService:
         """Rename the project and return it. Raise `InvalidNameError`."""
         values = {"name": check_name(name)}
         store.update_project(connection, project.id, values)
+        store.note_change(connection)
         self._record(connection, by, "project.updated", project, values)
         return self.get_project(connection, project.organization_id, project.id)
 

@@ -134,6 +134,20 @@ def update_project(connection: sa.Connection, project_id: str, values: Mapping[s
     )
 
 
+def select_organization_names(connection: sa.Connection) -> dict[str, str]:
+    """Return the names of all organizations by id."""
+    return _select_names(connection, ORGANIZATIONS)
+
+
+def select_project_names(connection: sa.Connection) -> dict[str, str]:
+    """Return the names of all projects by id."""
+    return _select_names(connection, PROJECTS)
+
+
+def _select_names(connection: sa.Connection, table: sa.Table) -> dict[str, str]:
+    return {row.id: row.name for row in connection.execute(sa.select(table.c.id, table.c.name))}
+
+
 def select_reporting_zones(
     connection: sa.Connection, organization_id: str | None
 ) -> dict[str, str]:
