@@ -180,6 +180,34 @@ def test_tokens_are_counted_without_a_provider(
     assert sdk.receipts.take() == []
 
 
+def test_models_are_listed_in_the_format_of_anthropic(client: anthropic.Anthropic) -> None:
+    models = {each.id: each for each in client.models.list(limit=7)}
+    assert {MINI, CHAT} <= models.keys()
+    assert "text-embedding-3-small" not in models
+    mini = models[MINI]
+    assert (mini.display_name, mini.max_input_tokens, mini.max_tokens) == (
+        "GPT 5.4 mini",
+        400_000,
+        128_000,
+    )
+    assert mini.lifecycle == "active"
+    assert mini.capabilities is not None
+    assert mini.capabilities.thinking.types.enabled.supported
+    assert client.models.retrieve(MINI) == mini
+    newest = list(models)
+    page = client.models.list(limit=2, after_id=newest[2])
+    assert ([each.id for each in page.data], page.has_more) == (newest[3:5], True)
+    before = client.models.list(limit=2, before_id=newest[3])
+    assert ([each.id for each in before.data], before.first_id) == (newest[1:3], newest[1])
+    assert client.models.list(lifecycle=["retired"]).data == []
+    with pytest.raises(anthropic.NotFoundError, match="nonexistent") as missing:
+        client.models.retrieve("nonexistent")
+    assert cast("Any", missing.value).body["type"] == "error"
+    for fields, place in (({"limit": 0}, "limit: "), ({"after_id": "x"}, "after_id: ")):
+        with pytest.raises(anthropic.BadRequestError, match=place):
+            client.models.list(**cast("Any", fields))
+
+
 def test_strict_call_is_refused_where_something_would_be_lost(client: anthropic.Anthropic) -> None:
     strict = {"x-headgate-conversion": "strict"}
     assert create(client, extra_headers=strict).stop_reason == "end_turn"

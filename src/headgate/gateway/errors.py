@@ -9,6 +9,7 @@ import re
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm import provider_errors
 from headgate.llm.convert.messages_to_responses.errors import make_error
@@ -25,19 +26,29 @@ SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 MESSAGES = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/anthropic/(?:v1/)?)?messages(?![^/?])")
 """The targets that Anthropic's clients call."""
 API = b"/api/"
+NO_HEADERS: Headers = []
 
 
-def is_for_anthropic(target: bytes) -> bool:
+MODELS = re.compile(rb"/v1/models(?![^/?])")
+"""A target of both; Anthropic's clients send a version."""
+VERSION_HEADER = b"anthropic-version"
+
+
+def is_for_anthropic(target: bytes, headers: Headers = NO_HEADERS) -> bool:
     """Return whether errors of a request for that target have Anthropic's shape."""
+    if MODELS.match(target):
+        return any(name == VERSION_HEADER for name, _ in headers)
     return MESSAGES.match(target) is not None
 
 
-def encode_body(error: HeadgateError, target: bytes = b"", request_id: str = "") -> bytes:
+def encode_body(
+    error: HeadgateError, target: bytes = b"", request_id: str = "", headers: Headers = NO_HEADERS
+) -> bytes:
     """Return the whole body of an error response to a request for that target.
 
     In OpenAI's shape, the refusal of a hold has the limit and its state in the member `denial`.
     """
-    if is_for_anthropic(target):
+    if is_for_anthropic(target, headers):
         body = make_error(error.kind.value, error.message, request_id or None)
         return msgspec.json.encode(body)
     if target.startswith(API):

@@ -14,6 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from headgate.gateway import listing
+from headgate.gateway.anthropic_models import (
+    AnthropicModelsEncoder,
+    take_page,
+    wants_anthropic,
+)
 from headgate.gateway.catalog_models import RENDERED_SECONDS, CatalogModels
 from headgate.gateway.encoder import (
     BODY_HEADERS,
@@ -31,6 +36,7 @@ from headgate.llm.providers.provider import Provider
 from headgate.relay.backend import Backend
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
+from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
@@ -349,7 +355,10 @@ class ModelsPipeline:
 
     async def run(self, call: Call, caller: Caller, headers: Headers) -> None:
         """Run a call as `CallPipeline.run` does; `headers` are all that the client sent."""
-        await self._pipeline.run(parse_list_options(call, headers), caller, self._encoder)
+        encoder: ResponseEncoder = self._encoder
+        if call.method == "GET" and wants_anthropic(headers):
+            encoder = AnthropicModelsEncoder(self._encoder, take_page(call))
+        await self._pipeline.run(parse_list_options(call, headers), caller, encoder)
 
 
 def _is_catalog_list(call: Call, credential: Credential) -> bool:

@@ -523,7 +523,7 @@ class OpenAiHandler:
                 error.rate_limits, PLAIN_RATE_PREFIX
             )
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
-        if errors.is_for_anthropic(exchange.target):
+        if errors.is_for_anthropic(exchange.target, exchange.headers):
             head += b"request-id: %b\r\n" % request_id
         if request_head.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % encode_name(request_head.correlation_id)
@@ -534,7 +534,7 @@ class OpenAiHandler:
         exchange.answer(
             error.kind.value,
             head,
-            errors.encode_body(error, exchange.target, request_head.request_id),
+            errors.encode_body(error, exchange.target, request_head.request_id, exchange.headers),
         )
 
     def _record_refusal(
