@@ -28,7 +28,7 @@ OWN_PARAMETERS = frozenset({"limit", "before_id", "after_id", "lifecycle", "life
 Row = Mapping[str, Any]
 
 
-class Page(msgspec.Struct, frozen=True):
+class ModelsPage(msgspec.Struct, frozen=True):
     """Say which rows a client asks for."""
 
     limit: int = PAGE_SIZE
@@ -42,7 +42,7 @@ def wants_anthropic(headers: Headers) -> bool:
     return any(name == errors.VERSION_HEADER for name, _ in headers)
 
 
-def take_page(call: Call) -> Page:
+def take_page(call: Call) -> ModelsPage:
     """Take what Anthropic's clients may ask for out of the query and the headers of a call, so that
     no provider sees it. Raise `InvalidMessagesRequestError`."""
     query = call.query[1:].decode("latin-1")
@@ -53,7 +53,7 @@ def take_page(call: Call) -> Page:
     call.headers = [each for each in call.headers if not each[0].startswith(b"anthropic-")]
     asked = dict(pairs)
     lifecycles = tuple(value for name, value in pairs if name.startswith("lifecycle"))
-    return Page(
+    return ModelsPage(
         parse_limit(asked.get("limit", "")),
         asked.get("before_id", ""),
         asked.get("after_id", ""),
@@ -75,7 +75,7 @@ class AnthropicModelsEncoder:
     """Encode an answer of the models' pipeline for a client of Anthropic's API
     (`ResponseEncoder`)."""
 
-    def __init__(self, encoder: OpenAiEncoder, page: Page) -> None:
+    def __init__(self, encoder: OpenAiEncoder, page: ModelsPage) -> None:
         self.trailer_names = encoder.trailer_names
         self._encoder = encoder
         self._page = page
@@ -109,7 +109,7 @@ class AnthropicModelsEncoder:
         return self._encoder.encode_error_frame(state, error)
 
 
-def convert_list(rows: Sequence[Row], page: Page) -> dict[str, Any]:
+def convert_list(rows: Sequence[Row], page: ModelsPage) -> dict[str, Any]:
     """Return one page of the models that Messages may name, the newest first."""
     models = [convert_model(row) for row in rows if writes_text(row)]
     models = [model for model in models if model["lifecycle"] in page.lifecycles]
