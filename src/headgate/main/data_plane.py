@@ -208,7 +208,7 @@ def build_pipelines(
 ) -> Pipelines:
     """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = application.clock, application.catalog
-    refusals, timeouts = UsageRefusals(), msgspec.convert(settings, Timeouts, from_attributes=True)
+    refusals = UsageRefusals()
     upstream = build_upstream(settings, application, client, traffic.breakers, refusals)
     managed_calls = ManagedCallLimiter(clock, application.plan_limits)
     admission = Admission(
@@ -217,15 +217,7 @@ def build_pipelines(
     build_pipeline = functools.partial(
         CallPipeline,
         admission=admission,
-        reservation=Reservation(
-            ledger,
-            catalog,
-            clock,
-            budgets=application.budgets,
-            managed_calls=managed_calls,
-            timeouts=timeouts,
-            tool_calls_assumed=settings.held_tool_calls,
-        ),
+        reservation=build_reservation(settings, application, ledger, managed_calls),
         responses=ResponseFactory(
             clock,
             body_bytes_max=settings.response_body_bytes_max,
@@ -265,6 +257,21 @@ def build_pipelines(
         admission,
         build_signatures(settings, application, claims.writer),
         TokenCounts(admission, catalog, ContentFetcher(client)),
+    )
+
+
+def build_reservation(
+    settings: Settings, application: Application, ledger: Ledger, managed_calls: ManagedCallLimiter
+) -> Reservation:
+    """Build what sets money aside for calls."""
+    return Reservation(
+        ledger,
+        application.catalog,
+        application.clock,
+        budgets=application.budgets,
+        managed_calls=managed_calls,
+        timeouts=msgspec.convert(settings, Timeouts, from_attributes=True),
+        tool_calls_assumed=settings.held_tool_calls,
     )
 
 
