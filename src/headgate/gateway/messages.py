@@ -40,6 +40,7 @@ def convert_call(call: Call, models: ModelCatalog, limits: JsonLimits) -> Conver
     model = models.match(body.model).model if body.model else None
     converted = convert_request(fields, reasons=None if model is None else model.reasons)
     check_losses(call, converted.losses)
+    call.native_body = body
     call.body = request.decode(msgspec.json.encode(converted.body), limits)
     call.path, call.query = TARGET, b""
     call.headers = [each for each in call.headers if not is_for_anthropic(each[0])]

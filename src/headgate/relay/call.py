@@ -72,6 +72,8 @@ class Call(msgspec.Struct):
     claim: CallClaim | None = None
     """The claim of its `Idempotency-Key`, which ends with the settlement."""
     bypasses_cache: bool = False
+    native_body: JsonRequest | None = None
+    """The client's own body where `body` is what it was converted to; None otherwise."""
     digest: bytes = b""
     """The hash of the client's request where another one is sent in its place; empty otherwise."""
     has_plan_place: bool = False

@@ -155,6 +155,16 @@ class CredentialResolver:
             raise UnusableCredentialError(message, should_retry=False)
         return found[0] if found else preferred
 
+    def find_named(self, organization_id: str, name: str) -> Credential | None:
+        """Return the credential of an id or a name without using it; None where none, or more than
+        one, is meant."""
+        snapshots = [
+            self._find_snapshot(organization_id, integration) for integration in self._integrations
+        ]
+        named = [each.named[name].credential for each in snapshots if name in each.named]
+        found = {each.id: each for each in named if each is not None}
+        return next(iter(found.values())) if len(found) == 1 else None
+
     def has_any(self, organization_id: str, integration: str) -> bool:
         return bool(self._find_snapshot(organization_id, integration).candidates)
 

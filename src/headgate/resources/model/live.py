@@ -31,7 +31,7 @@ class CapacityState(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     requests_usage_percent: float | None = None
     tokens_usage_percent: float | None = None
     remaining_seconds: int | None = None
-    limits: tuple[dict[str, Any], ...] = ()
+    limits: list[dict[str, Any]] = []
     """All limits of the period: level, requests and tokens that are allowed and used."""
 
 
