@@ -7,7 +7,8 @@ one of its rows, and the documentation is made from it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,8 @@ class Rule(msgspec.Struct, frozen=True):
     when: str = ""
 
 
+UNKNOWN = "unknown field"
+"""The rule of what no converter knows. Each table has it."""
 REPORTED = (Handling.APPROXIMATED, Handling.LOST)
 
 
@@ -50,6 +53,15 @@ class Losses:
         handling = self._rules[rule].handling
         assert handling in REPORTED, f"{rule} is no loss"
         self._found.setdefault(place, handling.value)
+
+    def add_rest(
+        self, fields: Mapping[str, Any], known: Collection[str], place: str, rule: str = UNKNOWN
+    ) -> None:
+        """Report every field of an object that has a value, and that its converter does not know.
+        `place` is that of the object, empty for the request itself."""
+        for name, value in fields.items():
+            if name not in known and value is not None:
+                self.add(rule, f"{place}.{name}" if place else name)
 
     def extend(self, others: Losses) -> None:
         """Report the losses of a further conversion of the same call as well."""

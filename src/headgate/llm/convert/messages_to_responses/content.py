@@ -72,6 +72,7 @@ class ContentConverter:
         self._open: dict[str, str] = {}
         """Those of the last message, which wait for their results."""
         self._converters: Mapping[tuple[str, str], Callable[[Fields, str, MessageItems], None]] = {
+            ("system", "text"): self._convert_text,
             ("user", "text"): self._convert_text,
             ("user", "image"): self._convert_image,
             ("user", "document"): self._convert_document,
@@ -86,7 +87,8 @@ class ContentConverter:
     def convert(self, message: Fields, index: int) -> list[Item]:
         """Return the items of a message. Raise `InvalidMessagesRequestError`."""
         place = f"messages.{index}"
-        role = read_choice(message, "role", place, ("user", "assistant"))
+        role = read_choice(message, "role", place, ("user", "assistant", "system"))
+        self._losses.add_rest(message, ("role", "content"), place)
         content = read(message, "content", place)
         items = MessageItems()
         awaited, self._open = self._open, {}
@@ -137,14 +139,16 @@ class ContentConverter:
             convert(block, place, items)
 
     def _convert_text(self, block: Fields, place: str, items: MessageItems) -> None:
+        report_rest(block, place, self._losses)
         items.parts.append({"type": "input_text", "text": read_block_text(block, place)})
 
     def _convert_answer(self, block: Fields, place: str, items: MessageItems) -> None:
         text = read_block_text(block, place)
+        report_rest(block, place, self._losses)
         items.parts.append({"type": "output_text", "text": text, "annotations": []})
 
     def _convert_image(self, block: Fields, place: str, items: MessageItems) -> None:
-        items.parts.append(convert_image(block, place))
+        items.parts.append(convert_image(block, place, self._losses))
 
     def _convert_document(self, block: Fields, place: str, items: MessageItems) -> None:
         items.parts += convert_document(block, place, self._losses)
@@ -156,6 +160,7 @@ class ContentConverter:
         call_id = read_text(block, "id", place, blank=False)
         name = read_text(block, "name", place, blank=False)
         arguments = read_object(block, "input", place)
+        report_rest(block, place, self._losses)
         if call_id in self._called:
             fail(join(place, "id"), "`tool_use` ids must be unique")
         self._called[call_id] = self._open[call_id] = place
@@ -180,6 +185,7 @@ class ContentConverter:
                 "message.",
             )
         del self._awaited[call_id]
+        report_rest(block, place, self._losses)
         output = self._convert_output(block.get("content"), join(place, "content"))
         if read_optional(block, "is_error", place, bool):
             self._losses.add("tool_result.is_error", join(place, "is_error"))
@@ -195,9 +201,10 @@ class ContentConverter:
             block = check_object(each, inner)
             kind = read_choice(block, "type", inner, RESULT_BLOCKS)
             if kind == "text":
+                report_rest(block, inner, self._losses)
                 parts.append({"type": "input_text", "text": read_text(block, "text", inner)})
             elif kind == "image":
-                parts.append(convert_image(block, inner))
+                parts.append(convert_image(block, inner, self._losses))
             elif kind == "document":
                 parts += convert_document(block, inner, self._losses)
             elif kind == "search_result":
@@ -213,6 +220,7 @@ class ContentConverter:
     def _convert_thinking(self, block: Fields, place: str, items: MessageItems) -> None:
         thinking = read_text(block, "thinking", place)
         signature = read_text(block, "signature", place)
+        report_rest(block, place, self._losses)
         if not signature:
             self._losses.add("thinking without signature", place)
             return
@@ -223,6 +231,7 @@ class ContentConverter:
 
     def _convert_redacted(self, block: Fields, place: str, items: MessageItems) -> None:
         data = read_text(block, "data", place)
+        report_rest(block, place, self._losses)
         if not data.startswith(REDACTED_PREFIX):
             self._losses.add("foreign redacted_thinking", place)
             return
@@ -231,7 +240,36 @@ class ContentConverter:
 
 
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
-_TEXT_TYPES = {"user": "input_text", "assistant": "output_text"}
+_TEXT_TYPES = {"user": "input_text", "assistant": "output_text", "system": "input_text"}
+_KNOWN = {
+    "text": ("text", "citations"),
+    "image": ("source",),
+    "document": ("source", "title", "context", "citations"),
+    "search_result": ("source", "title", "content", "citations"),
+    "tool_use": ("id", "name", "input", "caller", "toolset_name"),
+    "tool_result": ("tool_use_id", "content", "is_error", "toolset_name"),
+    "thinking": ("thinking", "signature"),
+    "redacted_thinking": ("data",),
+}
+"""The fields of each block, besides `type` and `cache_control`."""
+_SOURCES = {
+    "base64": ("media_type", "data"),
+    "url": ("url",),
+    "file": ("file_id",),
+    "text": ("media_type", "data"),
+    "content": ("content",),
+}
+_DIRECT = {"type": "direct"}
+
+
+def report_rest(block: Fields, place: str, losses: Losses) -> None:
+    """Report what a block has that no item of Responses can say."""
+    losses.add_rest(block, ("type", "cache_control", *_KNOWN[block["type"]]), place)
+    if block.get("citations") not in (None, [], {}, {"enabled": False}):
+        losses.add("citations", join(place, "citations"))
+    for name in ("caller", "toolset_name"):
+        if block.get(name) not in (None, _DIRECT):
+            losses.add("tool options", join(place, name))
 
 
 def strip(block: Fields) -> Fields:
@@ -261,10 +299,12 @@ def mark_error(output: str | list[Part]) -> str | list[Part]:
     return [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *output]
 
 
-def convert_image(block: Fields, place: str) -> Part:
+def convert_image(block: Fields, place: str, losses: Losses) -> Part:
     source = read_object(block, "source", place)
+    report_rest(block, place, losses)
     place = join(place, "source")
     kind = read_choice(source, "type", place, ("base64", "url", "file"))
+    losses.add_rest(source, ("type", *_SOURCES[kind]), place)
     if kind == "file":
         return {"type": "input_image", "file_id": read_text(source, "file_id", place)}
     if kind == "url":
@@ -282,13 +322,16 @@ def convert_document(block: Fields, place: str, losses: Losses) -> list[Part]:
     if context := read_optional(block, "context", place, str):
         losses.add("document.context", join(place, "context"))
         parts.append({"type": "input_text", "text": context})
-    if read_settings(block, "citations", place).get("enabled"):
-        losses.add("citations", join(place, "citations"))
-    return [*parts, *_convert_source(source, join(place, "source"), title)]
+    read_settings(block, "citations", place)
+    report_rest(block, place, losses)
+    return [*parts, *_convert_source(source, join(place, "source"), title, losses)]
 
 
-def _convert_source(source: Fields, place: str, title: str | None) -> Sequence[Part]:
-    kind = read_choice(source, "type", place, ("base64", "text", "content", "url", "file"))
+def _convert_source(
+    source: Fields, place: str, title: str | None, losses: Losses
+) -> Sequence[Part]:
+    kind = read_choice(source, "type", place, tuple(_SOURCES))
+    losses.add_rest(source, ("type", *_SOURCES[kind]), place)
     if kind == "file":
         return [{"type": "input_file", "file_id": read_text(source, "file_id", place)}]
     if kind == "url":
@@ -306,6 +349,8 @@ def _convert_source(source: Fields, place: str, title: str | None) -> Sequence[P
         ]
     heading = f"{title}\n\n" if title else ""
     if kind == "text":
+        if source.get("media_type") is not None:
+            read_choice(source, "media_type", place, ("text/plain",))
         return [{"type": "input_text", "text": heading + read_text(source, "data", place)}]
     content = read(source, "content", place)
     if isinstance(content, str):
@@ -315,17 +360,22 @@ def _convert_source(source: Fields, place: str, title: str | None) -> Sequence[P
         inner = f"{place}.content.{number}"
         inner_block = check_object(each, inner)
         if read_choice(inner_block, "type", inner, ("text", "image")) == "image":
-            parts.append(convert_image(inner_block, inner))
+            parts.append(convert_image(inner_block, inner, losses))
         else:
+            report_rest(inner_block, inner, losses)
             parts.append({"type": "input_text", "text": read_text(inner_block, "text", inner)})
     return parts
 
 
 def convert_search_result(block: Fields, place: str, losses: Losses) -> list[Part]:
     losses.add("search_result", place)
+    report_rest(block, place, losses)
     heading = f"{read_text(block, 'title', place)} ({read_text(block, 'source', place)})"
-    texts = [
-        read_text(check_object(each, f"{place}.content.{number}"), "text", place)
-        for number, each in enumerate(check_list(read(block, "content", place), place))
-    ]
+    texts: list[str] = []
+    for number, each in enumerate(check_list(read(block, "content", place), place)):
+        inner = f"{place}.content.{number}"
+        part = check_object(each, inner)
+        read_choice(part, "type", inner, ("text",))
+        report_rest(part, inner, losses)
+        texts.append(read_text(part, "text", inner))
     return [{"type": "input_text", "text": "\n".join([heading, *texts])}]

@@ -11,6 +11,7 @@ RULES: dict[str, Rule] = {
     "max_tokens": Rule(_C, "max_output_tokens"),
     "max_tokens<16": Rule(_A, "max_output_tokens: 16", "the least that Responses accepts"),
     "system": Rule(_C, "instructions"),
+    "system message": Rule(_C, "a message of the system"),
     "stream": Rule(_C, "stream"),
     "temperature": Rule(_C, "temperature"),
     "top_p": Rule(_C, "top_p"),
@@ -30,13 +31,19 @@ RULES: dict[str, Rule] = {
     "inference_geo": Rule(_X),
     "mcp_servers": Rule(_X),
     "betas": Rule(Handling.IGNORED),
+    "values that are the default": Rule(
+        Handling.IGNORED, "", "`caller: direct`, `allowed_callers: direct`, `display: summarized`"
+    ),
+    "dates and names of server tools": Rule(Handling.IGNORED, "", "OpenAI's newest is used"),
     "cache_control": Rule(Handling.IGNORED),
     "prefill": Rule(_A, "an assistant message", "the model answers it instead of going on with it"),
     "text": Rule(_C, "input_text, output_text"),
     "image": Rule(_C, "input_image"),
     "document": Rule(_C, "input_file, input_text"),
     "document.context": Rule(_A, "a text before the document"),
-    "citations": Rule(_X, "", "documents are not cited"),
+    "citations": Rule(
+        _X, "", "documents are not cited, and those of earlier answers do not go back"
+    ),
     "search_result": Rule(_A, "a text with title and source"),
     "tool_use": Rule(_C, "function_call"),
     "tool_result": Rule(_C, "function_call_output"),
@@ -49,7 +56,10 @@ RULES: dict[str, Rule] = {
     "container_upload": Rule(_A, "a text in brackets"),
     "custom tool": Rule(_C, "function"),
     "tool options": Rule(
-        _X, "", "`input_examples`, `defer_loading`, `allowed_callers`, `eager_input_streaming`"
+        _X,
+        "",
+        "`input_examples`, `defer_loading`, `allowed_callers`, `eager_input_streaming`, `caller`, "
+        "`toolset_name`",
     ),
     "web_search": Rule(_C, "web_search"),
     "web_search.max_uses": Rule(_A, "max_tool_calls", "carried if it is the only hosted tool"),

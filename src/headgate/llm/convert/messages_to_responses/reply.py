@@ -131,8 +131,9 @@ def parse_arguments(arguments: Any) -> dict[str, Any]:
 
 def convert_reasoning(item: Fields) -> Block | None:
     """Return the thinking of a reasoning item; None if it neither says nor keeps anything."""
-    summary = [str(each.get("text") or "") for each in list_objects(item.get("summary"))]
-    thinking = SUMMARY_SEPARATOR.join(filter(None, summary))
+    # A summary is OpenAI's; the reasoning itself is shown by others.
+    shown = list_objects(item.get("summary")) or list_objects(item.get("content"))
+    thinking = SUMMARY_SEPARATOR.join(filter(None, [str(each.get("text") or "") for each in shown]))
     encrypted = str(item.get("encrypted_content") or "")
     if thinking:
         return {"type": "thinking", "thinking": thinking, "signature": encrypted}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.messages_to_responses.content import ContentConverter
+from headgate.llm.convert.messages_to_responses.content import ContentConverter, report_rest
 from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.tools import ToolNames, convert_tools
 from headgate.llm.convert.messages_to_responses.validation import (
@@ -98,7 +98,7 @@ def convert_request(fields: Fields, *, reasons: bool | None = True) -> Converted
     # Nothing is kept at the provider, as nothing is at Anthropic.
     body: dict[str, Any] = {"model": model, "store": False}
     body["max_output_tokens"] = _convert_limit(fields, losses)
-    if instructions := _convert_system(fields):
+    if instructions := _convert_system(fields, losses):
         body["instructions"] = instructions
     body |= convert_tools(fields, names, losses)
     body["input"] = _convert_messages(fields, names, losses)
@@ -106,13 +106,12 @@ def convert_request(fields: Fields, *, reasons: bool | None = True) -> Converted
         body["stream"] = True
     shows_thinking = _convert_thinking(fields, body, losses, reasons=reasons)
     _convert_sampling(fields, body, losses, reasons=reasons)
-    _convert_format(fields, body)
+    _convert_format(fields, body, losses)
     _convert_account(fields, body, losses)
     for name in LOST:
         if fields.get(name) is not None:
             losses.add(name, name)
-    for name in sorted(fields.keys() - KNOWN):
-        losses.add("unknown field", name)
+    losses.add_rest(fields, KNOWN, "")
     return ConvertedRequest(
         body,
         model,
@@ -134,7 +133,7 @@ def _convert_limit(fields: Fields, losses: Losses) -> int:
     return max(limit, OUTPUT_TOKENS_MIN)
 
 
-def _convert_system(fields: Fields) -> str:
+def _convert_system(fields: Fields, losses: Losses) -> str:
     system = fields.get("system")
     if system is None or isinstance(system, str):
         return system or ""
@@ -143,6 +142,7 @@ def _convert_system(fields: Fields) -> str:
         place = f"system.{number}"
         block = check_object(each, place)
         read_choice(block, "type", place, ("text",))
+        report_rest(block, place, losses)
         texts.append(read_text(block, "text", place))
     return "\n".join(texts)
 
@@ -177,6 +177,7 @@ def _convert_thinking(
 ) -> bool:
     """Set `reasoning`, and return whether thinking is shown."""
     thinking = read_settings(fields, "thinking")
+    losses.add_rest(thinking, ("type", "budget_tokens", "display"), "thinking")
     effort = _read_effort(fields, thinking)
     shows = bool(thinking) and thinking["type"] != "disabled"
     if reasons is False:
@@ -238,8 +239,9 @@ def _convert_sampling(
             body[name] = value
 
 
-def _convert_format(fields: Fields, body: dict[str, Any]) -> None:
+def _convert_format(fields: Fields, body: dict[str, Any], losses: Losses) -> None:
     config = read_settings(fields, "output_config")
+    losses.add_rest(config, ("effort", "format"), "output_config")
     place = "output_config.format"
     wanted = read_settings(config, "format", "output_config")
     if not wanted:
@@ -248,6 +250,7 @@ def _convert_format(fields: Fields, body: dict[str, Any]) -> None:
     if not wanted:
         return
     read_choice(wanted, "type", place, ("json_schema",))
+    losses.add_rest(wanted, ("type", "schema"), place)
     body["text"] = {
         "format": {
             "type": "json_schema",
@@ -260,6 +263,7 @@ def _convert_format(fields: Fields, body: dict[str, Any]) -> None:
 
 def _convert_account(fields: Fields, body: dict[str, Any], losses: Losses) -> None:
     metadata = read_settings(fields, "metadata")
+    losses.add_rest(metadata, ("user_id",), "metadata")
     if user := read_optional(metadata, "user_id", "metadata", str):
         if len(user) > IDENTIFIER_CHARACTERS_MAX:
             user = hashlib.sha256(user.encode()).hexdigest()

@@ -82,6 +82,7 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
             listed.append(_convert_web_search(tool, place, losses))
             uses_max = read_optional(tool, "max_uses", place, int)
         elif kind.startswith("code_execution"):
+            _report_options(tool, place, ("type", "name"), losses)
             listed.append({"type": "code_interpreter", "container": {"type": "auto"}})
         else:
             raise UnsupportedServerToolError(
@@ -91,7 +92,7 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
             )
     if listed:
         converted["tools"] = listed
-        converted |= _convert_choice(fields, listed, names)
+        converted |= _convert_choice(fields, listed, names, losses)
     if uses_max is not None:
         converted["max_tool_calls"] = uses_max
         if sum(tool["type"] != "function" for tool in listed) > 1:
@@ -102,9 +103,8 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
 def _convert_function(tool: Fields, place: str, names: ToolNames, losses: Losses) -> dict[str, Any]:
     name = read_text(tool, "name", place, blank=False)
     schema = read_object(tool, "input_schema", place)
-    for option in TOOL_OPTIONS:
-        if tool.get(option):
-            losses.add("tool options", join(place, option))
+    known = ("type", "name", "input_schema", "description", "strict")
+    _report_options(tool, place, known, losses)
     return {
         "type": "function",
         "name": names.shorten(name),
@@ -123,17 +123,29 @@ def _convert_web_search(tool: Fields, place: str, losses: Losses) -> dict[str, A
         converted["filters"] = {"allowed_domains": domains}
     if tool.get("blocked_domains"):
         losses.add("web_search.blocked_domains", join(place, "blocked_domains"))
+    known = ("user_location", "allowed_domains", "blocked_domains", "max_uses", "type", "name")
+    _report_options(tool, place, known, losses)
     return converted
 
 
+def _report_options(tool: Fields, place: str, known: Sequence[str], losses: Losses) -> None:
+    """Report what Responses has no counterpart for; options that are off, or the default, are
+    none."""
+    for option in TOOL_OPTIONS:
+        if tool.get(option) not in (None, False, [], ["direct"]):
+            losses.add("tool options", join(place, option))
+    losses.add_rest(tool, (*known, *TOOL_OPTIONS, "cache_control"), place)
+
+
 def _convert_choice(
-    fields: Fields, tools: Sequence[Mapping[str, Any]], names: ToolNames
+    fields: Fields, tools: Sequence[Mapping[str, Any]], names: ToolNames, losses: Losses
 ) -> dict[str, Any]:
     choice = fields.get("tool_choice")
     if choice is None:
         return {}
     choice = check_object(choice, "tool_choice")
     kind = read_choice(choice, "type", "tool_choice", CHOICES)
+    losses.add_rest(choice, ("type", "name", "disable_parallel_tool_use"), "tool_choice")
     converted: dict[str, Any] = {}
     if kind == "tool":
         name = read_text(choice, "name", "tool_choice")

@@ -15,7 +15,6 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read_object,
     read_text,
     refuse,
-    report_rest,
 )
 
 Part = dict[str, Any]
@@ -48,19 +47,19 @@ def _read_breakpoint(part: Fields) -> Part:
 def _convert_text(part: Fields, place: str, losses: Losses) -> Part:
     if part.get("annotations"):
         losses.add("annotations", join(place, "annotations"))
-    report_rest(part, ("type", "text", BREAKPOINT, "annotations", "logprobs"), place, losses)
+    losses.add_rest(part, ("type", "text", BREAKPOINT, "annotations", "logprobs"), place)
     return {"type": "text", "text": read_text(part, "text", place)}
 
 
 def _convert_refusal(part: Fields, place: str, losses: Losses) -> Part:
-    report_rest(part, ("type", "refusal"), place, losses)
+    losses.add_rest(part, ("type", "refusal"), place)
     return {"type": "refusal", "refusal": read_text(part, "refusal", place)}
 
 
 def _convert_image(part: Fields, place: str, losses: Losses) -> Part:
     if part.get("file_id") is not None:
         refuse(join(place, "file_id"), "Send the picture as `image_url`.")
-    report_rest(part, ("type", "image_url", "detail", BREAKPOINT), place, losses)
+    losses.add_rest(part, ("type", "image_url", "detail", BREAKPOINT), place)
     image: Part = {"url": read_text(part, "image_url", place)}
     if part.get("detail") is not None:
         image["detail"] = part["detail"]
@@ -73,14 +72,14 @@ def _convert_file(part: Fields, place: str, losses: Losses) -> Part:
     if part.get("detail") is not None:
         losses.add("input_file.detail", join(place, "detail"))
     names = ("file_data", "file_id", "filename")
-    report_rest(part, (*names, "type", "detail", BREAKPOINT), place, losses)
+    losses.add_rest(part, (*names, "type", "detail", BREAKPOINT), place)
     if part.get("file_id") is None:
         read(part, "file_data", place)
     return {"type": "file", "file": {n: part[n] for n in names if part.get(n) is not None}}
 
 
 def _convert_audio(part: Fields, place: str, losses: Losses) -> Part:
-    report_rest(part, ("type", "input_audio", BREAKPOINT), place, losses)
+    losses.add_rest(part, ("type", "input_audio", BREAKPOINT), place)
     return {"type": "input_audio", "input_audio": read_object(part, "input_audio", place)}
 
 

@@ -24,17 +24,16 @@ from headgate.llm.convert.responses_to_chat.tools import (
 from headgate.llm.convert.responses_to_chat.validation import (
     Fields,
     check_object,
-    check_type,
     fail,
     fail_value,
     join,
     read,
     read_choice,
+    read_elements,
     read_optional,
     read_settings,
     read_text,
     refuse,
-    report_rest,
 )
 
 Message = dict[str, Any]
@@ -143,7 +142,7 @@ class ItemConverter:
         role = read_choice(item, "role", place, tuple(ROLES))
         if item.get("phase") is not None:
             self._losses.add("phase", join(place, "phase"))
-        report_rest(item, (*_IDENTITY, "role", "content", "phase"), place, self._losses)
+        self._losses.add_rest(item, (*_IDENTITY, "role", "content", "phase"), place)
         inner = join(place, "content")
         content = convert_content(read(item, "content", place), role, inner, self._losses)
         if role == "assistant":
@@ -158,16 +157,14 @@ class ItemConverter:
         self._answer["content"] = content
 
     def _convert_reasoning(self, item: Fields, place: str) -> None:
-        report_rest(
-            item, (*_IDENTITY, "summary", "content", "encrypted_content"), place, self._losses
-        )
+        self._losses.add_rest(item, (*_IDENTITY, "summary", "content", "encrypted_content"), place)
         encrypted = read_optional(item, "encrypted_content", place, str) or ""
         field = encrypted.removeprefix(REASONING_PREFIX)
         is_shown = encrypted.startswith(REASONING_PREFIX) and field in REASONING_FIELDS
         if encrypted and not is_shown:
             self._losses.add("reasoning item", join(place, "encrypted_content"))
-        texts = _read_texts(item, "content", place)
-        summary = _read_texts(item, "summary", place)
+        texts = _read_texts(item, "content", place, "reasoning_text")
+        summary = _read_texts(item, "summary", place, "summary_text")
         if not texts and is_shown:
             texts = summary
         elif summary:
@@ -197,7 +194,7 @@ class ItemConverter:
         self._called.add(call_id)
         report_options(item, place, self._losses)
         known = (*_IDENTITY, *OPTIONS, "name", "namespace", "call_id", field)
-        report_rest(item, known, place, self._losses)
+        self._losses.add_rest(item, known, place)
         function = {"name": name, "arguments": arguments}
         calls = self._answer.setdefault("tool_calls", [])
         calls.append({"id": call_id, "type": "function", "function": function})
@@ -235,7 +232,7 @@ class ItemConverter:
         item, place = self._outputs.pop(call_id)
         report_options(item, place, self._losses)
         known = (*_IDENTITY, *OPTIONS, "call_id", "output", "name", "namespace")
-        report_rest(item, known, place, self._losses)
+        self._losses.add_rest(item, known, place)
         inner = join(place, "output")
         content = convert_content(read(item, "output", place), "user", inner, self._losses)
         attached: list[Message] = []
@@ -252,18 +249,20 @@ class ItemConverter:
         return attached
 
     def _convert_tools(self, item: Fields, place: str) -> None:
-        report_rest(item, (*_IDENTITY, "role", "tools"), place, self._losses)
+        read_choice(item, "role", place, ("developer",))
+        self._losses.add_rest(item, (*_IDENTITY, "role", "tools"), place)
         self._tools.add_all(read(item, "tools", place), join(place, "tools"))
 
     def _convert_found_tools(self, item: Fields, place: str) -> None:
-        self._losses.add("tool_search", place)
+        self._losses.add("tool_search_output", place)
+        self._losses.add_rest(item, (*_IDENTITY, "tools"), place)
         self._tools.add_all(read(item, "tools", place), join(place, "tools"))
 
     def _convert_update(self, item: Fields, place: str) -> None:
         self._losses.add("configuration_update", place)
-        report_rest(item, (*_IDENTITY, "reasoning", "text"), place, self._losses)
+        self._losses.add_rest(item, (*_IDENTITY, "reasoning", "text"), place)
         reasoning = read_settings(item, "reasoning", place)
-        report_rest(reasoning, ("effort",), join(place, "reasoning"), self._losses)
+        self._losses.add_rest(reasoning, ("effort",), join(place, "reasoning"))
         inner = join(place, "reasoning")
         self.effort = read_optional(reasoning, "effort", inner, str) or self.effort
         self.text = read_settings(item, "text", place) or self.text
@@ -302,12 +301,11 @@ def _take_picture(shown: dict[str, Any], kind: str) -> str | None:
     return None
 
 
-def _read_texts(item: Fields, name: str, place: str) -> list[str]:
-    if item.get(name) is None:
-        return []
-    inner = join(place, name)
-    parts = [
-        read_text(check_object(each, join(inner, number)), "text", join(inner, number))
-        for number, each in enumerate(check_type(item[name], list, inner))
-    ]
-    return [text for text in parts if text]
+def _read_texts(item: Fields, name: str, place: str, kind: str) -> list[str]:
+    texts: list[str] = []
+    for number, each in enumerate(read_elements(item, name, place)):
+        inner = f"{place}.{name}.{number}"
+        part = check_object(each, inner)
+        read_choice(part, "type", inner, (kind,))
+        texts.append(read_text(part, "text", inner))
+    return [text for text in texts if text]

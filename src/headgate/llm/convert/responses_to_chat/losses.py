@@ -55,7 +55,7 @@ RULES: dict[str, Rule] = {
     ),
     "hosted call": Rule(_A, "a text in brackets", "calls and outputs of OpenAI's own tools"),
     "configuration_update": Rule(_A, "", "it holds for the whole call"),
-    "tool_search": Rule(_A, "", "all tools are given at once"),
+    "tool_search_output": Rule(_A, "tools", "all tools are given at once"),
     "reasoning.summary": Rule(_A, "", "reasoning comes as the provider shows it"),
     "access_programs": Rule(_X),
     "context_management": Rule(_X),
@@ -73,6 +73,7 @@ RULES: dict[str, Rule] = {
     ),
     "web_search": Rule(_X, "", "the model answers without a search"),
     "tool_choice of another tool": Rule(_X, "", "in a list of allowed tools"),
+    "tool_search": Rule(_X, "", "all tools are given at once"),
     "programmatic_tool_calling": Rule(_X, "", "tools are called directly"),
     "unknown field": Rule(_X),
     "store": Rule(_R, "", "true; nothing is stored, and without the field the response says so"),
@@ -88,6 +89,7 @@ RULES: dict[str, Rule] = {
     "pictures and files of a system message": Rule(_R),
     "other tools": Rule(_R, "", "those that OpenAI runs, and its own shells and editors"),
     "ids and states of items": Rule(_I),
+    "name of an output": Rule(_I, "", "its call has it"),
     "logprobs": Rule(_I, "", "those of earlier answers"),
     "values that are the default": Rule(
         _I, "", "`truncation: disabled`, `background: false`, `store: false`"

@@ -21,7 +21,6 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read_settings,
     read_text,
     refuse,
-    report_rest,
 )
 
 OUTPUT_LIMIT = "max_completion_tokens"
@@ -129,7 +128,7 @@ def convert_request(
     _convert_reasoning(fields, items, body, losses)
     _convert_tools(fields, tools, body)
     shows_logprobs = _convert_logprobs(fields, body, losses)
-    report_rest(fields, KNOWN, "", losses)
+    losses.add_rest(fields, KNOWN, "")
     return ChatRequest(
         body,
         model,
@@ -178,7 +177,7 @@ def _join_system(messages: list[Message]) -> list[Message]:
 
 def _convert_stream(fields: Fields, body: dict[str, Any], losses: Losses, *, streams: bool) -> None:
     given = read_settings(fields, "stream_options")
-    report_rest(given, ("include_obfuscation",), "stream_options", losses)
+    losses.add_rest(given, ("include_obfuscation",), "stream_options")
     if not streams:
         return
     body["stream"] = True
@@ -198,7 +197,7 @@ def _convert_limits(
             body[name] = fields[name]
     if cache := read_settings(fields, "prompt_cache_options"):
         known = ("mode", "ttl")
-        report_rest(cache, known, "prompt_cache_options", losses)
+        losses.add_rest(cache, known, "prompt_cache_options")
         if kept := {name: cache[name] for name in known if cache.get(name) is not None}:
             body["prompt_cache_options"] = kept
     for name in LOST:
@@ -213,7 +212,7 @@ def _convert_format(
 ) -> None:
     text: dict[str, Any] = dict(read_settings(fields, "text"))
     text |= items.text or {}
-    report_rest(text, ("format", "verbosity"), "text", losses)
+    losses.add_rest(text, ("format", "verbosity"), "text")
     if text.get("verbosity") is not None:
         body["verbosity"] = text["verbosity"]
     wanted = read_settings(text, "format", "text")
@@ -241,7 +240,7 @@ def _convert_reasoning(
         if reasoning.get(name) not in (None, usual):
             losses.add("reasoning", join("reasoning", name))
     known = ("effort", "summary", "generate_summary", "context", "mode")
-    report_rest(reasoning, known, "reasoning", losses)
+    losses.add_rest(reasoning, known, "reasoning")
 
 
 def _convert_tools(fields: Fields, tools: ToolConverter, body: dict[str, Any]) -> None:

@@ -15,12 +15,12 @@ from headgate.llm.convert.responses_to_chat.validation import (
     fail,
     fail_value,
     join,
+    read_choice,
     read_list,
     read_optional,
     read_settings,
     read_text,
     refuse,
-    report_rest,
 )
 
 NAME_CHARACTERS_MAX = 64
@@ -117,21 +117,20 @@ class ToolConverter:
             function["strict"] = tool["strict"]
         report_options(tool, place, self._losses)
         known = ("type", "name", "description", "parameters", "strict", *OPTIONS)
-        report_rest(tool, known, place, self._losses)
+        self._losses.add_rest(tool, known, place)
         self.tools.append({"type": "function", "function": function})
 
     def _add_custom(self, tool: Fields, place: str, namespace: str = "", preface: str = "") -> None:
         self._losses.add("custom", place)
         name = self._names.add(ToolName(read_text(tool, "name", place), namespace, "custom"))
         texts = [preface, read_optional(tool, "description", place, str)]
-        wanted = read_settings(tool, "format", place)
-        if wanted.get("type") == "grammar":
-            inner = join(place, "format")
+        wanted, inner = read_settings(tool, "format", place), join(place, "format")
+        if wanted and read_choice(wanted, "type", inner, ("text", "grammar")) == "grammar":
             syntax, definition = (read_text(wanted, n, inner) for n in ("syntax", "definition"))
             texts.append(f"`{CUSTOM_ARGUMENT}` must match this {syntax} grammar:\n{definition}")
         report_options(tool, place, self._losses)
         known = ("type", "name", "description", "format", *OPTIONS)
-        report_rest(tool, known, place, self._losses)
+        self._losses.add_rest(tool, known, place)
         function = {
             "name": name,
             "description": "\n\n".join(filter(None, texts)),
@@ -147,7 +146,7 @@ class ToolConverter:
     def _add_namespace(self, tool: Fields, place: str) -> None:
         name = read_text(tool, "name", place)
         preface = read_optional(tool, "description", place, str) or ""
-        report_rest(tool, ("type", "name", "description", "tools"), place, self._losses)
+        self._losses.add_rest(tool, ("type", "name", "description", "tools"), place)
         for index, each in enumerate(read_list(tool, "tools", place)):
             inner = f"{place}.tools.{index}"
             nested = check_object(each, inner)
@@ -171,14 +170,14 @@ class ToolConverter:
             return self._limit_tools(fields)
         if kind not in _NAMED:
             refuse("tool_choice.type", f"No tool '{kind[:40]}' can be asked for.")
-        report_rest(fields, ("type", "name", "namespace"), "tool_choice", self._losses)
+        self._losses.add_rest(fields, ("type", "name", "namespace"), "tool_choice")
         name = self._find_listed(fields, "tool_choice")
         return {"tool_choice": {"type": "function", "function": {"name": name}}}
 
     def _limit_tools(self, fields: Fields) -> dict[str, Any]:
         """Leave out all tools but those that are allowed."""
         place = "tool_choice.tools"
-        report_rest(fields, ("type", "mode", "tools"), "tool_choice", self._losses)
+        self._losses.add_rest(fields, ("type", "mode", "tools"), "tool_choice")
         mode = read_text(fields, "mode", "tool_choice")
         if mode not in CHOICES[1:]:
             fail_value("tool_choice.mode", mode, CHOICES[1:])
@@ -187,7 +186,7 @@ class ToolConverter:
             inner = join(place, index)
             named = check_object(each, inner)
             if read_text(named, "type", inner) in _NAMED:
-                report_rest(named, ("type", "name", "namespace"), inner, self._losses)
+                self._losses.add_rest(named, ("type", "name", "namespace"), inner)
                 allowed.append(self._find_listed(named, inner))
             else:
                 self._losses.add("tool_choice of another tool", inner)

@@ -10,7 +10,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from headgate.llm.convert.losses import Losses
 from headgate.llm.request import InvalidRequestError, InvalidTypeError
 
 Fields = Mapping[str, Any]
@@ -143,15 +142,6 @@ def check_type(value: Any, kind: type, place: str) -> Any:
         param=param,
         should_retry=False,
     )
-
-
-def report_rest(
-    fields: Fields, known: Collection[str], place: str, losses: Losses, rule: str = "unknown field"
-) -> None:
-    """Report every field that has a value, and that nobody reads."""
-    for name, value in fields.items():
-        if name not in known and value is not None:
-            losses.add(rule, join(place, name))
 
 
 _NAMES: dict[type, str] = {

@@ -1,0 +1,201 @@
+"""Every field of both specifications is carried, listed as lost, or refused by its place.
+
+The fields are those of the official SDKs' types, so a new version of an SDK brings new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+
+from headgate.llm.convert.losses import Handling, Rule
+from headgate.llm.convert.messages_to_responses import losses as messages_to_responses
+from headgate.llm.convert.messages_to_responses import request as messages_request
+from headgate.llm.convert.responses_to_chat import losses as responses_to_chat
+from headgate.llm.convert.responses_to_chat import request as responses_request
+from tests.fakes.fidelity import Converted, check_request, generalize
+from tests.fakes.schema_samples import SampleMaker
+
+Fields = dict[str, Any]
+FUNCTION: Fields = {"type": "function", "name": "get", "parameters": {}, "strict": False}
+CUSTOM: Fields = {"type": "custom", "name": "patch"}
+
+
+class Pair(NamedTuple):
+    """Describe a conversion: the type of its requests, values that its fields need, what completes
+    a sample, and where a table's row says that a value is ignored or applied."""
+
+    kind: Any
+    fixed: Mapping[str, list[Any]]
+    complete: Callable[[Fields], Fields]
+    convert: Callable[[Fields], Converted]
+    rules: Mapping[str, Rule]
+    untold: Mapping[str, Collection[str]]
+    refused: Collection[str]
+
+
+def complete_messages(fields: Fields) -> Fields:
+    """Give tool uses their results, and results their uses."""
+    messages: list[Fields] = []
+    for message in fields["messages"]:
+        content = message["content"]
+        block: Fields = {} if isinstance(content, str) else content[0]
+        if block.get("type") == "tool_result":
+            use: Fields = {
+                "type": "tool_use",
+                "id": block["tool_use_id"],
+                "name": "get",
+                "input": {},
+            }
+            messages.append({"role": "assistant", "content": [use]})
+        if block.get("type") in ("tool_use", "thinking", "redacted_thinking"):
+            message = {**message, "role": "assistant"}
+        messages.append(message)
+        if block.get("type") == "tool_use":
+            result: Fields = {"type": "tool_result", "tool_use_id": block["id"]}
+            messages.append({"role": "user", "content": [result]})
+    fields = {**fields, "messages": messages}
+    if "tool_choice" in fields:
+        fields["tools"] = [{"name": "get", "input_schema": {}}]
+    return fields
+
+
+def convert_messages(fields: Fields) -> Converted:
+    converted = messages_request.convert_request(fields, reasons=None)
+    output = converted.body, converted.stop_sequences, converted.shows_thinking
+    return output, dict(converted.losses)
+
+
+def complete_responses(fields: Fields) -> Fields:
+    """Give calls their outputs, outputs their calls, parts what one of their fields must have."""
+    fields = {"model": "llama", "input": "x", **fields}
+    items: str | list[Fields] = fields["input"]
+    if not isinstance(items, str):
+        fields["input"] = [each for item in items for each in complete_item(item)]
+    if "stream_options" in fields:
+        fields["stream"] = True
+    if "tool_choice" in fields or "parallel_tool_calls" in fields:
+        fields["tools"] = [FUNCTION, CUSTOM]
+    return fields
+
+
+def complete_item(item: Fields) -> list[Fields]:
+    kind = item.get("type", "")
+    for name in ("content", "output"):
+        if isinstance(item.get(name), list):
+            item = {**item, name: [complete_part(each) for each in item[name]]}
+    if kind in ("function_call_output", "custom_tool_call_output"):
+        item = {"call_id": "call", **item}
+        call = {"type": kind.removesuffix("_output"), "call_id": item["call_id"], "name": "get"}
+        return [{**call, "arguments" if kind.startswith("function") else "input": ""}, item]
+    if kind in ("function_call", "custom_tool_call"):
+        return [item, {"type": f"{kind}_output", "call_id": item["call_id"], "output": ""}]
+    return [item]
+
+
+def complete_part(part: Fields) -> Fields:
+    if part.get("type") == "input_image" and "file_id" not in part:
+        return {"image_url": "https://a.test", **part}
+    if part.get("type") == "input_file" and not part.keys() & {"file_id", "file_url"}:
+        return {"file_data": "data:", **part}
+    return part
+
+
+def convert_responses(fields: Fields) -> Converted:
+    converted = responses_request.convert_request(fields)
+    return converted.body, dict(converted.losses)
+
+
+PAIRS = {
+    "messages to responses": Pair(
+        MessageCreateParamsNonStreaming,
+        {
+            "model": ["gpt"],
+            "max_tokens": [4_000],
+            "budget_tokens": [1_500],
+            "temperature": [0.5],
+            "top_p": [0.5],
+            "stop_sequences": [["stop"]],
+            "data": ["text-1-end"],
+            "ToolParam.name": ["get"],
+            "ToolChoiceToolParam.name": ["get"],
+        },
+        complete_messages,
+        convert_messages,
+        messages_to_responses.RULES,
+        {
+            "cache_control": ["cache_control", "*.cache_control"],
+            "dates and names of server tools": ["tools.*.type", "tools.*.name"],
+            "values that are the default": [
+                "thinking.display",
+                "*.caller.type",
+                "*.allowed_callers.*",
+            ],
+        },
+        [
+            # Blocks that the other role has, and browsers.
+            "messages.*.content.*",
+            "messages.*.content.*.content.*.type",
+            "tools.*.type",
+        ],
+    ),
+    "responses to chat": Pair(
+        ResponseCreateParamsNonStreaming,
+        {
+            "model": ["llama"],
+            "FunctionToolParam.name": ["get"],
+            "ToolChoiceFunctionParam.name": ["get"],
+            "ToolChoiceCustomParam.name": ["patch"],
+            "ToolChoiceAllowedParam.tools": [[{"type": "function", "name": "get"}, CUSTOM]],
+        },
+        complete_responses,
+        convert_responses,
+        responses_to_chat.RULES,
+        {
+            "metadata": ["metadata"],
+            "ids and states of items": ["input.*.id", "input.*.status"],
+            "name of an output": ["input.*.name", "input.*.namespace"],
+            "logprobs": ["input.*.content.*.logprobs"],
+        },
+        [
+            "background",
+            "conversation",
+            "input.*",
+            "input.*.content.*.file_id",
+            "input.*.content.*.file_url",
+            "input.*.output.*.file_id",
+            "input.*.output.*.file_url",
+            "input.*.tools.*.type",
+            "previous_response_id",
+            "prompt",
+            "store",
+            "tool_choice.type",
+            "tools.*.type",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_field_is_dropped_silently(name: str) -> None:
+    pair = PAIRS[name]
+    for rule in pair.untold:
+        assert pair.rules[rule].handling in (Handling.IGNORED, Handling.APPLIED)
+    untold = [each for patterns in pair.untold.values() for each in patterns]
+    silent: dict[str, Fields] = {}
+    refused: dict[str, Fields] = {}
+    count = 0
+    for sample in SampleMaker(pair.fixed).make_all(pair.kind):
+        request = pair.complete(sample.value)
+        outcome = check_request(pair.convert, request, untold)
+        silent |= {generalize(place): request for place in outcome.silent}
+        if outcome.refused:
+            refused.setdefault(outcome.refused, request)
+        count += 1
+    assert not silent
+    assert sorted(refused) == sorted(pair.refused)
+    assert count > 300
