@@ -13,6 +13,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Headers, HoldBytes, Origin, Request, Sink
 from headgate.llm import request
+from headgate.llm.convert.field_rules import FieldRules
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.request import JsonRequest
@@ -282,6 +283,7 @@ class FakeModels:
     model: Model = field(default_factory=lambda: Model("gpt-5.4-mini", "gpt-5.4-mini", 1_000, 500))
     is_priced: bool = True
     tool_fees: dict[str, int] = field(default_factory=dict[str, int])
+    rules: FieldRules | None = None
 
     @property
     def providers(self) -> Sequence[str]:
@@ -295,6 +297,9 @@ class FakeModels:
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
         return self.model if model_id == self.model.id else None
+
+    def field_rules(self, integration: str, endpoint: str) -> FieldRules | None:
+        return self.rules
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:
         if not self.is_priced or not model_id.startswith(self.model.id):

@@ -58,6 +58,7 @@ class FakeIntegration(msgspec.Struct, frozen=True):
     secret_header_prefix: str = "Bearer "
     organization_header: str = "openai-organization"
     surfaces: tuple[str, ...] = ()
+    stream_usage: str = "ask"
 
 
 class VaultHarness:

@@ -8,6 +8,7 @@ import math
 import msgspec
 
 from headgate.gateway import errors
+from headgate.gateway.losses import render_losses
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -82,6 +83,7 @@ class OpenAiEncoder:
             and answer.status < 400
             and call.correlation_id is None
             and state.output_limit is None
+            and state.losses is None
         )
         return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
@@ -142,7 +144,8 @@ class OpenAiEncoder:
         elif is_json_object(body):
             return body
         else:
-            message = (
+            # Some providers put their error object into a list.
+            message = provider_errors.classify(answer.status, body).message or (
                 f"The provider answered {answer.status} with a body that is not a JSON object."
             )
             body = errors.encode_body(ProviderError(message))
@@ -235,6 +238,8 @@ def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
         head += b"x-headgate-correlation-id: %b\r\n" % encode_name(state.call.correlation_id)
     if state.output_limit is not None:
         head += b"x-headgate-output-limit: %d\r\n" % state.output_limit
+    if state.losses is not None:
+        head += render_losses(state.losses)
     if answer.request_id is None:
         head += b"x-request-id: %b\r\n" % state.call.request_id.encode()
     if answer.status >= 400:

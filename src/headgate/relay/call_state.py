@@ -9,6 +9,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.exchange import UNHELD_BYTES
+from headgate.llm.convert.losses import Losses
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Call, Caller
@@ -155,6 +156,9 @@ class CallState(msgspec.Struct):
     """The response in the background that the call reads, cancels or deletes."""
     capacity: object = None
     """What the call was counted against, which belongs to the `CapacityGate`; None for nothing."""
+    losses: Losses | None = None
+    """Fields of the request that the provider does not take, and that were left out; None for
+    none."""
     on_answer_id: Callable[[], None] | None = None
     """Told once, when a stream has shown the provider's id of its answer."""
     routed_target: Target | None = None

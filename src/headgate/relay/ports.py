@@ -15,6 +15,7 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
+from headgate.llm.convert.field_rules import FieldRules
 from headgate.llm.headers import ACCOUNT, DENIED
 from headgate.llm.usage import Usage
 from headgate.relay.capacity_limits import CapacityLimit
@@ -330,6 +331,10 @@ class ModelCatalog(Protocol):
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
         """Return the model of an id within an integration, or of a bare id; None for an unknown id,
         which is passed through unchanged."""
+        ...
+
+    def field_rules(self, integration: str, endpoint: str) -> FieldRules | None:
+        """Return which fields an integration takes at an endpoint; None for all of OpenAI's."""
         ...
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:

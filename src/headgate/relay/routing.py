@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import form
-from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES, Body, Pricing
+from headgate.llm.convert.field_rules import apply_rules
+from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES, Body, Endpoint, Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.admission import ModelOutOfScopeError, is_any_in_scope
 from headgate.relay.breaker import Breakers
@@ -287,11 +288,38 @@ class Routing:
                 state.target = credential.base_path + endpoint.path.encode()
                 body = conversion.convert_request(body)
                 check_losses(call, conversion.losses)
-        if call.envelope is not None:
-            body = body.with_fields(call.envelope.provider_args, endpoint.checked)
+        if call.route is not None or state.conversion is not None or call.envelope is not None:
+            body = self._adapt(state, body, endpoint)
         if body.stream and endpoint.asks_usage and not body.includes_usage:
             body = self._request_usage(state, body)
         state.body = body
+
+    def _adapt(self, state: CallState, body: JsonRequest, endpoint: Endpoint) -> JsonRequest:
+        """Return the request as this one provider wants it: the fields that it takes, then those
+        that the caller has for it alone."""
+        if state.call.route is not None or state.conversion is not None:
+            body = self._adapt_fields(state, body, endpoint)
+        envelope = state.call.envelope
+        return (
+            body if envelope is None else body.with_fields(envelope.provider_args, endpoint.checked)
+        )
+
+    def _adapt_fields(self, state: CallState, body: JsonRequest, endpoint: Endpoint) -> JsonRequest:
+        """Return the request with the fields that the provider takes: its client did not choose
+        the provider alone (decision 0038)."""
+        assert state.credential is not None, "it is chosen first"
+        rules = self._models.field_rules(
+            state.credential.integration, endpoint.surface or endpoint.name
+        )
+        if rules is None:
+            return body
+        body, losses = apply_rules(body, rules)
+        check_losses(state.call, losses)
+        if state.conversion is not None:
+            state.conversion.losses.extend(losses)
+        elif losses:
+            state.losses = losses
+        return body
 
     def _begin_conversion(self, state: CallState, surfaces: Collection[str]) -> Conversion:
         """Begin to convert a call for a provider that does not speak the client's API. Raise

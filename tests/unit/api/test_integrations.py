@@ -11,7 +11,12 @@ from tests.fakes.api import OPERATOR_KEY, Api
 VISIBILITY = "/api/organizations/settings/llm-model-visibility"
 COMPOSER = "/api/organizations/settings/composer-llm"
 CHOICE = {"integration_name": "openai", "provider_id": "openai", "model_id": "gpt-4.1"}
-LLM_NAMES = ["openai", "acme"]
+LLM_NAMES = [
+    *("openai", "gemini", "azure_openai", "openrouter", "groq", "mistral", "ollama", "vllm"),
+    *("lm_studio", "acme"),
+]
+ALL_NAMES = [*LLM_NAMES, "board", "shelf"]
+"""By popularity."""
 
 
 def add_credential(api: Api, name: str, *, organization_id: str = "", **more: Any) -> str:
@@ -118,24 +123,24 @@ def test_unknown_integration_and_one_of_another_type_are_the_same_404(shared_api
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        ("", ["openai", "acme", "board", "shelf"]),
+        ("", ALL_NAMES),
         ("type=llm_provider", LLM_NAMES),
         ("category=work", ["board"]),
         ("auth_type=bearer_token", ["board"]),
-        ("search=GPT-5.4-MINI", ["openai"]),
+        ("search=GPT-5.4-MINI", ["openai", "azure_openai"]),
         ("search=passages", ["shelf"]),
         ("search=%25", []),
         ("search=a&type=tool", ["board"]),
-        ("page_size=3", ["openai", "acme", "board"]),
-        ("page_size=3&page=2", ["shelf"]),
-        ("page_size=3&page=3", []),
+        ("page_size=3", ALL_NAMES[:3]),
+        ("page_size=3&page=4", ALL_NAMES[9:]),
+        ("page_size=3&page=5", []),
     ],
 )
 def test_browsing_filters_and_pages(shared_api: Api, query: str, names: list[str]) -> None:
     answer = shared_api.get(f"/api/integrations/browse?{query}").json
     assert [each["name"] for each in answer["integrations"]] == names
     paged = "page_size" in query
-    assert answer["total"] == (4 if paged else len(names))
+    assert answer["total"] == (len(ALL_NAMES) if paged else len(names))
     assert answer["has_more"] is (query == "page_size=3")
     assert answer["page_size"] == (3 if paged else 20)
     assert all("auth_schemas" not in each for each in answer["integrations"])
@@ -178,7 +183,7 @@ def test_credential_makes_a_provider_active(api: Api) -> None:
     first = add_credential(api, "first", is_default=True)
     add_credential(api, "second")
     active, inactive = list_llms(api)
-    assert (list(active), list(inactive)) == (["openai"], ["acme"])
+    assert (list(active), list(inactive)) == (["openai"], LLM_NAMES[1:])
     assert active["openai"]["default_credential_display_name"] == "first"
     assert active["openai"]["default_credential_id"] == first
     assert active["openai"]["provider_id"] == "openai"
@@ -272,7 +277,7 @@ def test_price_of_the_operator_is_in_force_at_once(api: Api) -> None:
 
 
 def test_history_of_a_price_is_listed(api: Api) -> None:
-    path = "/api/platform/prices?model=gpt-5.4&tier=default"
+    path = "/api/platform/prices?integration=openai&model=gpt-5.4&tier=default"
     set_price(api)
     set_price(api, effective_from="2027-02-01T00:00:00+01:00")
     page = api.get(path, key=OPERATOR_KEY).json
@@ -333,8 +338,8 @@ def test_names_of_modulexs_sdk_are_accepted_where_they_mean_the_same(shared_api:
     assert len(whole["integrations"]) == whole["total"] == whole["page_size"] == paged["total"]
     assert (whole["page"], whole["has_more"]) == (1, False)
     providers = "/api/integrations/llm-providers"
-    chosen = shared_api.get(f"{providers}?category=embeddings").json
-    assert [each["name"] for each in chosen["integrations"]] == ["openai"]
-    assert chosen["total"] == 1 < shared_api.get(providers).json["total"]
+    chosen = shared_api.get(f"{providers}?category=audio").json
+    assert [each["name"] for each in chosen["integrations"]] == ["openai", "azure_openai", "groq"]
+    assert chosen["total"] == 3 < shared_api.get(providers).json["total"]
     for kind in ("tools", "knowledge-providers"):
         assert shared_api.get(f"/api/integrations/{kind}?category=none").json["total"] == 0

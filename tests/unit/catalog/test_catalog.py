@@ -10,7 +10,7 @@ import pytest
 from headgate.catalog.model.manifest import InvalidCatalogError, ModelEntry
 from headgate.catalog.model.price import PriceBlock
 from headgate.catalog.service.catalog import Catalog
-from headgate.catalog.store.files import DATA, read_manifest, read_manifests
+from headgate.catalog.store.files import DATA, read_manifest
 from headgate.llm.usage import Usage
 
 SEED = [
@@ -177,7 +177,7 @@ def test_unknown_field_is_refused_with_its_path(tmp_path: Path) -> None:
 def test_manifest_that_contradicts_itself_is_refused(
     changes: dict[str, object], reason: str
 ) -> None:
-    [manifest] = read_manifests()
+    manifest = read_manifest(DATA / "openai.toml")
     first: PriceBlock = next(block for block in manifest.prices if block.model != "*")
     bad = msgspec.structs.replace(first, **changes)
     manifest = msgspec.structs.replace(manifest, prices=(*manifest.prices, bad))
@@ -186,7 +186,7 @@ def test_manifest_that_contradicts_itself_is_refused(
 
 
 def test_model_that_is_there_twice_is_refused() -> None:
-    [manifest] = read_manifests()
+    manifest = read_manifest(DATA / "openai.toml")
     twice = ModelEntry("other", "Other", aliases=("gpt-5.4",))
     manifest = msgspec.structs.replace(manifest, models=(*manifest.models, twice))
     with pytest.raises(InvalidCatalogError, match=r"gpt-5\.4 is defined twice"):

@@ -93,7 +93,9 @@ def test_difference_is_shown_and_applied_as_a_new_row(data: Path) -> None:
     assert applied.exit_code == 0, applied.output
     assert "2 rows are in force from" in applied.stdout
     assert run("diff").exit_code == 0
-    rows = run_json("list", "--model", "gpt-5.4", "--tier", "default", "--history")
+    rows = run_json(
+        "list", "--integration", "openai", "--model", "gpt-5.4", "--tier", "default", "--history"
+    )
     newest, older = (row for row in rows if row["above_input_tokens"] < 0 and row["number"])
     assert (newest["state"], older["state"]) == ("in_force", "over")
     assert newest["rates"] == {"input": "2.5", "cached_input": "0.25", "output": "15"}
@@ -113,7 +115,7 @@ def test_prices_can_be_applied_at_a_future_time(data: Path) -> None:
     add(data, input="2")
     assert run("apply", "--yes", "--effective-from", "12h").exit_code == 0
     assert run("diff").exit_code == 1, "not in force yet"
-    rows = run_json("list", "--model", "gpt-5.4", "--tier", "default")
+    rows = run_json("list", "--integration", "openai", "--model", "gpt-5.4", "--tier", "default")
     assert [row["state"] for row in rows if row["above_input_tokens"] < 0] == ["future", "in_force"]
     past = run("apply", "--yes", "--effective-from", "2026-01-01")
     assert past.exit_code == 1

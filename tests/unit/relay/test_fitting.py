@@ -402,7 +402,7 @@ def test_fitted_limit_is_the_largest_that_the_grant_covers(data: st.DataObject) 
     assert bound.cost(limit) <= granted < bound.cost(limit + 1)  # type: ignore[operator]
     assert isinstance(state.body, JsonRequest)
     body = json.loads(state.body.body)
-    name = "max_completion_tokens" if path == "/chat/completions" else "max_output_tokens"
+    name = model.limit_field if path == "/chat/completions" else "max_output_tokens"
     assert body.pop(name) == limit
     assert body == fields
 

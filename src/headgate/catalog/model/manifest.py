@@ -15,12 +15,15 @@ from msgspec import Meta
 
 from headgate.catalog.model.price import PriceBlock
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.convert.field_rules import FieldRules
+from headgate.llm.providers.openai import PROVIDER
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 
 BASE_URL = "{base_url}"
 SECRET = "{api_key}"
 API_KEY = "api_key"
 """The variable that holds the secret."""
+ENDPOINT_NAMES = frozenset(row.name for row in PROVIDER.endpoints)
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 URL = r"^https?://"
 
@@ -224,6 +227,19 @@ class ExtraMetadata(_Block, frozen=True):
     popularity_score: Annotated[int, Meta(ge=0, le=100)] = 0
 
 
+class EndpointFields(_Block, frozen=True):
+    """Name the request fields that the integration takes at one endpoint, a `[fields.<endpoint>]`
+    block (`llm.convert.field_rules`). `accepted` is left out where it takes all of OpenAI's."""
+
+    accepted: tuple[str, ...] | None = None
+    refused: tuple[str, ...] = ()
+    renamed: dict[str, str] = {}
+
+    def to_rules(self) -> FieldRules:
+        accepted = None if self.accepted is None else frozenset(self.accepted)
+        return FieldRules(accepted, self.refused, self.renamed)
+
+
 class PriceSource(_Block, frozen=True):
     """Name the provider in genai-prices whose prices are compared with ours (`headgate prices`).
     `exceptions` maps model ids of that list that are left out here to the reason."""
@@ -250,6 +266,13 @@ class IntegrationManifest(_Block, frozen=True, kw_only=True):
     surfaces: tuple[Surface, ...] = ()
     """The APIs by which its models answer. Calls of others are converted; without any, every call
     is passed on as it is."""
+    stream_usage: Literal["ask", "never"] = "ask"
+    """Whether it may be asked for the usage of a stream; "never" if it always sends it, or refuses
+    the field."""
+    fields: dict[str, EndpointFields] = {}
+    """The fields that it takes by endpoint, where they are not all of OpenAI's."""
+    models_from: Name | None = None
+    """The integration whose models and prices it has as well."""
     extra_metadata: ExtraMetadata = ExtraMetadata()
     auth_schemas: tuple[AuthSchema, ...] = msgspec.field(name="auth_schema", default=())
     price_source: PriceSource | None = None
@@ -265,6 +288,8 @@ class IntegrationManifest(_Block, frozen=True, kw_only=True):
         names = [schema.auth_type for schema in self.auth_schemas]
         if len(set(names)) < len(names):
             raise ValueError("two auth schemas have the same auth_type")
+        if unknown := set(self.fields) - ENDPOINT_NAMES:
+            raise ValueError(f"fields name the unknown endpoint {min(unknown)}")
         ids = {model.id for model in self.models}
         for model in self.models:
             if model.replacement_id is not None and model.replacement_id not in ids:

@@ -24,6 +24,7 @@ from headgate.catalog.service.pricing import compose
 from headgate.catalog.store.files import read_manifests
 from headgate.catalog.store.prices import TOPIC as TOPIC
 from headgate.catalog.store.prices import select_prices
+from headgate.llm.convert.field_rules import FieldRules
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import DEFAULT_INTEGRATION, Model, ModelMatch
 
@@ -42,17 +43,25 @@ _NO_PRICES: Mapping[str, _Rows] = {}
 class Catalog:
     """Hold all integrations with their models and prices (`relay.ports.ModelCatalog`).
 
-    A bare model id belongs to the first integration that has it, in the order of the manifests.
+    A bare model id belongs to the first integration that has it: OpenAI, then the others in the
+    order of the manifests.
     `reload` merges the prices that are stored in the database. Raise `InvalidCatalogError` for
     manifests that contradict themselves or each other.
     """
 
     def __init__(self, manifests: Iterable[IntegrationManifest]) -> None:
         by_name: dict[str, IntegrationManifest] = {}
-        for manifest in manifests:
+        for manifest in sorted(manifests, key=lambda each: each.name != DEFAULT_INTEGRATION):
             if manifest.name in by_name:
                 raise InvalidCatalogError(f"There are two integrations named {manifest.name}.")
             by_name[manifest.name] = manifest
+        for name, manifest in by_name.items():
+            by_name[name] = _inherit_models(manifest, by_name)
+        self._field_rules = {
+            (name, endpoint): fields.to_rules()
+            for name, manifest in by_name.items()
+            for endpoint, fields in manifest.fields.items()
+        }
         self.integrations: Mapping[str, IntegrationManifest] = by_name
         self._shipped: dict[_Place, list[PriceEntry]] = {}
         self._bases: dict[_Place, str] = {}
@@ -111,6 +120,10 @@ class Catalog:
             return self._match_own(rest, prefix, is_qualified=True)
         model = self.find(name)
         return self._match_own(name, DEFAULT_INTEGRATION if model is None else model.integration)
+
+    def field_rules(self, integration: str, endpoint: str) -> FieldRules | None:
+        """Return which fields an integration takes (`relay.ports.ModelCatalog`)."""
+        return self._field_rules.get((integration, endpoint))
 
     def list_ids(self, integration: str) -> list[str]:
         """Return the model ids of an integration, without aliases."""
@@ -203,6 +216,8 @@ class Catalog:
                     for name in self.providers
                     if name != model.integration and model_id in self._models[name]
                 )
+                # Without a credential for any of them it is what it would be without a catalog.
+                others += (_match_unknown(model_id),)
             # `a/b` is model `b` of integration `a` before it is a bare id with a slash.
             matches.setdefault(model_id, msgspec.structs.replace(first, others=others))
         return matches
@@ -288,6 +303,29 @@ class Catalog:
             return compose(rows)
         except ValueError as error:
             raise InvalidCatalogError(f"{place[0]}: {place[1]}: {error}") from error
+
+
+def _match_unknown(model_id: str) -> ModelMatch:
+    names = (f"{DEFAULT_INTEGRATION}/{model_id}", model_id)
+    return ModelMatch(DEFAULT_INTEGRATION, model_id, model_id, None, names)
+
+
+def _inherit_models(
+    manifest: IntegrationManifest, by_name: Mapping[str, IntegrationManifest]
+) -> IntegrationManifest:
+    """Return the manifest with the models and prices of the one that it names."""
+    if manifest.models_from is None:
+        return manifest
+    source = by_name.get(manifest.models_from)
+    if source is None:
+        message = f"{manifest.name}: there is no integration {manifest.models_from}"
+        raise InvalidCatalogError(message)
+    return msgspec.structs.replace(
+        manifest,
+        models=(*manifest.models, *source.models),
+        prices=(*manifest.prices, *source.prices),
+        default_model=manifest.default_model or source.default_model,
+    )
 
 
 def _read_block(manifest: IntegrationManifest, block: PriceBlock) -> PriceEntry:

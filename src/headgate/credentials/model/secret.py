@@ -26,9 +26,10 @@ def check_secret(
     if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
         message = f"A key must be 1 to {SECRET_CHARACTERS_MAX} printable characters without spaces."
         raise InvalidCredentialError(message, param="api_key")
-    own_origin, _ = parse_base_url(integration.base_url)
     if auth_type != API_KEY:
         return
+    # An integration without an address of its own has its pattern at every address.
+    own_origin = parse_base_url(integration.base_url)[0] if integration.base_url else origin
     if origin == own_origin and not re.fullmatch(integration.secret_pattern, secret):
         message = (
             f"This is not a key of {integration.display_name}: "

@@ -273,7 +273,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         ),
         secret=secret.encode(),
         purpose=find_purpose(record),
-        asks_usage=record.stream_usage != STREAM_USAGE_NEVER,
+        asks_usage=STREAM_USAGE_NEVER not in (record.stream_usage, integration.stream_usage),
         has_integration_address=has_integration_address,
         surfaces=frozenset(integration.surfaces),
         # An integration without an address of its own has its models at every address.

@@ -59,6 +59,12 @@ class CredentialValidator:
         if request.expires_at is not None and request.expires_at <= now:
             raise InvalidCredentialError("expires_at is in the past.", param="expires_at")
         base_url = (request.base_url or integration.base_url).rstrip("/")
+        if not base_url:
+            message = (
+                f"{integration.display_name} has no address of its own: give the base_url of your "
+                "resource."
+            )
+            raise InvalidCredentialError(message, param="base_url")
         origin, _ = parse_base_url(base_url)
         secret, hint = self._check_secret(connection, request, integration, origin)
         self._check_origin(origin, find_purpose(request))

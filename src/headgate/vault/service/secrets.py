@@ -170,8 +170,11 @@ def bind_secret(record: SecretRecord) -> bytes:
 
 
 def check_destination(record: SecretRecord, integration_base_url: str, origin: Origin) -> None:
-    """Raise `BrokenReferenceError` for a secret that must not be sent to that origin."""
-    allowed = record.origin or str(parse_base_url(integration_base_url)[0])
+    """Raise `BrokenReferenceError` for a secret that must not be sent to that origin. It is empty
+    for an integration without an address: a secret must name the one that it may be sent to."""
+    allowed = record.origin or "no address"
+    if not record.origin and integration_base_url:
+        allowed = str(parse_base_url(integration_base_url)[0])
     if allowed != str(origin):
         raise BrokenReferenceError(
             f"the secret {record.name!r} may be sent to {allowed} only, not to {origin}; "

@@ -1,0 +1,85 @@
+"""Providers of the catalog, each against a stand-in of its public reference."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.fakes.gateway import running_gateway
+from tests.fakes.harness import WITHOUT_BREAKERS, Harness
+from tests.fakes.providers import PROFILES
+from tests.fakes.receipts import open_receipts
+from tests.fakes.upstream import FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "Hello"}]
+PRICED = {"groq", "mistral", "gemini", "azure_openai"}
+
+
+@dataclass
+class ManyProviders:
+    """Hold a server with a credential of each provider, and their stand-ins."""
+
+    harness: Harness
+    stand_ins: dict[str, FakeUpstream]
+
+    def post(self, provider: str, **body: Any) -> Any:
+        self.harness.receipts.take()
+        self.stand_ins[provider].forget()
+        return self.harness.post(CHAT, {"messages": MESSAGES, **body})
+
+
+@pytest.fixture(scope="module")
+def providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[ManyProviders]:
+    data = tmp_path_factory.mktemp("providers") / "data"
+    with contextlib.ExitStack() as stack:
+        openai = stack.enter_context(running_upstream())
+        stand_ins = {name: stack.enter_context(running_upstream()) for name in PROFILES}
+        gateway = stack.enter_context(
+            running_gateway(data, provider_url=openai.base_url, **WITHOUT_BREAKERS)
+        )
+        receipts = stack.enter_context(open_receipts(gateway))
+        providers = ManyProviders(Harness(gateway, openai, receipts), stand_ins)
+        for name, profile in PROFILES.items():
+            stand_ins[name].script = profile.answer
+            added = gateway.run(
+                *("credentials", "add", name, "--organization", gateway.keys["organization_id"]),
+                *("--api-key-stdin", "--base-url", f"{stand_ins[name].base_url}{profile.path}"),
+                stdin=profile.secret,
+            )
+            assert added.returncode == 0, added.stderr
+        last = list(PROFILES)[-1]
+        wait_until(lambda: providers.post(last, model=PROFILES[last].model).status == 200, 5)
+        yield providers
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", PROFILES)
+def test_call_reaches_the_provider_as_its_reference_wants_it(
+    providers: ManyProviders, name: str, stream: bool
+) -> None:
+    profile = PROFILES[name]
+    answered = providers.post(name, model=profile.model, stream=stream)
+    assert answered.status == 200, answered.body
+    assert answered.headers["x-headgate-provider"] == name
+    [received] = providers.stand_ins[name].received
+    assert received.headers[profile.header] == profile.authorization
+    assert received.json["model"] == profile.wire_model
+    receipt = providers.harness.receipts.take_one()
+    assert receipt.usage is not None
+    assert (receipt.usage.input_tokens, receipt.usage.output_tokens) == (1000, 100)
+    assert receipt.pricing == ("priced" if name in PRICED else "unpriced")
+
+
+@pytest.mark.parametrize("name", ["groq", "mistral", "gemini"])
+def test_call_to_one_provider_is_not_changed_and_its_refusal_is_told(
+    providers: ManyProviders, name: str
+) -> None:
+    answered = providers.post(name, model=PROFILES[name].model, logit_bias={"1": 1})
+    assert answered.status in (400, 422)
+    assert "logit_bias" in answered.body.decode()
