@@ -449,6 +449,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     embedding_cache_bytes_max: Annotated[
         int, _from_zero("Size limit for the cache of embeddings; 0 disables it.")
     ] = 256 * MEBIBYTE
+    request_log: Annotated[
+        Literal["off", "metadata", "full"],
+        Meta(description="What projects keep of their requests that chose nothing themselves."),
+    ] = "off"
+    request_log_payload_bytes_max: Annotated[
+        int, _count("Size up to which one kept body of a request or of an answer is kept whole.")
+    ] = MEBIBYTE
+    request_log_pending_bytes_max: Annotated[
+        int, _count("Size of the bodies that may wait to be kept; beyond, rows are kept alone.")
+    ] = 64 * MEBIBYTE
+    request_tail_seconds_max: Annotated[
+        int, _from_zero("Duration after which a reader that follows requests is disconnected.")
+    ] = 3_600
     signature_window_seconds: Annotated[
         float,
         Meta(

@@ -43,6 +43,7 @@ from headgate.relay.ports import Grant
 Result = TypeVar("Result")
 NOBODY = ""
 OPERATOR_KEY = "hg_admin_operator"
+TOPICS = frozenset({"keys", "credentials", "catalog", "budgets", "request_log"})
 CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
 """An operator's own integrations, one of each type."""
 
@@ -256,6 +257,8 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
     """The API on a database in `folder`; `variables` are HEADGATE_ settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
     usual = {"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", "HEADGATE_CATALOG_DIR": str(CATALOG)}
+    # The transport of the tests waits for the end of an answer.
+    usual["HEADGATE_REQUEST_TAIL_SECONDS_MAX"] = "0"
     loaded = settings.load({**usual, **environment}, data=folder)
     application = open_application(loaded, clock=props.clock)
     if props.hasher is not None:
@@ -271,7 +274,9 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
 
     def reload() -> None:
         with taking_up, application.database.reading() as connection:
-            application.load(connection, frozenset({"keys", "credentials", "catalog", "budgets"}))
+            application.load(
+                connection, frozenset({"keys", "credentials", "catalog", "budgets", "request_log"})
+            )
 
     reload()
     writer = Writer(application.database)

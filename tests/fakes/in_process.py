@@ -31,6 +31,7 @@ from headgate.main.application import Application, open_application
 from headgate.main.egress import open_client
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.relay.ports import Hold, Receipt
+from headgate.request_log.service.recorder import RequestRecorder
 from tests.fakes.edge_connection import CONFIG
 
 CHAT = "/v1/chat/completions"
@@ -150,6 +151,8 @@ class InProcessGateway:
     traffic: data_plane.Traffic
     client: HttpClient
     callers: list[Client]
+    writer: Writer
+    recorder: RequestRecorder
 
     @property
     def connections_open(self) -> int:
@@ -264,6 +267,8 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         storage = Storage(writer, application.clock, read_wanted=outbox.want_nothing)
         traffic = data_plane.build_traffic(loaded, application)
         notebook = ReceiptRecorder()
+        recorder = data_plane.build_request_recorder(loaded, application, writer)
+        stack.push_async_callback(recorder.drain)
         pipelines = data_plane.build_pipelines(
             loaded,
             application,
@@ -279,6 +284,7 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             pipelines=pipelines,
             traffic=traffic,
             on_refusal=lambda _error: None,
+            request_log=recorder,
         )
         state = ServerState()
         edge = data_plane.build_edge(loaded, handler)
@@ -303,4 +309,6 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             traffic,
             client,
             callers,
+            writer,
+            recorder,
         )

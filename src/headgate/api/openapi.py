@@ -17,6 +17,7 @@ from headgate.api.access import Audience
 from headgate.api.denials import STATUSES, DenialEnvelope
 from headgate.api.download import Download
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
+from headgate.api.event_stream import ServerSentEvents
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty, FileBody, RawBody
 
@@ -155,7 +156,7 @@ def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
     yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
     for operation in operations:
         for kind in (operation.query, operation.body, operation.answer):
-            if kind not in (None, RawBody, FileBody, Download):
+            if kind not in (None, RawBody, FileBody, Download, ServerSentEvents):
                 yield kind
 
 
@@ -232,7 +233,7 @@ def _describe_parameters(
 
 def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _describe_answer(operation)}
-    if operation.answer in (FileBody, Download):
+    if operation.answer in (FileBody, Download, ServerSentEvents):
         binary = {"type": "string", "format": "binary"}
         media_types = operation.media_types or ("application/pdf",)
         answer["content"] = {each: {"schema": binary} for each in media_types}

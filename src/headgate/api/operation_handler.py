@@ -14,6 +14,7 @@ from headgate.api.access_denials import find_denied_request
 from headgate.api.download import Download
 from headgate.api.error_format import MANAGED, OPENAI, PLATFORM, ErrorFormat
 from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
+from headgate.api.event_stream import ServerSentEvents
 from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
 from headgate.api.operation import (
     Operation,
@@ -107,7 +108,7 @@ class OperationHandler:
             return render(response_head, repeated.answer)
         if isinstance(answer, FileBody):
             return render_file(response_head, answer)
-        if isinstance(answer, Download):
+        if isinstance(answer, Download | ServerSentEvents):
             return answer.to_response(response_head.status, response_head.headers)
         version = getattr(answer, VERSION_FIELD, None)
         if isinstance(version, int):

@@ -39,10 +39,12 @@ from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.checkout import Checkout
 from headgate.payments.service.settings import WalletSettingsService
+from headgate.request_log.service.requests import RequestLogService
+from headgate.request_log.service.tail import RequestTails
 from headgate.signatures.model import Signatures
 from headgate.signatures.service import SigningSecretService
 from headgate.vault.jobs import RotationRunner
-from headgate.vault.service import SecretService
+from headgate.vault.service import Sealer, SecretService
 from headgate.webhooks.service import WebhookService
 
 
@@ -69,6 +71,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     receipts: ReceiptService
     catalog_settings: CatalogSettings
     managed_models: ManagedModelService
+    request_log: RequestLogService
+    request_tails: RequestTails
+    sealer: Sealer
     secrets: SecretService
     signatures: Signatures
     signing_secrets: SigningSecretService

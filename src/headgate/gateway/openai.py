@@ -356,8 +356,9 @@ class OpenAiHandler:
         self, call: Call, exchange: InboundExchange, request_head: RequestHead
     ) -> Caller:
         """Let the request log follow the call; return the caller that it listens to."""
-        user_agent = find_header(exchange.headers, b"user-agent")
-        caller = self._request_log.begin(call, exchange, user_agent=user_agent)
+        caller = self._request_log.begin(
+            call, exchange, target=exchange.target, headers=exchange.headers
+        )
         request_head.record = call.record
         return caller
 

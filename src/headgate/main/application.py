@@ -60,6 +60,10 @@ from headgate.payments.service.monthly import MonthlyInvoices
 from headgate.payments.service.orders import OrderService
 from headgate.payments.service.settings import WalletSettingsService
 from headgate.relay.ports import OPERATOR
+from headgate.request_log.service.error_rates import AttemptCounter
+from headgate.request_log.service.index import TOPIC as REQUEST_LOG_TOPIC
+from headgate.request_log.service.index import RequestLogIndex
+from headgate.request_log.service.requests import RequestLogService
 from headgate.settings import Settings
 from headgate.signatures import service as signatures
 from headgate.vault import service as vault
@@ -161,8 +165,14 @@ class Application:
         )
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
+        self._build_observers()
+
+    def _build_observers(self) -> None:
         self.latencies = Latencies()
-        self.capacity_tracker = credentials.CapacityTracker(clock)
+        self.capacity_tracker = credentials.CapacityTracker(self.clock)
+        index = self.request_log_index = RequestLogIndex(self.settings.request_log)
+        self.request_log = RequestLogService(self.clock, self.audit, index)
+        self.error_rates = AttemptCounter(self.clock, self.ids.make("proc"))
 
     def _build_indexes(self, clock: Clock) -> None:
         """Build what calls look up in memory, of keys and of their owners."""
@@ -286,6 +296,8 @@ class Application:
             self.catalog_settings.reload(connection)
         if signatures.TOPIC in topics or not self.signing_secret_index.is_loaded:
             self.signing_secret_index.load(connection, self.sealer)
+        if REQUEST_LOG_TOPIC in topics:
+            self.request_log_index.load(connection)
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
             self.subscriptions.load(connection)
@@ -295,6 +307,7 @@ class Application:
         schema.record_time(connection, self.steady_clock.now())
         self.credential_resolver.flush_used(connection)
         self.capacity_tracker.flush(connection)
+        self.error_rates.share(connection)
 
     @property
     def has_old_master_key(self) -> bool:

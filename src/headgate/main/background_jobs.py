@@ -27,6 +27,8 @@ from headgate.main.payments import build_jobs as build_payment_jobs
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner, RollUps
 from headgate.relay.ports import Receipt
+from headgate.request_log import jobs as request_log_jobs
+from headgate.request_log.jobs import RequestPruner
 from headgate.settings import Settings
 from headgate.signatures.service import NonceStore
 
@@ -70,6 +72,7 @@ class BackgroundJobs:
         self._observe = observe
         self._pruner = Pruner(writer)
         self._roll_ups = RollUps(writer)
+        self._request_pruner = RequestPruner(writer, application.request_log_index)
         self._reloader = SnapshotReloader(database, application.load)
         self._monitor = StorageMonitor(
             database,
@@ -150,12 +153,6 @@ class BackgroundJobs:
                     first_seconds=0.0,
                 ),
                 Job(
-                    name="retention",
-                    run=self._delete_old_receipts,
-                    period_seconds=metering_jobs.INTERVAL_SECONDS,
-                    first_seconds=1.0,
-                ),
-                Job(
                     name="latencies",
                     run=self._measure_latencies,
                     period_seconds=metering_jobs.MEASURING_SECONDS,
@@ -167,10 +164,27 @@ class BackgroundJobs:
                     period_seconds=RESPONSES_EXPIRY_SECONDS,
                 ),
                 Job(name="extend_claims", run=self.claims.extend, period_seconds=CLAIMS_SECONDS),
+                *self._list_retention_jobs(),
                 *build_payment_jobs(self._application, self._writer, self._client, self.reload),
                 *self.responses.list_jobs(),
             )
         )
+
+    def _list_retention_jobs(self) -> list[Job]:
+        return [
+            Job(
+                name="retention",
+                run=self._delete_old_receipts,
+                period_seconds=metering_jobs.INTERVAL_SECONDS,
+                first_seconds=1.0,
+            ),
+            Job(
+                name="request_log",
+                run=self._prune_requests,
+                period_seconds=request_log_jobs.INTERVAL_SECONDS,
+                first_seconds=5.0,
+            ),
+        ]
 
     async def resolve_abandoned(self) -> None:
         """Settle the calls that dead processes left, if this is the only process."""
@@ -209,6 +223,9 @@ class BackgroundJobs:
         await metering_jobs.delete_old_receipts(self._pruner, days=days, now=now)
         days = self._settings.usage_retention_days
         await metering_jobs.delete_old_roll_ups(self._roll_ups, days=days, now=now)
+
+    async def _prune_requests(self) -> None:
+        await self._request_pruner.run(self._application.clock.now())
 
     async def _roll_up(self) -> None:
         await self._roll_ups.run()

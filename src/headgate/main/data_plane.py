@@ -56,11 +56,13 @@ from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.managed_calls import ManagedCallLimiter
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import DisconnectPolicy
+from headgate.relay.request_log import NO_REQUEST_LOG, RequestLog
 from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
+from headgate.request_log.service.recorder import RequestRecorder
 from headgate.settings import Settings
 from headgate.signatures.service import NonceStore, RequestSignatures
 from headgate.telemetry.observers import Observers
@@ -162,6 +164,20 @@ def build_cache(settings: Settings, application: Application, writer: Writer) ->
     )
 
 
+def build_request_recorder(
+    settings: Settings, application: Application, writer: Writer
+) -> RequestRecorder:
+    """Build what keeps the requests of projects that ask for it."""
+    return RequestRecorder(
+        writer,
+        application.request_log_index,
+        application.sealer,
+        application.clock,
+        payload_bytes_max=settings.request_log_payload_bytes_max,
+        pending_bytes_max=settings.request_log_pending_bytes_max,
+    )
+
+
 def build_handler(
     settings: Settings,
     application: Application,
@@ -171,6 +187,7 @@ def build_handler(
     on_refusal: Callable[[HeadgateError], None],
     on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
     on_rate_limited: RateLimitObserver = ignore_rate_limited,
+    request_log: RequestLog = NO_REQUEST_LOG,
 ) -> OpenAiHandler:
     return OpenAiHandler(
         grants=application.key_index,
@@ -191,6 +208,7 @@ def build_handler(
         on_refusal=on_refusal,
         on_unauthenticated=on_unauthenticated,
         on_rate_limited=on_rate_limited,
+        request_log=request_log,
         workspaces=application.workspace_index,
     )
 
@@ -229,6 +247,7 @@ def build_pipelines(
         observer=observer,
         clock=clock,
         background=background,
+        route_observer=application.error_rates,
         balancer=Balancer(clock),
     )
     route = functools.partial(

@@ -20,6 +20,7 @@ from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
 from headgate.main.payments import build_checkout
 from headgate.relay.ports import Receipt, Settlement
+from headgate.request_log.service.tail import RequestTails
 from headgate.vault.jobs import RotationRunner
 
 
@@ -61,6 +62,11 @@ def build(
         receipts=application.receipts,
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
+        request_log=application.request_log,
+        request_tails=RequestTails(
+            application.clock, seconds_max=application.settings.request_tail_seconds_max
+        ),
+        sealer=application.sealer,
         secrets=application.secrets,
         signatures=build_signatures(application.settings, application, writer),
         signing_secrets=application.signing_secrets,

@@ -45,6 +45,7 @@ from headgate.main.login_settings import check_login_settings
 from headgate.main.payment_settings import check_payments
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.main.webhooks import WebhookDelivery
+from headgate.request_log.service.recorder import RequestRecorder
 from headgate.settings import FAILPOINTS, Settings
 from headgate.telemetry.observers import Observers
 from headgate.vault.model.base_url import parse_base_url
@@ -130,6 +131,7 @@ async def _serve(
         observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
         jobs.reload()
         await jobs.resolve_abandoned()
+        recorder = _build_recorder(settings, application, writer, stack)
         denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
         handler = _build_handler(
             settings,
@@ -141,6 +143,7 @@ async def _serve(
             observers=observers,
             denials=denials,
             on_rate_limited=webhooks.notices.observe,
+            recorder=recorder,
         )
         edge = data_plane.build_edge(settings, handler)
         app = _build_app(
@@ -186,6 +189,14 @@ def _start_observers(
     observers.start()
     stack.callback(observers.stop)
     return observers
+
+
+def _build_recorder(
+    settings: Settings, application: Application, writer: Writer, stack: contextlib.AsyncExitStack
+) -> RequestRecorder:
+    recorder = data_plane.build_request_recorder(settings, application, writer)
+    stack.push_async_callback(recorder.drain)
+    return recorder
 
 
 def _build_webhooks(
@@ -255,6 +266,7 @@ def _build_handler(
     observers: Observers,
     denials: AccessDenialLog,
     on_rate_limited: RateLimitObserver,
+    recorder: RequestRecorder,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
         settings,
@@ -272,6 +284,8 @@ def _build_handler(
         {
             "idempotent_replays": lambda: idempotent_calls.replays,
             "idempotency_conflicts": lambda: idempotent_calls.conflicts,
+            "request_log_dropped": lambda: recorder.dropped,
+            "request_payloads_dropped": lambda: recorder.payloads_dropped,
         },
     )
     return data_plane.build_handler(
@@ -282,6 +296,7 @@ def _build_handler(
         on_refusal=observers.metrics.count_refusal,
         on_unauthenticated=denials.record_model_call,
         on_rate_limited=on_rate_limited,
+        request_log=recorder,
     )
 
 

@@ -271,6 +271,7 @@ class Fallback:
             failed_credential_id=None if credential is None else credential.id,
             status=state.status,
             attempts=state.attempts,
+            failed_credential="" if credential is None else credential.name,
         )
 
 

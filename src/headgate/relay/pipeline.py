@@ -29,6 +29,7 @@ from headgate.relay.fallback import Fallback
 from headgate.relay.ports import Hold, ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import MICROSECONDS, build_receipt
+from headgate.relay.request_log import RouteObserver
 from headgate.relay.reservation import Reservation
 from headgate.relay.resource_router import NO_RESOURCES, ResourceRouter
 from headgate.relay.routing import Routing
@@ -53,6 +54,7 @@ class CallPipeline:
         observer: ReceiptObserver,
         clock: Clock,
         background: BackgroundCalls | None = None,
+        route_observer: RouteObserver | None = None,
         capacity: CapacityGate = NO_CAPACITY,
         resources: ResourceRouter = NO_RESOURCES,
         balancer: Balancer | None = None,
@@ -68,6 +70,7 @@ class CallPipeline:
         self._observer = observer
         self._clock = clock
         self._background = background
+        self._route_observer = route_observer
         self._capacity = capacity
         self._resources = resources
         self._fallback = Fallback(
@@ -192,8 +195,11 @@ class CallPipeline:
         if receipt.outcome != "pending" and is_first is not False:
             elapsed = self._clock.monotonic() - ended_at
             self._observer.observe(receipt, int(elapsed * MICROSECONDS))
-        if state.call.record is not None:
-            state.call.record.settle(state, receipt)
+        call = state.call
+        if call.record is not None:
+            call.record.settle(state, receipt)
+        if call.route is not None and self._route_observer is not None:
+            self._route_observer.observe(state, receipt)
         return receipt
 
     async def _record_again(

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Headers
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Grant, Receipt
@@ -42,11 +43,12 @@ class RequestLog(Protocol):
     projects: Container[str]
     """The projects whose requests are kept. A request of another one costs one look."""
 
-    def begin(self, call: Call, caller: Caller, *, user_agent: str = "") -> Caller:
+    def begin(self, call: Call, caller: Caller, *, target: bytes, headers: Headers) -> Caller:
         """Set `call.record`, and return the caller that takes the place of the client.
 
-        Call it before the body is converted. The record takes the receipt. It is kept when the
-        returned caller has the end of its answer, or the record an error in its place.
+        `target` and `headers` are all that the client sent. Call it before the body is converted.
+        The record takes the receipt. It is kept when the returned caller has the end of its answer,
+        or the record an error in its place.
         """
         ...
 
@@ -94,7 +96,7 @@ class NoRequestLog:
 
     projects: Container[str] = frozenset[str]()
 
-    def begin(self, call: Call, caller: Caller, *, user_agent: str = "") -> Caller:
+    def begin(self, call: Call, caller: Caller, *, target: bytes, headers: Headers) -> Caller:
         return caller
 
     def refuse(self, request: RefusedRequest, error: HeadgateError) -> None:

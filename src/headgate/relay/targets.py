@@ -55,6 +55,8 @@ class CallEvent(msgspec.Struct, frozen=True):
     original_model: str = ""
     routed_provider: str = ""
     routed_model: str = ""
+    failed_credential: str = ""
+    """The name of the credential that `failed_credential_id` is the id of."""
 
 
 class CallRoute(msgspec.Struct, frozen=True):

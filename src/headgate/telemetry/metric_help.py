@@ -32,6 +32,8 @@ HELP: dict[str, str] = {
     "idempotency_bytes": "Size of the answers that are kept for idempotency keys.",
     "idempotent_replays": "Calls that were answered with the stored answer of an earlier one.",
     "idempotency_conflicts": "Calls that were refused because of their idempotency key.",
+    "request_log_dropped": "Requests that could not be written into the request log.",
+    "request_payloads_dropped": "Bodies of requests that were not kept, for lack of memory.",
     "database_connections": "Connections to the database that are open.",
     "breakers_open": "Circuit breakers that are open.",
     "breaker_openings": "How often a circuit breaker opened.",

@@ -22,6 +22,7 @@ from tests.fakes import account_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.callers import Caller, Outcome, list_callers
 from tests.fakes.priced_receipts import make_priced
+from tests.fakes.requests import keep_request
 
 OPERATIONS = [operation for operations in ALL for operation in operations.all]
 PARAMETER = re.compile(r"{(\w+)}")
@@ -93,6 +94,7 @@ def add_receipt(api: Api, tenant: Tenant) -> str:
     )
     with api.application.database.transaction() as connection:
         metering.insert(connection, [receipt])
+        keep_request(api.application, connection, tenant, id=request_id)
     return request_id
 
 

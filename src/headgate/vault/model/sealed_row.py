@@ -50,6 +50,15 @@ class SigningSecretRow(msgspec.Struct, frozen=True):
     seal_number: int
 
 
+class PayloadRow(msgspec.Struct, frozen=True):
+    """Hold the fields of the kept bodies of a request that their seal is bound to."""
+
+    id: str
+    organization_id: str
+    key_id: str
+    seal_number: int
+
+
 class UnreadableRow(msgspec.Struct, frozen=True):
     """Describe a row of a sealed table that does not open, with the reason."""
 

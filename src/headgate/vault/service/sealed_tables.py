@@ -16,6 +16,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.vault.model.sealed_row import (
     CredentialRow,
+    PayloadRow,
     SigningSecretRow,
     UnreadableRow,
     WebhookSecretRow,
@@ -24,6 +25,7 @@ from headgate.vault.model.secret import SecretRecord
 from headgate.vault.service.sealing import (
     Sealer,
     bind_credential,
+    bind_payload,
     bind_signing_secret,
     bind_webhook_secret,
     explain_unreadable,
@@ -54,11 +56,16 @@ def _bind_signing_secret(row: Row) -> bytes:
     return bind_signing_secret(SigningSecretRow(**fields))
 
 
+def _bind_payload(row: Row) -> bytes:
+    return bind_payload(PayloadRow(**{name: row[name] for name in PayloadRow.__struct_fields__}))
+
+
 BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
     "credentials": _bind_credential,
     "secrets": _bind_secret,
     "webhook_secrets": _bind_webhook_secret,
     "signing_secrets": _bind_signing_secret,
+    "request_payloads": _bind_payload,
 }
 """For each table, the function that returns what the seal of a row is bound to."""
 

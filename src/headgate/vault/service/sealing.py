@@ -19,7 +19,12 @@ from headgate.vault.model.keys import (
     MasterKeyState,
     OrganizationKeyRecord,
 )
-from headgate.vault.model.sealed_row import SealedCredential, SigningSecretRow, WebhookSecretRow
+from headgate.vault.model.sealed_row import (
+    PayloadRow,
+    SealedCredential,
+    SigningSecretRow,
+    WebhookSecretRow,
+)
 from headgate.vault.service.master_key import MasterKey, MasterKeySource
 from headgate.vault.store import keys as key_store
 
@@ -210,6 +215,17 @@ def bind_signing_secret(record: SigningSecretRow) -> bytes:
         FIELD,
         record.key_id,
         str(record.seal_number),
+    )
+
+
+def bind_payload(row: PayloadRow) -> bytes:
+    return crypto.encode_fields(
+        "headgate.request_payload.1",
+        row.organization_id,
+        row.id,
+        "payload",
+        row.key_id,
+        str(row.seal_number),
     )
 
 

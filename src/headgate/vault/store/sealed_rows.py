@@ -43,6 +43,16 @@ SEALED_SIGNING_SECRETS = sa.table(
     sa.column("seal_number", sa.BigInteger),
 )
 """The sealed columns of signing secrets; the table belongs to the feature `signatures`."""
+SEALED_PAYLOADS = sa.table(
+    "request_payloads",
+    sa.column("id", sa.Text),
+    sa.column("organization_id", sa.Text),
+    sa.column("name", sa.Text),
+    sa.column("sealed", sa.LargeBinary),
+    sa.column("key_id", sa.Text),
+    sa.column("seal_number", sa.BigInteger),
+)
+"""The sealed bodies of requests; the table belongs to the feature `request_log`."""
 SEALED_TABLES: Mapping[str, sa.TableClause] = {
     table.name: table
     for table in (
@@ -50,6 +60,7 @@ SEALED_TABLES: Mapping[str, sa.TableClause] = {
         SECRETS,
         SEALED_WEBHOOK_SECRETS,
         SEALED_SIGNING_SECRETS,
+        SEALED_PAYLOADS,
     )
 }
 """Every table whose column `sealed` is opened with the organization key `key_id`.

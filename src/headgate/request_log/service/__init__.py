@@ -1,0 +1,1 @@
+"""Follow requests, keep them, find them, and replay them."""

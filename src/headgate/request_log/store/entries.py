@@ -1,0 +1,200 @@
+"""The SQL of the rows of the request log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.statement import BulkInsert
+from headgate.request_log.model.entry import (
+    MICROSECONDS,
+    RequestCursor,
+    RequestEntry,
+    RequestFilter,
+    RequestList,
+)
+
+SCANNED_MAX = 100_000
+"""How many rows one page examines at most. Only organization and time have an index."""
+CHECKED_OUTCOMES = ("completed", "cancelled", "pending", "replayed")
+"""The outcomes of requests that did not fail."""
+
+
+def _build_column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
+    if field.name == "id":
+        return sa.Column("id", sa.Text, primary_key=True)
+    kind = sa.Text if field.type is str else sa.BigInteger
+    return sa.Column(field.name, kind, nullable=False)
+
+
+ENTRIES = sa.Table(
+    "request_log",
+    METADATA,
+    *(_build_column(field) for field in msgspec.structs.fields(RequestEntry)),
+    sa.Index("ix_request_log_organization_id_created_at", "organization_id", "created_at"),
+    sa.Index("ix_request_log_project_id_created_at", "project_id", "created_at"),
+)
+_E = ENTRIES.c
+_INSERT = BulkInsert(ENTRIES, *RequestEntry.__struct_fields__, ignore_known=True)
+_EQUAL = {
+    "project_id": _E.project_id,
+    "key_id": _E.key_id,
+    "credential_id": _E.credential_id,
+    "provider": _E.provider,
+    "endpoint": _E.endpoint,
+    "outcome": _E.outcome,
+    "status": _E.status,
+    "streamed": _E.streamed,
+    "error_code": _E.error_code,
+    "client_address": _E.client_address,
+    "correlation_id": _E.correlation_id,
+    "upstream_request_id": _E.upstream_request_id,
+    "response_id": _E.response_id,
+}
+"""The filters that compare one column, which stores flags as numbers."""
+
+Conditions = list[sa.ColumnElement[bool]]
+
+
+def insert(connection: sa.Connection, entries: Sequence[RequestEntry]) -> int:
+    """Insert rows, ignoring those that are there already. Return how many were new."""
+    return _INSERT.run(connection, [msgspec.structs.astuple(entry) for entry in entries])
+
+
+def find(connection: sa.Connection, request_id: str) -> RequestEntry | None:
+    row = connection.execute(sa.select(ENTRIES).where(_E.id == request_id)).first()
+    return None if row is None else RequestEntry(*row)
+
+
+def list_page(
+    connection: sa.Connection,
+    filters: RequestFilter,
+    *,
+    after: RequestCursor | None,
+    limit: int,
+    scanned_max: int = SCANNED_MAX,
+) -> RequestList:
+    """Return the newest rows that match, newest first, from behind a place."""
+    indexed = _select_range(filters)
+    if after is not None:
+        is_earlier = sa.and_(_E.created_at == after.created_at, _E.id < after.id)
+        indexed += [
+            _E.created_at <= after.created_at,
+            sa.or_(_E.created_at < after.created_at, is_earlier),
+        ]
+    others = _select_others(filters)
+    last: int | None = None
+    if others:
+        last = _find_last_scanned(connection, indexed, scanned_max)
+        if last is not None:
+            indexed.append(_E.created_at >= last)
+    query = (
+        sa.select(ENTRIES)
+        .where(*indexed, *others)
+        .order_by(_E.created_at.desc(), _E.id.desc())
+        .limit(limit + 1)
+    )
+    found = [RequestEntry(*row) for row in connection.execute(query)]
+    if len(found) > limit:
+        place = found[limit - 1]
+        return RequestList(found[:limit], RequestCursor(place.created_at, place.id))
+    return RequestList(found, None if last is None else RequestCursor(last))
+
+
+def forget_payload(connection: sa.Connection, request_id: str) -> None:
+    """Note in the row of a request that its bodies are no longer kept."""
+    connection.execute(sa.update(ENTRIES).where(_E.id == request_id).values(payload=0))
+
+
+def delete_before(
+    connection: sa.Connection, project_id: str, before: int, *, rows_max: int
+) -> list[str]:
+    """Delete some rows of a project that ended before a time in microseconds; return their ids."""
+    query = (
+        sa.select(_E.id)
+        .where(_E.project_id == project_id, _E.created_at < before)
+        .order_by(_E.created_at)
+        .limit(rows_max)
+    )
+    ids = list(connection.execute(query).scalars())
+    if ids:
+        connection.execute(sa.delete(ENTRIES).where(_E.id.in_(ids)))
+    return ids
+
+
+def list_projects(connection: sa.Connection) -> list[str]:
+    """Return the projects that have rows. Each is one look into the index."""
+    found: list[str] = []
+    query = sa.select(sa.func.min(_E.project_id))
+    name = connection.execute(query).scalar_one()
+    while name is not None:
+        found.append(name)
+        name = connection.execute(query.where(_E.project_id > name)).scalar_one()
+    return found
+
+
+def _find_last_scanned(
+    connection: sa.Connection, indexed: Conditions, scanned_max: int
+) -> int | None:
+    """Return the time of the last row that a page may examine; None where that is the end."""
+    query = (
+        sa.select(_E.created_at)
+        .where(*indexed)
+        .order_by(_E.created_at.desc())
+        .offset(scanned_max - 1)
+        .limit(2)
+    )
+    times = connection.execute(query).scalars().all()
+    return times[0] if len(times) == 2 else None
+
+
+def _select_range(filters: RequestFilter) -> Conditions:
+    conditions: Conditions = [_E.organization_id == filters.organization_id]
+    if filters.since is not None:
+        conditions.append(_E.created_at >= round(filters.since * MICROSECONDS))
+    if filters.until is not None:
+        conditions.append(_E.created_at < round(filters.until * MICROSECONDS))
+    return conditions
+
+
+def _select_others(filters: RequestFilter) -> Conditions:
+    given = msgspec.structs.asdict(filters)
+    conditions: Conditions = [
+        column == (int(given[name]) if isinstance(given[name], bool) else given[name])
+        for name, column in _EQUAL.items()
+        if given[name] is not None
+    ]
+    if filters.projects:
+        conditions.append(_E.project_id.in_(filters.projects))
+    if filters.model is not None:
+        qualified = _E.provider.concat("/").concat(filters.model)
+        conditions.append(
+            sa.or_(
+                _E.model == filters.model, _E.model_served == filters.model, _E.model == qualified
+            )
+        )
+    if filters.resource is not None:
+        conditions.append(
+            sa.or_(_E.resource_id == filters.resource, _E.resource_name == filters.resource)
+        )
+    if filters.failed is not None:
+        is_good = sa.and_(_E.status < 400, _E.outcome.in_(CHECKED_OUTCOMES))
+        conditions.append(sa.not_(is_good) if filters.failed else is_good)
+    if filters.metadata is not None:
+        conditions.append(_has_pair(*filters.metadata))
+    if filters.total_min_microseconds is not None:
+        conditions.append(_E.total_microseconds >= filters.total_min_microseconds)
+    return conditions
+
+
+def _has_pair(key: str, value: str) -> sa.ColumnElement[bool]:
+    """Return the condition that the metadata has a pair: its bytes, behind the brace or a comma."""
+    pair = f"{msgspec.json.encode(key).decode()}:{msgspec.json.encode(value).decode()}"
+    # Without a wildcard, and with case, on both databases.
+    return sa.or_(
+        *(sa.func.replace(_E.metadata, f"{start}{pair}", "") != _E.metadata for start in "{,")
+    )
