@@ -62,12 +62,16 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Return the code of an error in either shape."""
+        """Return the code of an error in any shape; those of VM-X in lower case."""
+        if "errorCode" in self.json:
+            return self.json["errorCode"].lower()
         return self.json["error"]["code"] if "error" in self.json else self.json["code"]
 
     @property
     def fields_at_fault(self) -> list[list[str | int]]:
-        """Return the paths that a 422 names, or a 400 below `/v1`, of a body."""
+        """Return the paths that a 422 names, or a 400 below `/v1` and of VM-X, of a body."""
+        if self.status == 400 and "errorCode" in self.json:
+            return [self.json["details"]["path"]]
         if self.status == 400 and "error" in self.json:
             return [["body", *self.json["error"]["param"].split(".")]]
         assert self.status == 422, self.text
@@ -275,7 +279,8 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
     def reload() -> None:
         with taking_up, application.database.reading() as connection:
             application.load(
-                connection, frozenset({"keys", "credentials", "catalog", "budgets", "request_log"})
+                connection,
+                frozenset({"accounts", "keys", "credentials", "catalog", "budgets", "request_log"}),
             )
 
     reload()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from starlette.requests import Request
 
+from headgate.accounts.model import AccountNotFoundError
+from headgate.accounts.service import WorkspaceIndex
 from headgate.api.access import Access, Audience
 from headgate.api.errors import (
     ForbiddenError,
@@ -49,6 +51,7 @@ class Gate:
         rate_limiter: RateLimiter,
         identify: Identify,
         signatures: Signatures,
+        workspaces: WorkspaceIndex,
         *,
         public_url: str | None = None,
     ) -> None:
@@ -56,16 +59,18 @@ class Gate:
         self._rate_limiter = rate_limiter
         self._identify = identify
         self._signatures = signatures
+        self._workspaces = workspaces
         self._public_url = public_url
 
     async def admit(
         self, request: Request, access: Access, *, is_key_enough: bool = False
     ) -> AuthorizedPrincipal:
         """Return who sends the request, if its policy allows them. With `is_key_enough`, a key
-        names its organization without a header.
+        names its organization without a header. A path with a workspace names it in any case.
 
         Raise `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
-        `ForbiddenError` or a subclass; for keys `AddressOutOfScopeError` and `RateLimitedError`.
+        `ForbiddenError` or a subclass, `AccountNotFoundError`; for keys `AddressOutOfScopeError`
+        and `RateLimitedError`.
         """
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
@@ -78,10 +83,23 @@ class Gate:
         if access.audience is Audience.PLATFORM:
             check_operator(principal, access)
             return AuthorizedPrincipal(principal, None)
+        workspace = request.path_params.get("workspace")
+        if workspace is not None:
+            named = self._find_workspace(principal, workspace)
+            return AuthorizedPrincipal(principal, check_manager(principal, access, named))
         named = request.headers.get(ORGANIZATION_HEADER, "").strip()
         if not named and is_key_enough and principal.grant is not None:
             named = principal.grant.organization_id
         return AuthorizedPrincipal(principal, check_manager(principal, access, named))
+
+    def _find_workspace(self, principal: Principal, workspace: str) -> str:
+        """Return the principal's organization that a path names. Raise `AccountNotFoundError`."""
+        grant = principal.grant
+        known = principal.roles if grant is None else (grant.organization_id,)
+        organization_id = self._workspaces.find_organization(known, workspace)
+        if organization_id is None:
+            raise AccountNotFoundError("There is no such organization.")
+        return organization_id
 
     async def _find_principal(self, request: Request) -> Principal:
         tokens = read_tokens(request)

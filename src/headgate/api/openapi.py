@@ -20,6 +20,8 @@ from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.event_stream import ServerSentEvents
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty, FileBody, RawBody
+from headgate.api.vmx_errors import VmxError
+from headgate.llm.vmx_names import to_own_name
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
@@ -77,6 +79,9 @@ ERRORS = {
 V1_ERRORS = {
     **{status: (text, OPENAI_ERROR) for status, (text, _) in ERRORS.items()},
     400: ("A field of the body, the query or a header is invalid.", OPENAI_ERROR),
+}
+VMX_ERRORS = {
+    status: (text, {"$ref": REF.format(name="VmxError")}) for status, (text, _) in V1_ERRORS.items()
 }
 DESCRIPTIONS = Path(__file__).with_name("schemas") / "descriptions.toml"
 OF_EVERY_CALL = (400, 422, 429, 503)
@@ -147,13 +152,15 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
 def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
     own = {**texts["fields"], **texts.get(name, {})}
     for field, schema in fields.items():
-        meaning = own[field].replace("{object}", texts["objects"].get(name, "object"))
+        # Names of VM-X mean what they are here in another spelling.
+        meaning: str = own[field if field in own else to_own_name(field)]
+        meaning = meaning.replace("{object}", texts["objects"].get(name, "object"))
         formats = [each.pop("description", "") for each in (schema, *schema.get("anyOf", ()))]
         schema["description"] = " ".join(filter(None, [meaning, *formats]))
 
 
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
-    yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope)
+    yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope, VmxError)
     for operation in operations:
         for kind in (operation.query, operation.body, operation.answer):
             if kind not in (None, RawBody, FileBody, Download, ServerSentEvents):
@@ -223,7 +230,8 @@ def _describe_parameters(
                 }
             )
     if operation.takes_organization:
-        parameters.append(V1_ORGANIZATION_PARAMETER if operation.is_v1 else ORGANIZATION_PARAMETER)
+        is_key_enough = operation.is_v1 or operation.is_vmx
+        parameters.append(V1_ORGANIZATION_PARAMETER if is_key_enough else ORGANIZATION_PARAMETER)
     if operation.method == "POST":
         parameters.append(IDEMPOTENCY_PARAMETER)
     if operation.is_versioned:
@@ -244,7 +252,8 @@ def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> 
         answer["content"] = {"application/json": media}
     responses = {str(operation.status): answer}
     for status in list_errors(operation):
-        text, schema = (V1_ERRORS if operation.is_v1 else ERRORS)[status]
+        errors = V1_ERRORS if operation.is_v1 else VMX_ERRORS if operation.is_vmx else ERRORS
+        text, schema = errors[status]
         if operation.is_managed and status in DENIED:
             schema = {"anyOf": [schema, DENIAL]}
         responses[str(status)] = {
@@ -283,4 +292,4 @@ def list_errors(operation: Operation) -> list[int]:
         statuses.add(412)
     if operation.is_managed:
         statuses |= DENIED
-    return sorted(statuses - {422} if operation.is_v1 else statuses)
+    return sorted(statuses - {422} if operation.is_v1 or operation.is_vmx else statuses)

@@ -12,6 +12,8 @@ The same function can be declared below `/api` and below `/v1`; for there, its f
 in `llm.routes.PLATFORM_SEGMENTS`. A key needs no `X-Organization-ID` below `/v1`, and errors have
 OpenAI's shape. Inference keys may call what is declared there with `own_key=True`.
 
+Paths below `/api/ai-connection` and its siblings have the names of VM-X (`docs/vmx.md`).
+
 The types of the function are its schema: the query, the body, and the answer (None: no content).
 The function gets a `RequestContext`, whose `read` and `write` are its only access to the database,
 and raises `HeadgateError`s. `organization_id` is the one that the gate let through: every query is
@@ -53,6 +55,9 @@ class Versioned(Protocol):
 VersionedT = TypeVar("VersionedT", bound=Versioned)
 
 Handler = Callable[[Any], Awaitable[Any]]
+WORKSPACE = "/{workspace}/{environment}"
+"""How a path in the names of VM-X names an organization and its project."""
+VMX_PREFIXES = tuple(f"/api/{noun}" for noun in ("ai-connection", "ai-provider", "ai-resource"))
 ANY_VERSION = "*"
 VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
 """A version as an ETag, or as the bare number."""
@@ -213,9 +218,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.startswith(V1_PREFIX)
 
     @property
+    def is_vmx(self) -> bool:
+        """Return whether it has the names and errors of VM-X. A key needs no `X-Organization-ID`
+        there, and nobody does where the path names a workspace."""
+        return self.path.startswith(VMX_PREFIXES)
+
+    @property
     def takes_organization(self) -> bool:
         """Return whether the header `X-Organization-ID` is read."""
-        return self.access.audience is Audience.ORGANIZATION
+        return self.access.audience is Audience.ORGANIZATION and WORKSPACE not in self.path
 
     @property
     def changes(self) -> bool:

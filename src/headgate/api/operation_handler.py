@@ -26,6 +26,7 @@ from headgate.api.operation import (
 from headgate.api.parsing import parse_body, parse_query, receive_body
 from headgate.api.schemas.fields import FileBody, RawBody
 from headgate.api.services import Services
+from headgate.api.vmx_errors import VmxErrorFormat, find_missing_code
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
 from headgate.signatures.model import check_body
@@ -76,7 +77,8 @@ class OperationHandler:
 
     async def _answer(self, request: Request) -> Response:
         operation = self._operation
-        admitted = await self._gate.admit(request, operation.access, is_key_enough=operation.is_v1)
+        is_key_enough = operation.is_v1 or operation.is_vmx
+        admitted = await self._gate.admit(request, operation.access, is_key_enough=is_key_enough)
         query = parse_query(request, operation.query)
         if operation.changes and parse_if_match(request) is not None and not operation.is_versioned:
             raise OutdatedVersionError(
@@ -121,6 +123,8 @@ class OperationHandler:
 def choose_error_format(operation: Operation) -> ErrorFormat:
     if operation.is_v1:
         return OPENAI
+    if operation.is_vmx:
+        return VmxErrorFormat(find_missing_code(operation.path))
     return MANAGED if operation.is_managed else PLATFORM
 
 

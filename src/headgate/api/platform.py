@@ -30,6 +30,7 @@ def build_routes(
         services.rate_limiter,
         identify,
         services.signatures,
+        services.workspaces,
         public_url=public_url,
     )
     paths: dict[str, dict[str, OperationHandler]] = {}

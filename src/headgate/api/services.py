@@ -12,6 +12,7 @@ from headgate.accounts.service import (
     MemberService,
     PersonService,
     SessionService,
+    WorkspaceIndex,
 )
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
@@ -64,6 +65,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     budgets: BudgetService
     plans: PlanService
     key_index: KeyIndex
+    workspaces: WorkspaceIndex
     rate_limiter: RateLimiter
     credentials: CredentialService
     catalog: Catalog

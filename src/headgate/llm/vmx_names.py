@@ -17,19 +17,21 @@ _SNAKE = re.compile(r"_([a-z0-9])")
 
 def to_own_names(value: Any) -> Any:
     """Return a JSON value in the names of Headgate."""
-    return _rename(value, _to_own_name)
+    return _rename(value, to_own_name)
 
 
 def to_vmx_names(value: Any) -> Any:
     """Return a JSON value in the names of VM-X."""
-    return _rename(value, _to_vmx_name)
+    return _rename(value, to_vmx_name)
 
 
-def _to_own_name(name: str) -> str:
+def to_own_name(name: str) -> str:
+    """Return the name of one field in the spelling of Headgate."""
     return OWN_NAMES.get(name) or _HUMP.sub(lambda match: f"_{match[0].lower()}", name)
 
 
-def _to_vmx_name(name: str) -> str:
+def to_vmx_name(name: str) -> str:
+    """Return the name of one field in the spelling of VM-X."""
     return _VMX_NAMES.get(name) or _SNAKE.sub(lambda match: match[1].upper(), name)
 
 

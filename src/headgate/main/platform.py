@@ -52,6 +52,7 @@ def build(
         sessions=application.sessions,
         authentication=authentication,
         keys=application.keys,
+        workspaces=application.workspace_index,
         budgets=application.budget_service,
         plans=application.plans,
         key_index=application.key_index,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from headgate.api.access import Audience
-from headgate.api.operation import Operation
+from headgate.api.operation import WORKSPACE, Operation
 from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
@@ -99,6 +99,8 @@ def add_receipt(api: Api, tenant: Tenant) -> str:
 
 
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
+    "workspace": (lambda api: api.own.organization_id, lambda api: api.other.organization_id),
+    "environment": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     # The catalog is the same for everybody; what is of another type is no such integration.
     "integration_name": (lambda _: "openai", lambda _: "another"),
@@ -231,7 +233,7 @@ def test_every_caller_gets_the_status_that_the_policy_demands(
         for caller in list_callers(api, operation.access.permission):
             path = fill(operation, lambda parameter: name_own(api, parameter))
             answer = ask(api, operation, caller, path)
-            expected = caller.expects(operation.access, is_v1=operation.is_v1)
+            expected = expect(operation, caller)
             said = f"{caller.name}: {answer.status} {answer.text[:200]}"
             if expected is Outcome.ADMITTED:
                 assert answer.status not in (401, 403), said
@@ -311,9 +313,18 @@ def test_methods_that_are_not_declared_are_405_and_the_others_are_named(api: Api
             assert allowed - {"HEAD"} == declared
 
 
+def expect(operation: Operation, caller: Caller) -> Outcome:
+    """What the rules say of a caller of an operation."""
+    return caller.expects(
+        operation.access,
+        is_v1=operation.is_v1 or operation.is_vmx,
+        names_workspace=WORKSPACE in operation.path,
+    )
+
+
 def find_admitted(api: Api, operation: Operation) -> Caller:
     """The first of the cast that the operation is open to."""
     for caller in list_callers(api, operation.access.permission):
-        if caller.expects(operation.access, is_v1=operation.is_v1) is Outcome.ADMITTED:
+        if expect(operation, caller) is Outcome.ADMITTED:
             return caller
     raise AssertionError(f"nobody of the cast may {operation.id}")

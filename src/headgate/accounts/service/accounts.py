@@ -14,6 +14,7 @@ from headgate.accounts.model import (
     Project,
     check_name,
 )
+from headgate.accounts.service.workspace_index import matches
 from headgate.accounts.store import tenants as store
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
@@ -105,6 +106,20 @@ class AccountService:
         if project is None:
             raise AccountNotFoundError("There is no such project.", param="project_id")
         return project
+
+    def match_project(
+        self, connection: sa.Connection, organization_id: str, reference: str
+    ) -> Project:
+        """Return the project of this organization that has this id or name, or a name of this form
+        in addresses; of several the oldest. Raise `AccountNotFoundError`."""
+        found = [
+            each
+            for each in store.select_projects(connection)
+            if each.organization_id == organization_id and matches(reference, each.id, each.name)
+        ]
+        if not found:
+            raise AccountNotFoundError("There is no such project.", param="project_id")
+        return next((each for each in found if each.id == reference), found[0])
 
     def rename_project(
         self, connection: sa.Connection, project: Project, name: str, *, by: Actor

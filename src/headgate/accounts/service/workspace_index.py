@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
@@ -28,11 +29,17 @@ class WorkspaceIndex:
         self._projects = store.select_project_names(connection)
         self.is_loaded = True
 
+    def find_organization(self, organization_ids: Iterable[str], workspace: str) -> str | None:
+        """Return the one of these organizations that a workspace names; None for any other."""
+        for organization_id in organization_ids:
+            if matches(workspace, organization_id, self._organizations.get(organization_id)):
+                return organization_id
+        return None
+
     def find(self, grant: Grant, workspace: str, environment: str) -> str | None:
         """Return the project that a workspace and an environment name, among those that the key may
         use; None for any other."""
-        organization_id = grant.organization_id
-        if not matches(workspace, organization_id, self._organizations.get(organization_id)):
+        if self.find_organization((grant.organization_id,), workspace) is None:
             return None
         projects = (grant.project_id, *grant.projects)
         if environment in projects:

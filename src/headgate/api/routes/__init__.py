@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from headgate.api.operation import Operations
 from headgate.api.routes import (
+    ai_connections,
+    ai_providers,
     audit,
     budgets,
     connections,
@@ -61,5 +63,7 @@ ALL: Sequence[Operations] = (
     vault.OPERATIONS,
     webhooks.OPERATIONS,
     audit.OPERATIONS,
+    ai_connections.OPERATIONS,
+    ai_providers.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

@@ -91,20 +91,7 @@ async def create_connection(context: RequestContext[Empty, ConnectionCreate]) ->
     meant for. A connection is a credential, too, and is listed with the credentials."""
     context.principal.check_organization_wide()
     body = context.body
-    secret = body.config.api_key
-    if not secret or is_mask(secret, ""):
-        raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
-    request = msgspec.structs.replace(
-        write_request(context.organization_id, body.provider, body.config, secret),
-        name=body.name,
-        description=body.description,
-        allowed_models=body.allowed_models,
-        capacity=msgspec.to_builtins(body.capacity),
-        stream_usage=body.stream_usage,
-        first_byte_seconds=body.first_byte_seconds,
-        idle_seconds=body.idle_seconds,
-        total_seconds=body.total_seconds,
-    )
+    request = make_request(context.organization_id, body)
 
     def add(connection: sa.Connection) -> ConnectionResponse:
         with rename_params(PARAMS):
@@ -139,7 +126,7 @@ async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) ->
     def update(connection: sa.Connection) -> ConnectionResponse:
         record = context.check_version(find(context, connection))
         with rename_params(PARAMS):
-            record = change(context, connection, record)
+            record = change(context, connection, record, context.body)
         return to_connection_responses(context, connection, [record])[0]
 
     return await context.write(update)
@@ -167,13 +154,14 @@ def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Creden
 
 
 def change(
-    context: RequestContext[Any, ConnectionUpdate],
+    context: RequestContext[Any, Any],
     connection: sa.Connection,
     record: CredentialRecord,
+    body: ConnectionUpdate,
 ) -> CredentialRecord:
-    """Apply the body to a credential. Raise `InvalidConnectionConfigError` and the errors of
+    """Apply a body to a credential. Raise `InvalidConnectionConfigError` and the errors of
     credentials."""
-    body, service = context.body, context.services.credentials
+    service = context.services.credentials
     config = ConnectionConfig() if body.config is UNSET else body.config
     secret = config.api_key
     if secret == "":
@@ -202,6 +190,24 @@ def change(
         request = write_request(context.organization_id, record.integration, new_config, secret)
         record = service.replace_secret(connection, record, request, by=context.actor)
     return service.update(connection, record, changes, by=context.actor)
+
+
+def make_request(organization_id: str, body: ConnectionCreate) -> CredentialRequest:
+    """Return what stores a new connection. Raise `InvalidConnectionConfigError`."""
+    secret = body.config.api_key
+    if not secret or is_mask(secret, ""):
+        raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
+    return msgspec.structs.replace(
+        write_request(organization_id, body.provider, body.config, secret),
+        name=body.name,
+        description=body.description,
+        allowed_models=body.allowed_models,
+        capacity=msgspec.to_builtins(body.capacity),
+        stream_usage=body.stream_usage,
+        first_byte_seconds=body.first_byte_seconds,
+        idle_seconds=body.idle_seconds,
+        total_seconds=body.total_seconds,
+    )
 
 
 def is_mask(text: str, hint: str) -> bool:

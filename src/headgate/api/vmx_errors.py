@@ -1,0 +1,85 @@
+"""Render errors of the operations that have the names of VM-X."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.api.errors import FIELD_STATUS, JSON, InvalidFieldError, build_headers
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.log import mask_text
+from headgate.llm.vmx_names import to_vmx_name
+
+CONFIG_INVALID = "AI_CONNECTION_CONFIG_INVALID"
+PROVIDER_NOT_FOUND = "AI_PROVIDER_NOT_FOUND"
+ENVIRONMENT_NOT_FOUND = "ENVIRONMENT_NOT_FOUND"
+MISSING_CODES = {
+    "ai-connection": "AI_CONNECTION_NOT_FOUND",
+    "ai-provider": PROVIDER_NOT_FOUND,
+    "ai-resource": "AI_RESOURCE_NOT_FOUND",
+}
+ID_DEPTH = 6
+"""How many parts a path has that names an object: `/api/noun/workspace/environment/id`."""
+
+
+class VmxError(msgspec.Struct, rename="camel"):
+    """An error in the names of VM-X: a stable code, a sentence for people, and where the fault
+    is."""
+
+    error_code: str
+    error_message: str
+    details: dict[str, Any]
+
+
+def find_missing_code(path: str) -> str:
+    """Return the code for what an operation of this path does not find."""
+    parts = path.split("/")
+    return MISSING_CODES[parts[2]] if len(parts) == ID_DEPTH else ENVIRONMENT_NOT_FOUND
+
+
+class VmxErrorFormat:
+    """`{"errorCode", "errorMessage", "details"}`, and status 400 for errors of fields
+    (`error_format.ErrorFormat`). Whatever is missing in an operation, the answer is the same."""
+
+    def __init__(self, missing_code: str) -> None:
+        self._missing_code = missing_code
+
+    def render(self, error: HeadgateError) -> Response:
+        if error.kind is Kind.MISSING:
+            return _respond(404, VmxError(self._missing_code, "Not found.", {}), {})
+        place = find_place(error)
+        details: dict[str, Any] = {}
+        if place:
+            details = {"path": [mask_text(str(each)) for each in place]}
+        status = error.kind.value
+        described = VmxError(find_code(error, place), mask_text(error.message), details)
+        status = Kind.INVALID.value if status == FIELD_STATUS else status
+        return _respond(status, described, build_headers(error))
+
+    def render_fault(self, request_id: str) -> Response:
+        message = f"An unexpected error occurred. The server's log has it under {request_id}."
+        return _respond(500, VmxError("INTERNAL_SERVER_ERROR", message, {}), {})
+
+
+def find_place(error: HeadgateError) -> Sequence[str | int]:
+    """Return the path of the field at fault, in the names of VM-X; empty for none."""
+    if isinstance(error, InvalidFieldError):
+        return error.loc
+    if error.param is None or error.kind is not Kind.INVALID:
+        return ()
+    return ("body", *(to_vmx_name(each) for each in error.param.split(".")))
+
+
+def find_code(error: HeadgateError, place: Sequence[str | int]) -> str:
+    if tuple(place[:2]) == ("body", "config"):
+        return CONFIG_INVALID
+    if tuple(place[:2]) == ("body", "provider"):
+        return PROVIDER_NOT_FOUND
+    return (error.type if isinstance(error, InvalidFieldError) else error.code).upper()
+
+
+def _respond(status: int, body: VmxError, headers: dict[str, str]) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, media_type=JSON)
