@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.fuzz.checks import answers, edge, network, requests, streams, vault
+from rigs.fuzz.checks import answers, edge, network, requests, rules, streams, vault
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 REGRESSIONS = GOLDEN / "fuzz"
@@ -145,6 +145,17 @@ _HTTP_SAMPLES = (
     b"GET /health HTTP/1.1\r\nhost: a\r\n\r\nGET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n",
     b"POST http://a/v1/x HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n",
 )
+_RULES = (
+    b"request", b".messages", b".model", b"metadata", b"tokens.input", b"['team']", b"[0]", b"(",
+    b")", b" == ", b" && ", b"!", b"?.", b".exists(m, ", b".matches('", b"'", b"1", b"1.5", b"true",
+    b"errorRate(5)", b"capacityUsage('hour')", b".limits", b"{", b"}", b"a{2,3}", b"(a+)+", b",",
+)  # fmt: skip
+_RULES_SAMPLES = (
+    b"request.messages.exists(m, m.content.matches('H.*'))",
+    b"errorRate(5, 429) > 1.0 || capacityUsage().limits == []",
+    b"<% return (await capacityUsage('hour'))?.totalTokens %>",
+    b"request.messages[-1]?.content.length",
+)
 
 TARGETS = {
     target.name: target
@@ -199,6 +210,14 @@ TARGETS = {
             samples=_CODED_SAMPLES,
             ordered=True,
             bytes_max=512,
+        ),
+        Target("expression", rules.check_expression, _RULES, samples=_RULES_SAMPLES, bytes_max=256),
+        Target(
+            "condition",
+            rules.check_condition,
+            (*_RULES, b"\0"),
+            samples=tuple(b"\1\2\0" + each + b"\0" + each for each in _RULES_SAMPLES),
+            bytes_max=256,
         ),
         Target(
             "master-key", vault.check_master_key, (b"=", b"-", b"_", b"0f"), samples=(b"0" * 64,)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.resources.model.conditions import choose
 from headgate.resources.model.explanation import explain
 from headgate.resources.model.live import NoLiveValues
+from headgate.resources.model.patterns import Pattern, SlowPatternError
 from headgate.resources.model.request_view import RESPONSES
 from headgate.resources.model.routing_config import Comparator
 from tests.unit.resources.routing_rules import (
@@ -100,3 +104,15 @@ def test_a_slow_pattern_is_stopped_and_told() -> None:
     assert "stopped after 5 ms" in errors[0]
     assert "stopped after 5 ms" in errors[1]
     assert errors[2] == errors[3] == "earlier patterns of this call took too long"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a|aa)+$", "a?" * 40 + "a" * 40, "(a*)*b", "a*a*a*a*a*a*b", "(?=(a+))a*b+", r"(a+)\1+b"],
+)
+def test_no_pattern_takes_long(pattern: str) -> None:
+    began = time.thread_time()
+    for text in ("a" * 30 + "!", "a" * 60, "a" * 3_000):
+        with contextlib.suppress(SlowPatternError):
+            Pattern(pattern).is_in(text)
+    assert time.thread_time() - began < 0.5

@@ -43,11 +43,16 @@ def test_expressions_see_the_variables(expression: str) -> None:
         ("errorRate(5, 'none') > 1.0", "statusCode is a whole number, not 'none'"),
         ("capacityUsage('year').totalTokens > 1", "the period is one of"),
         ("capacityUsage().tokensUsagePercent > 80.0", ""),
-        ("request.model.matches('(')", "no regular expression"),
+        ("request.model.matches('(')", "The pattern '(' is no regular expression"),
+        ("request.model.matches(3)", "`matches` takes a text and a pattern"),
     ],
 )
-def test_what_cannot_be_evaluated_is_false_and_told(expression: str, error: str) -> None:
+def test_what_cannot_be_evaluated_is_false_and_told(
+    expression: str, error: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert not holds(expression)
+    # The evaluator would log the error of a function that an expression calls.
+    assert capfd.readouterr() == ("", "")
     routing = compile_rules(expression_rule(expression))
     told = explain(routing, view(), NoLiveValues(), lambda _index: 0.0).rules[0]
     assert not told.matched
@@ -86,7 +91,7 @@ def test_an_expression_that_cannot_work_is_refused(expression: str, message: str
     ],
 )
 def test_loops_weigh_by_what_they_look_at(expression: str, weight: int) -> None:
-    assert Expression(expression).weight == weight
+    assert Expression(expression).used.weight == weight
 
 
 def test_a_request_that_is_too_large_for_a_loop_is_told() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cel
@@ -41,16 +41,28 @@ EVALUATION_ERRORS = (
 class Evaluation:
     """Hold what one call needs while its rules are evaluated. Live values are asked for once."""
 
-    __slots__ = ("_asked", "_contexts", "_used", "live", "slow_searches", "values", "view")
+    __slots__ = (
+        "_asked",
+        "_context",
+        "_contexts",
+        "_failure",
+        "_used",
+        "live",
+        "slow_searches",
+        "values",
+        "view",
+    )
 
     def __init__(self, used: UsedVariables, view: RequestView, live: LiveValues) -> None:
         self.view = view
         self.live = live
         self.slow_searches = 0
+        self._failure: Exception | None = None
         self.values: dict[str, Any] = {}
         """The variables that conditions have read, by their expressions."""
         self._used = used
         self._asked: dict[tuple[Any, ...], Any] = {}
+        self._context: cel.Context | None = None
         self._contexts: dict[UsedVariables, cel.Context] = {}
 
     def search(self, test: Test, left: Any) -> bool:
@@ -68,20 +80,40 @@ class Evaluation:
 
     def evaluate(self, expression: Expression) -> Any:
         """Return the value of an expression. Raise `ExpressionError`."""
+        context = self._context or self._find_context(expression)
+        self._failure = None
+        try:
+            value = expression.evaluate(context)
+        except ExpressionError:
+            self._raise_failure()
+            raise
+        if self._failure is not None:
+            self._raise_failure()
+        return value
+
+    def _find_context(self, expression: Expression) -> cel.Context:
+        """Return the variables of an expression: those of all expressions, made once, where the
+        request is small enough for any of them. Raise `ExpressionError`."""
+        joint, weight = self._used, self._used.weight
+        if self._measure(joint) * weight <= COST_MAX:
+            self._context = self._make_context(joint)
+            return self._context
         used = expression.used
         size = self._measure(used)
-        if size * expression.weight > COST_MAX:
+        if size * used.weight > COST_MAX:
             raise ExpressionError(
                 f"the request is too large for this expression: {size} bytes, at most "
-                f"{COST_MAX // expression.weight}"
+                f"{COST_MAX // used.weight}"
             )
-        # One context for all expressions, as long as that is not larger than one of them may be.
-        if used != self._used and self._measure(self._used) <= COST_MAX:
-            used = self._used
-        context = self._contexts.get(used)
-        if context is None:
-            context = self._contexts[used] = self._make_context(used)
-        return expression.evaluate(context)
+        if used not in self._contexts:
+            self._contexts[used] = self._make_context(used)
+        return self._contexts[used]
+
+    def _raise_failure(self) -> None:
+        """Raise the error of a function that the expression called: those of Python are not for the
+        evaluator, which would log them."""
+        if self._failure is not None:
+            raise ExpressionError(str(self._failure)) from None
 
     def _measure(self, used: UsedVariables) -> int:
         return self.view.measure(used.fields) if "request" in used.roots else 0
@@ -112,19 +144,28 @@ class Evaluation:
         }
 
         def find_error_rate(*arguments: Any) -> Any:
-            return self.ask("errorRate", arguments)
+            return self._call(self.ask, "errorRate", arguments)
 
         def find_capacity(*arguments: Any) -> Any:
-            return self.ask("capacityUsage", arguments)
+            return self._call(self.ask, "capacityUsage", arguments)
 
-        functions = {
-            "errorRate": find_error_rate,
-            "capacityUsage": find_capacity,
-            SEARCH: self._search,
-        }
+        def search(*arguments: Any) -> Any:
+            return self._call(self._search, *arguments)
+
+        functions = {"errorRate": find_error_rate, "capacityUsage": find_capacity, SEARCH: search}
         return cel.Context(variables=variables, functions=functions)
 
-    def _search(self, text: str, source: str) -> bool:
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a function gives an expression; None for a failure, which is kept."""
+        try:
+            return function(*arguments)
+        except EVALUATION_ERRORS as error:
+            self._failure = error
+            return None
+
+    def _search(self, text: Any, source: Any) -> bool:
+        if not (isinstance(text, str) and isinstance(source, str)):
+            raise ExpressionError("`matches` takes a text and a pattern")
         pattern = _patterns.get(source)
         if pattern is None:
             if len(_patterns) >= PATTERNS_KEPT_MAX:

@@ -16,6 +16,7 @@ import msgspec
 
 from headgate.resources.model.paths import InvalidRoutingError
 from headgate.resources.model.request_view import ROOTS
+from headgate.resources.model.routing_config import EXPRESSION_CHARACTERS_MAX
 
 COST_MAX = 4 << 20
 """The most bytes of a request that one expression looks at, times its weight."""
@@ -79,34 +80,42 @@ class Token:
 
 
 class UsedVariables(msgspec.Struct, frozen=True):
-    """Hold the variables that expressions look at. `fields` are those of the request; None for
-    all."""
+    """Hold the variables that expressions look at, and the largest weight of one of them. `fields`
+    are those of the request; None for all."""
 
     roots: frozenset[str] = frozenset()
     fields: frozenset[str] | None = frozenset()
+    weight: int = 1
 
 
 def join_used(several: Sequence[UsedVariables]) -> UsedVariables:
     fields: frozenset[str] | None = frozenset()
     for each in several:
         fields = None if fields is None or each.fields is None else fields | each.fields
-    return UsedVariables(frozenset(root for each in several for root in each.roots), fields)
+    return UsedVariables(
+        frozenset(root for each in several for root in each.roots),
+        fields,
+        max((each.weight for each in several), default=1),
+    )
 
 
 class Expression:
     """Hold a compiled expression."""
 
-    __slots__ = ("_program", "source", "used", "weight")
+    __slots__ = ("_program", "source", "used")
 
     def __init__(self, source: str) -> None:
         """Compile an expression. Raise `InvalidRoutingError`."""
         self.source = source
+        if len(source) > EXPRESSION_CHARACTERS_MAX:
+            message = f"An expression has at most {EXPRESSION_CHARACTERS_MAX} characters."
+            raise InvalidRoutingError(message)
         tokens = list(_tokenize(source))
         if not tokens:
             raise InvalidRoutingError("The expression is empty.")
         names = _NameReader(tokens)
         names.read()
-        self.used, self.weight = UsedVariables(frozenset(names.roots), names.fields), names.weight
+        self.used = UsedVariables(frozenset(names.roots), names.fields, names.weight)
         text = " ".join(token.text for token in tokens)
         try:
             self._program = cel.compile(text)

@@ -17,9 +17,12 @@ REPETITIONS_MAX = 10_000
 """The most that the counts of all repetitions, such as `{3,20}`, multiply to."""
 SEARCH_SECONDS_MAX = 0.005
 
+STEPS_MAX = 100_000
+"""A search that cannot take more steps, by a rough bound, is not watched by the clock."""
+
 _COUNTS = re.compile(r"\{(\d*)(?:,(\d*))?\}")
-_PLAIN = re.compile(r"[^*+?{(]*")
-"""Matches a pattern without repetitions and groups, which takes linear time."""
+_COMPLEX = re.compile(r"\)[*+{]|\(\?(?!:|i\))|\\[1-9gk]")
+"""Finds repeated groups, assertions and back references, for which there is no bound here."""
 
 
 class SlowPatternError(Exception):
@@ -32,7 +35,7 @@ class SlowPatternError(Exception):
 class Pattern:
     """Search for one regular expression."""
 
-    __slots__ = ("_is_plain", "_search", "source")
+    __slots__ = ("_branches", "_degree", "_search", "source")
 
     def __init__(self, source: str) -> None:
         """Compile a pattern. Raise `InvalidRoutingError` where it is none, or too costly."""
@@ -53,11 +56,15 @@ class Pattern:
             message = f"The pattern {source[:64]!r} is no regular expression: {error}."
             raise InvalidRoutingError(message) from None
         self._search = compiled.search
-        self._is_plain = _PLAIN.fullmatch(source) is not None
+        is_complex = _COMPLEX.search(source) is not None
+        # Each unbounded repetition may try each position, each option and alternative doubles.
+        self._degree = 1 + sum(source.count(sign) for sign in "*+{")
+        options = source.count("?") - source.count("(?") + source.count("|")
+        self._branches = STEPS_MAX if is_complex else 2 ** min(options, 20)
 
     def is_in(self, text: str) -> bool:
         """Return whether the pattern is found anywhere in a text. Raise `SlowPatternError`."""
-        if self._is_plain:
+        if len(text) <= STEPS_MAX and len(text) ** self._degree * self._branches < STEPS_MAX:
             return self._search(text) is not None
         try:
             return self._search(text, timeout=SEARCH_SECONDS_MAX) is not None
