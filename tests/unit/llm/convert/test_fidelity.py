@@ -60,7 +60,7 @@ def complete_messages(fields: Fields) -> Fields:
             messages.append({"role": "user", "content": [result]})
     fields = {**fields, "messages": messages}
     if "tool_choice" in fields:
-        fields["tools"] = [{"name": "get", "input_schema": {}}]
+        fields["tools"] = [{"name": "get", "input_schema": {"type": "object"}}]
     return fields
 
 
@@ -120,7 +120,8 @@ PAIRS = {
             "temperature": [0.5],
             "top_p": [0.5],
             "stop_sequences": [["stop"]],
-            "data": ["text-1-end"],
+            "Base64ImageSourceParam.data": ["aGk="],
+            "Base64PDFSourceParam.data": ["JVBERi0x"],
             "ToolParam.name": ["get"],
             "ToolChoiceToolParam.name": ["get"],
         },
@@ -137,9 +138,9 @@ PAIRS = {
             ],
         },
         [
-            # Blocks that the other role has, and browsers.
+            # Blocks that the other role has.
             "messages.*.content.*",
-            "messages.*.content.*.content.*.type",
+            "tools.*.input_schema.type",
             "tools.*.type",
         ],
     ),

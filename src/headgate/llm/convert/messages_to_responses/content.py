@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.messages_to_responses.blocks import report_rest
+from headgate.llm.convert.messages_to_responses.media import (
+    Part,
+    convert_document,
+    convert_image,
+    convert_search_result,
+)
 from headgate.llm.convert.messages_to_responses.tools import ToolNames
 from headgate.llm.convert.messages_to_responses.validation import (
     Fields,
@@ -19,13 +26,12 @@ from headgate.llm.convert.messages_to_responses.validation import (
     join,
     read,
     read_choice,
+    read_identifier,
     read_object,
     read_optional,
-    read_settings,
     read_text,
 )
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 REDACTED_PREFIX = "headgate:"
 """Begins the data of a `redacted_thinking` block that was made from an OpenAI reasoning item."""
 ID_CHARACTERS_MAX = 64
@@ -43,10 +49,18 @@ SERVER_TOOL_BLOCKS = frozenset(
         "mcp_tool_use",
         "mcp_tool_result",
         "container_upload",
+        "advisor_tool_result",
+        "compaction",
+        "mcp_tool_listing",
+        "tool_addition",
+        "tool_removal",
     }
 )
+EMPTY_BLOCKS = frozenset({"fallback"})
+"""Blocks that tell nothing to a model."""
+TOOL_ID_CHARACTERS_MAX, TOOL_NAME_CHARACTERS_MAX = 256, 200
+ROLES = ("user", "assistant", "system")
 Item = dict[str, Any]
-Part = dict[str, Any]
 
 
 class MessageItems(msgspec.Struct):
@@ -87,10 +101,12 @@ class ContentConverter:
     def convert(self, message: Fields, index: int) -> list[Item]:
         """Return the items of a message. Raise `InvalidMessagesRequestError`."""
         place = f"messages.{index}"
-        role = read_choice(message, "role", place, ("user", "assistant", "system"))
+        role = read_choice(message, "role", place, ROLES)
         self._losses.add_rest(message, ("role", "content"), place)
         content = read(message, "content", place)
         items = MessageItems()
+        if role == "system":
+            self.finish()
         awaited, self._open = self._open, {}
         if isinstance(content, str):
             content = [{"type": "text", "text": content}] if content else []
@@ -98,7 +114,7 @@ class ContentConverter:
             check_object(each, f"{place}.content.{number}")
             for number, each in enumerate(check_list(content, join(place, "content")))
         ]
-        self._awaited = dict(awaited)
+        self._awaited, self._answered = dict(awaited), set[str]()
         for number, block in enumerate(blocks):
             self._convert_block(block, role, f"{place}.content.{number}", items)
         if self._awaited:
@@ -124,6 +140,8 @@ class ContentConverter:
 
     def _convert_block(self, block: Fields, role: str, place: str, items: MessageItems) -> None:
         kind = read_text(block, "type", place)
+        if kind in EMPTY_BLOCKS:
+            return
         if kind in SERVER_TOOL_BLOCKS:
             self._losses.add("server tool history", place)
             text = f"[{kind}] {msgspec.json.encode(strip(block)).decode()}"
@@ -157,8 +175,8 @@ class ContentConverter:
         items.parts += convert_search_result(block, place, self._losses)
 
     def _convert_tool_use(self, block: Fields, place: str, items: MessageItems) -> None:
-        call_id = read_text(block, "id", place, blank=False)
-        name = read_text(block, "name", place, blank=False)
+        call_id = read_identifier(block, "id", place, TOOL_ID_CHARACTERS_MAX)
+        name = read_identifier(block, "name", place, TOOL_NAME_CHARACTERS_MAX)
         arguments = read_object(block, "input", place)
         report_rest(block, place, self._losses)
         if call_id in self._called:
@@ -168,7 +186,7 @@ class ContentConverter:
             {
                 "type": "function_call",
                 "id": make_item_id(call_id),
-                "call_id": call_id,
+                "call_id": shorten_id(call_id),
                 "name": self._names.shorten(name),
                 "arguments": msgspec.json.encode(arguments).decode(),
                 "status": "completed",
@@ -177,6 +195,12 @@ class ContentConverter:
 
     def _convert_tool_result(self, block: Fields, place: str, items: MessageItems) -> None:
         call_id = read_text(block, "tool_use_id", place, blank=False)
+        if call_id in self._answered:
+            fail(
+                place,
+                "each tool_use must have a single result. Found multiple `tool_result` blocks with "
+                f"id: {call_id}",
+            )
         if call_id not in self._awaited:
             fail(
                 place,
@@ -185,12 +209,14 @@ class ContentConverter:
                 "message.",
             )
         del self._awaited[call_id]
+        self._answered.add(call_id)
         report_rest(block, place, self._losses)
         output = self._convert_output(block.get("content"), join(place, "content"))
         if read_optional(block, "is_error", place, bool):
             self._losses.add("tool_result.is_error", join(place, "is_error"))
             output = mark_error(output)
-        items.calls.append({"type": "function_call_output", "call_id": call_id, "output": output})
+        short = shorten_id(call_id)
+        items.calls.append({"type": "function_call_output", "call_id": short, "output": output})
 
     def _convert_output(self, content: Any, place: str) -> str | list[Part]:
         if content is None or isinstance(content, str):
@@ -211,7 +237,7 @@ class ContentConverter:
                 parts += convert_search_result(block, inner, self._losses)
             else:
                 self._losses.add("server tool history", inner)
-                text = f"[{kind}] {block.get('tool_name', '')}"
+                text = f"[{kind}] {msgspec.json.encode(strip(block)).decode()}"
                 parts.append({"type": "input_text", "text": text})
         if all(part["type"] == "input_text" for part in parts):
             return "\n".join([part["text"] for part in parts])
@@ -239,37 +265,8 @@ class ContentConverter:
         items.reasoning.append({"type": "reasoning", "summary": [], "encrypted_content": encrypted})
 
 
-RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
+RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
 _TEXT_TYPES = {"user": "input_text", "assistant": "output_text", "system": "input_text"}
-_KNOWN = {
-    "text": ("text", "citations"),
-    "image": ("source",),
-    "document": ("source", "title", "context", "citations"),
-    "search_result": ("source", "title", "content", "citations"),
-    "tool_use": ("id", "name", "input", "caller", "toolset_name"),
-    "tool_result": ("tool_use_id", "content", "is_error", "toolset_name"),
-    "thinking": ("thinking", "signature"),
-    "redacted_thinking": ("data",),
-}
-"""The fields of each block, besides `type` and `cache_control`."""
-_SOURCES = {
-    "base64": ("media_type", "data"),
-    "url": ("url",),
-    "file": ("file_id",),
-    "text": ("media_type", "data"),
-    "content": ("content",),
-}
-_DIRECT = {"type": "direct"}
-
-
-def report_rest(block: Fields, place: str, losses: Losses) -> None:
-    """Report what a block has that no item of Responses can say."""
-    losses.add_rest(block, ("type", "cache_control", *_KNOWN[block["type"]]), place)
-    if block.get("citations") not in (None, [], {}, {"enabled": False}):
-        losses.add("citations", join(place, "citations"))
-    for name in ("caller", "toolset_name"):
-        if block.get(name) not in (None, _DIRECT):
-            losses.add("tool options", join(place, name))
 
 
 def strip(block: Fields) -> Fields:
@@ -282,7 +279,16 @@ def read_block_text(block: Fields, place: str) -> str:
     text = read_text(block, "text", place)
     if not text:
         fail(place, "text content blocks must be non-empty")
+    if text.isspace():
+        fail(place, "text content blocks must contain non-whitespace text")
     return text
+
+
+def shorten_id(call_id: str) -> str:
+    """Return the id of a call, which has at most 64 characters at OpenAI."""
+    if len(call_id) <= ID_CHARACTERS_MAX:
+        return call_id
+    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:32]}"
 
 
 def make_item_id(call_id: str) -> str:
@@ -297,85 +303,3 @@ def mark_error(output: str | list[Part]) -> str | list[Part]:
     if isinstance(output, str):
         return ERROR_PREFIX + output
     return [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *output]
-
-
-def convert_image(block: Fields, place: str, losses: Losses) -> Part:
-    source = read_object(block, "source", place)
-    report_rest(block, place, losses)
-    place = join(place, "source")
-    kind = read_choice(source, "type", place, ("base64", "url", "file"))
-    losses.add_rest(source, ("type", *_SOURCES[kind]), place)
-    if kind == "file":
-        return {"type": "input_image", "file_id": read_text(source, "file_id", place)}
-    if kind == "url":
-        url = read_text(source, "url", place, blank=False)
-    else:
-        media_type = read_choice(source, "media_type", place, IMAGE_TYPES)
-        url = f"data:{media_type};base64,{read_text(source, 'data', place, blank=False)}"
-    return {"type": "input_image", "image_url": url, "detail": "auto"}
-
-
-def convert_document(block: Fields, place: str, losses: Losses) -> list[Part]:
-    source = read_object(block, "source", place)
-    title = read_optional(block, "title", place, str)
-    parts: list[Part] = []
-    if context := read_optional(block, "context", place, str):
-        losses.add("document.context", join(place, "context"))
-        parts.append({"type": "input_text", "text": context})
-    read_settings(block, "citations", place)
-    report_rest(block, place, losses)
-    return [*parts, *_convert_source(source, join(place, "source"), title, losses)]
-
-
-def _convert_source(
-    source: Fields, place: str, title: str | None, losses: Losses
-) -> Sequence[Part]:
-    kind = read_choice(source, "type", place, tuple(_SOURCES))
-    losses.add_rest(source, ("type", *_SOURCES[kind]), place)
-    if kind == "file":
-        return [{"type": "input_file", "file_id": read_text(source, "file_id", place)}]
-    if kind == "url":
-        return [{"type": "input_file", "file_url": read_text(source, "url", place, blank=False)}]
-    if kind == "base64":
-        read_choice(source, "media_type", place, ("application/pdf",))
-        data = read_text(source, "data", place, blank=False)
-        name = title or "document"
-        return [
-            {
-                "type": "input_file",
-                "filename": name if name.lower().endswith(".pdf") else f"{name}.pdf",
-                "file_data": f"data:application/pdf;base64,{data}",
-            }
-        ]
-    heading = f"{title}\n\n" if title else ""
-    if kind == "text":
-        if source.get("media_type") is not None:
-            read_choice(source, "media_type", place, ("text/plain",))
-        return [{"type": "input_text", "text": heading + read_text(source, "data", place)}]
-    content = read(source, "content", place)
-    if isinstance(content, str):
-        return [{"type": "input_text", "text": heading + content}]
-    parts: list[Part] = [{"type": "input_text", "text": title}] if title else []
-    for number, each in enumerate(check_list(content, join(place, "content"))):
-        inner = f"{place}.content.{number}"
-        inner_block = check_object(each, inner)
-        if read_choice(inner_block, "type", inner, ("text", "image")) == "image":
-            parts.append(convert_image(inner_block, inner, losses))
-        else:
-            report_rest(inner_block, inner, losses)
-            parts.append({"type": "input_text", "text": read_text(inner_block, "text", inner)})
-    return parts
-
-
-def convert_search_result(block: Fields, place: str, losses: Losses) -> list[Part]:
-    losses.add("search_result", place)
-    report_rest(block, place, losses)
-    heading = f"{read_text(block, 'title', place)} ({read_text(block, 'source', place)})"
-    texts: list[str] = []
-    for number, each in enumerate(check_list(read(block, "content", place), place)):
-        inner = f"{place}.content.{number}"
-        part = check_object(each, inner)
-        read_choice(part, "type", inner, ("text",))
-        report_rest(part, inner, losses)
-        texts.append(read_text(part, "text", inner))
-    return [{"type": "input_text", "text": "\n".join([heading, *texts])}]

@@ -24,7 +24,9 @@ RULES: dict[str, Rule] = {
     "thinking.display": Rule(_A, "", "what is shown of the thinking is not omitted"),
     "thinking unsupported": Rule(_X, "", "the model does not reason"),
     "sampling unsupported": Rule(_X, "", "a model that reasons takes no temperature and no top_p"),
+    "thinking between tools": Rule(_A, "no thinking is shown"),
     "output_config.effort": Rule(_C, "reasoning.effort"),
+    "effort above high": Rule(_A, "reasoning.effort: high", "`xhigh` and `max`"),
     "output_config.format": Rule(_C, "text.format"),
     "container": Rule(_X),
     "context_management": Rule(_X),
@@ -59,7 +61,7 @@ RULES: dict[str, Rule] = {
         _X,
         "",
         "`input_examples`, `defer_loading`, `allowed_callers`, `eager_input_streaming`, `caller`, "
-        "`toolset_name`",
+        "`toolset_name`, `response_inclusion`",
     ),
     "web_search": Rule(_C, "web_search"),
     "web_search.max_uses": Rule(_A, "max_tool_calls", "carried if it is the only hosted tool"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.messages_to_responses.content import ContentConverter, report_rest
+from headgate.llm.convert.messages_to_responses.blocks import report_rest
+from headgate.llm.convert.messages_to_responses.content import ContentConverter
 from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.tools import ToolNames, convert_tools
 from headgate.llm.convert.messages_to_responses.validation import (
@@ -41,6 +42,7 @@ TIERS = {
     "batch": "flex",
 }
 THINKING_TYPES = ("enabled", "disabled", "adaptive", "between_tools")
+SHOWN = ("enabled", "adaptive")
 EFFORT_NAMES = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 LOST = ("top_k", "container", "context_management", "mcp_servers", "inference_geo")
 KNOWN = frozenset(
@@ -143,7 +145,10 @@ def _convert_system(fields: Fields, losses: Losses) -> str:
         block = check_object(each, place)
         read_choice(block, "type", place, ("text",))
         report_rest(block, place, losses)
-        texts.append(read_text(block, "text", place))
+        text = read_text(block, "text", place)
+        if not text:
+            fail(place, "text content blocks must be non-empty")
+        texts.append(text)
     return "\n".join(texts)
 
 
@@ -168,8 +173,18 @@ def _convert_messages(fields: Fields, names: ToolNames, losses: Losses) -> list[
         items += converted
     converter.finish()
     if role == "assistant":
+        check_ending(messages[-1])
         losses.add("prefill", f"messages.{len(messages) - 1}")
     return items
+
+
+def check_ending(message: Fields) -> None:
+    """Refuse a last message of the assistant that ends in whitespace, as Anthropic does."""
+    content: Any = message["content"]
+    if isinstance(content, list) and content:
+        content = cast("list[Fields]", content)[-1].get("text")
+    if isinstance(content, str) and content[-1:].isspace():
+        fail("messages", "final assistant content cannot end with trailing whitespace")
 
 
 def _convert_thinking(
@@ -178,8 +193,10 @@ def _convert_thinking(
     """Set `reasoning`, and return whether thinking is shown."""
     thinking = read_settings(fields, "thinking")
     losses.add_rest(thinking, ("type", "budget_tokens", "display"), "thinking")
-    effort = _read_effort(fields, thinking)
-    shows = bool(thinking) and thinking["type"] != "disabled"
+    effort = _read_effort(fields, thinking, losses)
+    shows = bool(thinking) and thinking["type"] in SHOWN
+    if thinking and thinking["type"] == "between_tools":
+        losses.add("thinking between tools", "thinking.type")
     if reasons is False:
         if shows or effort:
             place = "thinking" if shows else "output_config.effort"
@@ -199,12 +216,15 @@ def _convert_thinking(
     return shows
 
 
-def _read_effort(fields: Fields, thinking: Fields) -> str | None:
+def _read_effort(fields: Fields, thinking: Fields, losses: Losses) -> str | None:
     """Return the effort that is stated, else that of the budget of thinking, None for neither."""
     effort: str | None = None
     config = read_settings(fields, "output_config")
     if config.get("effort") is not None:
-        effort = EFFORT_NAMES[read_choice(config, "effort", "output_config", tuple(EFFORT_NAMES))]
+        named = read_choice(config, "effort", "output_config", tuple(EFFORT_NAMES))
+        effort = EFFORT_NAMES[named]
+        if effort != named:
+            losses.add("effort above high", "output_config.effort")
     if thinking and read_choice(thinking, "type", "thinking", THINKING_TYPES) == "enabled":
         budget = _read_budget(thinking, fields)
         effort = effort or next((name for most, name in EFFORTS if budget <= most), "high")

@@ -15,6 +15,7 @@ from headgate.llm.convert.messages_to_responses.validation import (
     fail,
     join,
     read_choice,
+    read_identifier,
     read_object,
     read_optional,
     read_text,
@@ -22,6 +23,7 @@ from headgate.llm.convert.messages_to_responses.validation import (
 
 NAME_CHARACTERS_MAX = 64
 """The longest name of a function that OpenAI takes. Anthropic takes 128."""
+ORIGINAL_CHARACTERS_MAX = 128
 HASH_CHARACTERS = 8
 HOSTED = {"web_search": "web_search", "code_execution": "code_interpreter"}
 """Anthropic's names of tools that OpenAI runs as well, with OpenAI's."""
@@ -31,6 +33,7 @@ TOOL_OPTIONS = (
     "defer_loading",
     "allowed_callers",
     "eager_input_streaming",
+    "response_inclusion",
 )
 
 
@@ -72,9 +75,11 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
     converted: dict[str, Any] = {}
     uses_max: int | None = None
     listed: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for index, each in enumerate(check_list(tools, "tools")):
         place = f"tools.{index}"
         tool = check_object(each, place)
+        check_name(tool, seen)
         kind = read_optional(tool, "type", place, str) or "custom"
         if kind == "custom":
             listed.append(_convert_function(tool, place, names, losses))
@@ -100,9 +105,19 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
     return converted
 
 
+def check_name(tool: Fields, seen: set[str]) -> None:
+    """Refuse a second tool of the same name."""
+    name = tool.get("name")
+    if isinstance(name, str):
+        if name in seen:
+            fail("tools", "Tool names must be unique.")
+        seen.add(name)
+
+
 def _convert_function(tool: Fields, place: str, names: ToolNames, losses: Losses) -> dict[str, Any]:
-    name = read_text(tool, "name", place, blank=False)
+    name = read_identifier(tool, "name", place, ORIGINAL_CHARACTERS_MAX)
     schema = read_object(tool, "input_schema", place)
+    read_choice(schema, "type", join(place, "input_schema"), ("object",))
     known = ("type", "name", "input_schema", "description", "strict")
     _report_options(tool, place, known, losses)
     return {

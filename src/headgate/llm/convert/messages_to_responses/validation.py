@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
@@ -9,6 +10,7 @@ from headgate.kit.errors import HeadgateError, Kind
 
 Fields = Mapping[str, Any]
 REASON_CHARACTERS_MAX = 1_000
+IDENTIFIER = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 class InvalidMessagesRequestError(HeadgateError):
@@ -63,6 +65,16 @@ def check_list(value: Any, place: str) -> Sequence[Any]:
     if not isinstance(value, list):
         fail(place, "Input should be a valid list")
     return cast("Sequence[Any]", value)
+
+
+def read_identifier(fields: Fields, name: str, place: str, characters_max: int) -> str:
+    """Return a name or an id, which has letters, digits, `_` and `-` only."""
+    value = read_text(fields, name, place, blank=False)
+    if len(value) > characters_max:
+        fail(join(place, name), f"String should have at most {characters_max} characters")
+    if IDENTIFIER.fullmatch(value) is None:
+        fail(join(place, name), f"String should match pattern '^{IDENTIFIER.pattern}$'")
+    return value
 
 
 def read_optional(fields: Fields, name: str, place: str, kind: type | tuple[type, ...]) -> Any:

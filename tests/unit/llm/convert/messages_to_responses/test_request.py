@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.tools import UnsupportedServerToolError
 from headgate.llm.convert.messages_to_responses.validation import InvalidMessagesRequestError
+from tests.unit.llm.test_token_count import make_png
 
 HELLO = [{"role": "user", "content": "Hello"}]
 BASE: dict[str, Any] = {"model": "gpt-5.4-mini", "max_tokens": 1_000, "messages": HELLO}
@@ -55,6 +57,17 @@ def test_blocks_of_the_system_are_joined_and_cache_hints_change_nothing() -> Non
     converted = convert(system=blocks)
     assert converted.body["instructions"] == "One.\nTwo."
     assert list(converted.losses) == []
+
+
+SCHEMA: dict[str, Any] = {"type": "object"}
+EMPTY: dict[str, Any] = {}
+PDF = base64.b64encode(b"%PDF-1.7\n").decode()
+
+
+def make_image(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
+    encoded = base64.b64encode(data).decode()
+    source = {"type": "base64", "media_type": media_type, "data": encoded}
+    return {"type": "image", "source": source}
 
 
 FAULTS: list[tuple[dict[str, Any], str]] = [
@@ -120,13 +133,13 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"name": "x"}]}, "tools.0.input_schema"),
     (
         {
-            "tools": [{"name": "x", "input_schema": {}}],
+            "tools": [{"name": "x", "input_schema": SCHEMA}],
             "tool_choice": {"type": "tool", "name": "y"},
         },
         "tool_choice.name",
     ),
     (
-        {"tools": [{"name": "x", "input_schema": {}}], "tool_choice": {"type": "some"}},
+        {"tools": [{"name": "x", "input_schema": SCHEMA}], "tool_choice": {"type": "some"}},
         "tool_choice.type",
     ),
 ]
@@ -208,7 +221,7 @@ def test_images_and_documents() -> None:
         {
             "type": "document",
             "title": "Report",
-            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"},
+            "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
         },
         {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
         {
@@ -224,7 +237,7 @@ def test_images_and_documents() -> None:
         {
             "type": "input_file",
             "filename": "Report.pdf",
-            "file_data": "data:application/pdf;base64,JVBE",
+            "file_data": "data:application/pdf;base64," + PDF,
         },
         {"type": "input_file", "file_url": "https://example.com/a.pdf"},
         {"type": "input_text", "text": "Notes\n\nPlain."},
@@ -278,11 +291,150 @@ def test_failed_tool_says_so_in_its_text() -> None:
             "unexpected `tool_use_id` found in `tool_result` blocks: toolu_9",
         ),
         (make_turns(uses=(USE, USE)), "`tool_use` ids must be unique"),
+        (
+            make_turns(*[{"type": "tool_result", "tool_use_id": "toolu_1"}] * 2),
+            "Found multiple `tool_result` blocks with id: toolu_1",
+        ),
     ],
 )
 def test_orphans_and_doubles_are_refused(messages: list[Any], text: str) -> None:
     with pytest.raises(InvalidMessagesRequestError, match=text):
         convert(messages=messages)
+
+
+def convert_blocks(*blocks: Any, role: str = "user") -> ConvertedRequest:
+    return convert(messages=[*HELLO, {"role": role, "content": list(blocks)}])
+
+
+TEXT = {"type": "text", "text": "x"}
+AT = "messages.1.content.0"
+
+
+@pytest.mark.parametrize(
+    ("block", "role", "message"),
+    [
+        (TEXT | {"text": " \n"}, "user", f"{AT}: text content blocks must contain non-whitespace"),
+        (TEXT | {"text": 5}, "user", f"{AT}.text: Input should be a valid string"),
+        (TEXT | {"cache_control": {"type": "x"}}, "user", f"{AT}.cache_control.type: "),
+        (
+            TEXT | {"cache_control": {"type": "ephemeral", "ttl": "2h"}},
+            "user",
+            f"{AT}.cache_control.ttl: ",
+        ),
+        ({"type": "image", "source": 5}, "user", f"{AT}.source: Input should be an object"),
+        (
+            {"type": "image", "source": PIXEL | {"data": "data:image/png;base64,aGk="}},
+            "user",
+            f"{AT}.source.data: Invalid base64 data",
+        ),
+        (make_image(b"x" * 4_000_000), "user", f"{AT}.source.data: image exceeds 5 MB maximum: "),
+        (
+            make_image(make_png(8_001, 9)),
+            "user",
+            f"{AT}.source.data: At least one of the image dimensions exceed max allowed size: 8000",
+        ),
+        (
+            make_image(make_png(9, 9), "image/jpeg"),
+            "user",
+            f"{AT}.source.data: The image was specified using the image/jpeg media type, but",
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": "aGVsbG8="},
+            },
+            "user",
+            f"{AT}.source.data: The PDF specified was not valid.",
+        ),
+        (USE | {"id": "a.b"}, "assistant", f"{AT}.id: String should match pattern "),
+        (USE | {"name": "x" * 201}, "assistant", f"{AT}.name: String should have at most 200"),
+        (USE | {"input": "{}"}, "assistant", f"{AT}.input: Input should be an object"),
+        (TEXT | {"text": "x "}, "assistant", "messages: final assistant content cannot end with"),
+        (USE, "user", f"{AT}: `tool_use` blocks can not be in `user` messages"),
+        (USE, "system", f"{AT}: `tool_use` blocks can not be in `system` messages"),
+    ],
+)
+def test_malformed_block_is_named(block: dict[str, Any], role: str, message: str) -> None:
+    with pytest.raises(InvalidMessagesRequestError) as refused:
+        convert_blocks(block, role=role)
+    assert refused.value.message.startswith(message)
+
+
+def test_unknown_and_lossy_parts_of_blocks_are_reported() -> None:
+    """A hint for a cache, an empty list and a null lose nothing."""
+    converted = convert_blocks(
+        TEXT | {"cache_control": {"type": "ephemeral"}, "citations": None, "future": None},
+        TEXT | {"future": 1},
+        {"type": "image", "source": PIXEL, "transformations": {"oversized": "keep"}},
+        {"type": "document", "source": {"type": "text", "data": "x"}, "future": []},
+    )
+    assert dict(converted.losses) == {
+        "messages.1.content.1.future": "lost",
+        "messages.1.content.2.transformations": "lost",
+        "messages.1.content.3.future": "lost",
+    }
+    cited = convert_blocks(TEXT | {"citations": [{"type": "char_location"}]}, role="assistant")
+    assert ("messages.1.content.0.citations", "lost") in list(cited.losses)
+    called = USE | {"caller": {"type": "direct"}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1"}
+    assert not convert(messages=make_turns(result, uses=(called,))).losses
+    called = USE | {"caller": {"type": "code_execution_20250825", "tool_id": "x"}}
+    assert convert(messages=make_turns(result, uses=(called,))).losses
+    tool = {"name": "a", "input_schema": SCHEMA, "allowed_callers": ["direct"], "future": 1}
+    settings: dict[str, Any] = {
+        "tools": [tool],
+        "metadata": {"x": 1},
+        "output_config": {"effort": "max", "y": 1},
+    }
+    assert dict(convert(**settings).losses) == {
+        "tools.0.future": "lost",
+        "metadata.x": "lost",
+        "output_config.y": "lost",
+        "output_config.effort": "approximated",
+    }
+    between = convert(thinking={"type": "between_tools"})
+    assert dict(between.losses) == {"thinking.type": "approximated"}
+    assert not between.shows_thinking
+
+
+def test_messages_of_the_system_are_carried() -> None:
+    messages = [*HELLO, {"role": "system", "content": "Be brief."}]
+    converted = convert(messages=messages)
+    assert converted.body["input"][1] == {
+        "type": "message",
+        "role": "system",
+        "content": [{"type": "input_text", "text": "Be brief."}],
+    }
+    assert not converted.losses
+    with pytest.raises(
+        InvalidMessagesRequestError, match=r"messages\.1: `tool_use` ids were found"
+    ):
+        convert(messages=[*make_turns()[:2], messages[1], *make_turns({"type": "text"})[2:]])
+
+
+def test_ids_of_calls_are_short_enough_for_openai() -> None:
+    long = "toolu_" + "x" * 90
+    uses = (USE | {"id": long},)
+    result = {"type": "tool_result", "tool_use_id": long, "content": "x"}
+    call, output = convert(messages=make_turns(result, uses=uses)).body["input"][1:]
+    assert call["call_id"] == output["call_id"]
+    assert max(len(call["call_id"]), len(call["id"])) <= 64
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ([{"name": "a b", "input_schema": SCHEMA}], "tools.0.name: String should match pattern"),
+        ([{"name": "x" * 129, "input_schema": SCHEMA}], "tools.0.name: String should have at most"),
+        ([{"name": "a", "input_schema": EMPTY}], "tools.0.input_schema.type: Field required"),
+        ([{"name": "a", "input_schema": SCHEMA}] * 2, "tools: Tool names must be unique."),
+        ([5], "tools.0: Input should be an object"),
+    ],
+)
+def test_malformed_tool_is_named(tools: list[Any], message: str) -> None:
+    with pytest.raises(InvalidMessagesRequestError) as refused:
+        convert(tools=tools)
+    assert refused.value.message.startswith(message)
 
 
 def test_tools_and_choice() -> None:
@@ -321,7 +473,7 @@ def test_tools_and_choice() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("any", "required"), ("none", "none")])
 def test_other_choices(kind: str, expected: str) -> None:
-    tools: list[Any] = [{"name": "get", "input_schema": {}}]
+    tools: list[Any] = [{"name": "get", "input_schema": SCHEMA}]
     assert convert(tools=tools, tool_choice={"type": kind}).body["tool_choice"] == expected
     assert "tool_choice" not in convert(tool_choice={"type": kind}).body
 
@@ -342,7 +494,7 @@ def test_long_name_of_a_tool_is_shortened_everywhere_and_found_again() -> None:
     result = {"type": "tool_result", "tool_use_id": "toolu_1"}
     converted = convert(
         messages=make_turns(result, uses=(use,)),
-        tools=[{"name": name, "input_schema": {}}],
+        tools=[{"name": name, "input_schema": SCHEMA}],
         tool_choice={"type": "tool", "name": name},
     )
     short = converted.body["tools"][0]["name"]
