@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from headgate.llm.convert.chat_to_responses.losses import RULES as CHAT_TO_RESPONSES
 from headgate.llm.convert.losses import Handling, Rule
 from headgate.llm.convert.messages_to_responses.losses import RULES as MESSAGES_TO_RESPONSES
 from headgate.llm.convert.responses_to_chat.losses import RULES as RESPONSES_TO_CHAT
@@ -28,7 +29,10 @@ class Pair(NamedTuple):
 
 PAGES: Mapping[str, tuple[Pair, ...]] = {
     "anthropic.md": (Pair("Messages", "Responses", MESSAGES_TO_RESPONSES),),
-    "conversions.md": (Pair("Responses", "Chat Completions", RESPONSES_TO_CHAT),),
+    "conversions.md": (
+        Pair("Chat Completions", "Responses", CHAT_TO_RESPONSES),
+        Pair("Responses", "Chat Completions", RESPONSES_TO_CHAT),
+    ),
 }
 """The pages with their tables. A page with several pairs has a heading for each."""
 MEANINGS = {

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from anthropic import types
 from anthropic.types.message_create_params import MessageCreateParamsBase
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
+from headgate.llm.convert.chat_to_responses import request as chat_request
 from headgate.llm.convert.losses import Handling
 from headgate.llm.convert.messages_to_responses.losses import RULES
 from headgate.llm.convert.messages_to_responses.request import KNOWN, convert_request
@@ -18,6 +20,12 @@ from tools import losses
 @pytest.mark.parametrize("page", losses.PAGES)
 def test_page_has_the_rules_of_the_converters(page: str) -> None:
     assert (losses.DOCS / page).read_text() == losses.render(page)
+
+
+def test_every_field_of_an_official_chat_completion_is_carried_or_reported() -> None:
+    assert CompletionCreateParamsBase.__annotations__.keys() <= chat_request.KNOWN
+    base: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    assert dict(chat_request.convert_request(base | {"new": 1}).losses) == {"new": "lost"}
 
 
 def test_every_field_of_the_official_request_is_carried_or_reported() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
+from headgate.gateway.chat_conversion import ChatToResponses
 from headgate.gateway.responses_conversion import ResponsesToChat
 from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES
 from headgate.relay.conversion import Conversion
@@ -11,6 +12,7 @@ from headgate.relay.ports import Model
 
 ConversionFactory = Callable[[Model | None], Conversion]
 FACTORIES: Mapping[tuple[str, str], ConversionFactory] = {
+    (CHAT_COMPLETIONS, RESPONSES): ChatToResponses,
     (RESPONSES, CHAT_COMPLETIONS): ResponsesToChat,
 }
 """By the client's surface and the provider's."""

@@ -17,7 +17,7 @@ from headgate.llm.convert.fields import (
 )
 from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
-from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
+from headgate.llm.convert.stop_sequences import StopSequences
 
 Block = dict[str, Any]
 FAILURES = ("failed", "cancelled")

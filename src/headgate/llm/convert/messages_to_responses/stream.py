@@ -27,7 +27,7 @@ from headgate.llm.convert.messages_to_responses.reply import (
     make_message_id,
 )
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
-from headgate.llm.convert.messages_to_responses.stop_sequences import StopSequences
+from headgate.llm.convert.stop_sequences import StopSequences
 
 Event = dict[str, Any]
 HOSTED = {"web_search_call": convert_search, "code_interpreter_call": convert_execution}

@@ -1,0 +1,1 @@
+"""Convert Chat Completions to Responses, and answers back."""
