@@ -28,6 +28,20 @@ class ManyProviders:
     harness: Harness
     stand_ins: dict[str, FakeUpstream]
 
+    def add_credential(self, name: str, secret: str, base_url: str) -> None:
+        keys = self.harness.gateway.keys
+        admin = {
+            "authorization": f"Bearer {keys['admin_key']}",
+            "x-organization-id": keys["organization_id"],
+        }
+        body = {
+            "integration_name": name,
+            "display_name": name,
+            "auth_data": {"api_key": secret, "base_url": base_url},
+        }
+        added = self.harness.post("/api/credentials", body, admin)
+        assert added.status == 201, added.body
+
     def post(self, provider: str, **body: Any) -> Any:
         self.harness.receipts.take()
         self.stand_ins[provider].forget()
@@ -47,12 +61,8 @@ def providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[ManyProvide
         providers = ManyProviders(Harness(gateway, openai, receipts), stand_ins)
         for name, profile in PROFILES.items():
             stand_ins[name].script = profile.answer
-            added = gateway.run(
-                *("credentials", "add", name, "--organization", gateway.keys["organization_id"]),
-                *("--api-key-stdin", "--base-url", f"{stand_ins[name].base_url}{profile.path}"),
-                stdin=profile.secret,
-            )
-            assert added.returncode == 0, added.stderr
+            base_url = f"{stand_ins[name].base_url}{profile.path}"
+            providers.add_credential(name, profile.secret, base_url)
         last = list(PROFILES)[-1]
         wait_until(lambda: providers.post(last, model=PROFILES[last].model).status == 200, 5)
         yield providers
