@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import msgspec
 
-from headgate.gateway.encoder import render_rate_limits
+from headgate.gateway.encoder import encode_name, render_rate_limits
+from headgate.gateway.vmx_answers import render_request
 from headgate.kit.tokenizer import Tokenizer
 from headgate.llm import request
 from headgate.llm.convert.messages_to_responses.request import convert_request
@@ -57,7 +58,9 @@ class TokenCounts:
             % (request_id, request_id, request_id)
         )
         if call.correlation_id is not None:
-            head += b"x-headgate-correlation-id: %b\r\n" % call.correlation_id.encode()
+            head += b"x-headgate-correlation-id: %b\r\n" % encode_name(call.correlation_id)
+        if call.envelope is not None:
+            head += render_request(call.request_id, call.envelope, call.correlation_id)
         head += render_rate_limits(call.rate_limits)
         caller.answer(200, head, msgspec.json.encode({"input_tokens": tokens}))
 
@@ -68,7 +71,7 @@ class TokenCounts:
         model = self._models.match(body.model).model if body.model else None
         reasons = None if model is None else model.reasons
         converted, addresses = await loop.run_in_executor(
-            self._executor, convert, body.body, reasons
+            self._executor, convert, body.with_envelopes_removed().body, reasons
         )
         fetched = await self._fetcher.fetch_all(addresses, caller.reserve_memory)
         counter = TokenCounter(
