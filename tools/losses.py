@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from headgate.llm.convert.chat_to_responses.losses import RULES as CHAT_TO_RESPONSES
+from headgate.llm.convert.chat_to_responses import losses as chat_to_responses
 from headgate.llm.convert.losses import Handling, Rule
-from headgate.llm.convert.messages_to_responses.losses import RULES as MESSAGES_TO_RESPONSES
-from headgate.llm.convert.responses_to_chat.losses import RULES as RESPONSES_TO_CHAT
+from headgate.llm.convert.messages_to_responses import losses as messages_to_responses
+from headgate.llm.convert.responses_to_chat import losses as responses_to_chat
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TABLES = "## What is carried, and what is lost\n"
@@ -25,13 +25,17 @@ class Pair(NamedTuple):
     source: str
     target: str
     rules: Mapping[str, Rule]
+    answers: Mapping[str, Rule]
+    """What becomes of the target's answers."""
 
 
 PAGES: Mapping[str, tuple[Pair, ...]] = {
-    "anthropic.md": (Pair("Messages", "Responses", MESSAGES_TO_RESPONSES),),
+    "anthropic.md": (
+        Pair("Messages", "Responses", messages_to_responses.RULES, messages_to_responses.ANSWERS),
+    ),
     "conversions.md": (
-        Pair("Chat Completions", "Responses", CHAT_TO_RESPONSES),
-        Pair("Responses", "Chat Completions", RESPONSES_TO_CHAT),
+        Pair("Chat Completions", "Responses", chat_to_responses.RULES, {}),
+        Pair("Responses", "Chat Completions", responses_to_chat.RULES, responses_to_chat.ANSWERS),
     ),
 }
 """The pages with their tables. A page with several pairs has a heading for each."""
@@ -58,16 +62,29 @@ def render(page: str) -> str:
 
 
 def _render_pair(pair: Pair) -> list[str]:
+    """Return the tables of requests, by what becomes of a field, and the table of answers."""
     parts: list[str] = []
     for handling, meaning in MEANINGS.items():
-        rows = [(name, rule) for name, rule in pair.rules.items() if rule.handling is handling]
-        if not rows:
-            continue
-        told = meaning.format(target=pair.target)
-        parts.append(f"\n**{handling.value.capitalize()}.** {told}\n")
-        parts.append(f"\n| {pair.source} | {pair.target} | when, or why |\n|---|---|---|\n")
+        rows = {name: rule for name, rule in pair.rules.items() if rule.handling is handling}
+        if rows:
+            told = meaning.format(target=pair.target)
+            parts.append(f"\n**{handling.value.capitalize()}.** {told}\n")
+            parts.append(f"\n| {pair.source} | {pair.target} | when, or why |\n|---|---|---|\n")
+            parts += [
+                f"| {name} | {rule.target or '-'} | {rule.when or '-'} |\n"
+                for name, rule in rows.items()
+            ]
+    if not pair.answers:
+        return parts
+    parts.append(
+        f"\n**Answers.** `*` stands for any element of a list. What an answer loses is not reported"
+        f" in a header.\n\n| {pair.target} | {pair.source} | | when, or why |\n|---|---|---|---|\n"
+    )
+    for handling in MEANINGS:
         parts += [
-            f"| {name} | {rule.target or '-'} | {rule.when or '-'} |\n" for name, rule in rows
+            f"| `{name}` | {rule.target or '-'} | {handling.value} | {rule.when or '-'} |\n"
+            for name, rule in pair.answers.items()
+            if rule.handling is handling
         ]
     return parts
 

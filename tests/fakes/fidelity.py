@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -43,10 +44,36 @@ def check_request(
     silent = [
         leaf.place
         for leaf in list_leaves(request)
-        if not _is_told(leaf, shown, losses, ignored)
+        if leaf.value is not None
+        and not _is_told(leaf, shown, losses, ignored)
         and not _reacts(convert, request, leaf, (output, losses))
     ]
     return Outcome(silent)
+
+
+def check_answer(convert: Callable[[Any], Any], answer: Any, told: Collection[str]) -> list[str]:
+    """Convert an answer, and return the places of values that nothing tells of, with the types of
+    elements for their numbers."""
+    outcome = check_request(lambda each: (convert(each), {}), answer)
+    places = [name_place(answer, place) for place in outcome.silent]
+    return [place for place in places if not matches(place, told)]
+
+
+def name_place(answer: Any, place: str) -> str:
+    """Return a place with the types of elements for their numbers, `*` where they have none."""
+    names: list[str] = []
+    value: Any = answer
+    for name in place.split("."):
+        if isinstance(value, list):
+            value = typing.cast("list[Any]", value)[int(name)]
+            kind: Any = None
+            if isinstance(value, dict):
+                kind = typing.cast("dict[str, Any]", value).get("type")
+            names.append(str(kind or "*"))
+        else:
+            value = typing.cast("dict[str, Any]", value)[name]
+            names.append(name)
+    return ".".join(names)
 
 
 def generalize(place: str) -> str:

@@ -10,14 +10,18 @@ from typing import Any, NamedTuple
 
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
 from headgate.llm.convert.losses import Handling, Rule
 from headgate.llm.convert.messages_to_responses import losses as messages_to_responses
+from headgate.llm.convert.messages_to_responses import reply as messages_reply
 from headgate.llm.convert.messages_to_responses import request as messages_request
 from headgate.llm.convert.responses_to_chat import losses as responses_to_chat
+from headgate.llm.convert.responses_to_chat import reply as responses_reply
 from headgate.llm.convert.responses_to_chat import request as responses_request
-from tests.fakes.fidelity import Converted, check_request, generalize
+from tests.fakes.fidelity import Converted, check_answer, check_request, generalize
 from tests.fakes.schema_samples import SampleMaker
 
 Fields = dict[str, Any]
@@ -200,3 +204,92 @@ def test_no_field_is_dropped_silently(name: str) -> None:
     assert not silent
     assert sorted(refused) == sorted(pair.refused)
     assert count > 300
+
+
+class Answers(NamedTuple):
+    """Describe how answers are converted back. `tested` are places whose values are words of one
+    API for those of the other: other tests look at them."""
+
+    kind: Any
+    fixed: Mapping[str, list[Any]]
+    complete: Callable[[Fields], Fields]
+    convert: Callable[[Fields], Any]
+    rules: Mapping[str, Rule]
+    tested: Collection[str]
+
+
+def complete_completion(fields: Fields) -> Fields:
+    """Give the message a text, to which citations and probabilities belong."""
+    choice = fields["choices"][0]
+    message = {"content": "text-1-end", **choice["message"]}
+    return {**fields, "choices": [{**choice, "message": message}]}
+
+
+def keep(fields: Fields) -> Fields:
+    return fields
+
+
+def convert_response(fields: Fields) -> Any:
+    return messages_reply.convert_reply(fields, MESSAGES)
+
+
+def convert_completion(fields: Fields) -> Any:
+    return responses_reply.convert_reply(fields, RESPONSES)
+
+
+MESSAGES = messages_request.convert_request(
+    {
+        "model": "gpt",
+        "max_tokens": 1_000,
+        "messages": [{"role": "user", "content": "x"}],
+        "thinking": {"type": "adaptive"},
+    }
+)
+RESPONSES = responses_request.convert_request(
+    {
+        "model": "llama",
+        "input": "x",
+        "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
+    }
+)
+ANSWERS = {
+    "messages to responses": Answers(
+        Response,
+        {
+            "object": ["response"],
+            "status": ["completed"],
+            "error": [None],
+            "arguments": ['{"a":"text-1-end"}'],
+            "cached_tokens": [1],
+            # What repeats the request is ignored whole.
+            "instructions": ["text-1-end"],
+            "tools": [[]],
+            "tool_choice": ["auto"],
+            "prompt": [{"id": "text-1-end"}],
+        },
+        keep,
+        convert_response,
+        messages_to_responses.ANSWERS,
+        ["status", "incomplete_details"],
+    ),
+    "responses to chat": Answers(
+        ChatCompletion,
+        {"Choice.index": [0]},
+        complete_completion,
+        convert_completion,
+        responses_to_chat.ANSWERS,
+        ["choices.*.finish_reason"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_field_of_an_answer_is_dropped_without_a_row(name: str) -> None:
+    answers = ANSWERS[name]
+    told = [place for place, rule in answers.rules.items() if rule.handling != Handling.CARRIED]
+    silent: dict[str, Fields] = {}
+    for sample in SampleMaker(answers.fixed).make_all(answers.kind):
+        answer = answers.complete(sample.value)
+        for place in check_answer(answers.convert, answer, [*told, *answers.tested]):
+            silent.setdefault(place, answer)
+    assert not silent

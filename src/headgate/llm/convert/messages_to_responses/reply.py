@@ -160,7 +160,9 @@ def convert_search(item: Fields) -> list[Block]:
         }
         for source in list_objects(fields.get("sources"))
     ]
-    query = str(fields.get("query") or fields.get("url") or "")
+    queries = fields.get("queries")
+    listed = "; ".join(map(str, cast("list[Any]", queries))) if isinstance(queries, list) else ""
+    query = str(fields.get("query") or listed or fields.get("url") or "")
     return [
         {
             "type": "server_tool_use",

@@ -95,3 +95,36 @@ RULES: dict[str, Rule] = {
         _I, "", "`truncation: disabled`, `background: false`, `store: false`"
     ),
 }
+
+ANSWERS: dict[str, Rule] = {
+    "id": Rule(_C, "id", "the ids of the items are made from it"),
+    "created": Rule(_C, "created_at"),
+    "model": Rule(_C, "model"),
+    "service_tier": Rule(_C, "service_tier"),
+    "choices.*.finish_reason": Rule(_C, "status, incomplete_details"),
+    "choices.*.message.content": Rule(_C, "a message with output_text"),
+    "choices.*.message.refusal": Rule(_C, "a message with refusal"),
+    "choices.*.message.annotations": Rule(_C, "annotations"),
+    "choices.*.message.reasoning_content": Rule(_C, "a reasoning item", "`reasoning`, too"),
+    "choices.*.message.tool_calls": Rule(_C, "function_call, custom_tool_call"),
+    "choices.*.logprobs.content": Rule(_C, "logprobs", "if the request included them"),
+    "moderation": Rule(_C, "moderation"),
+    "usage": Rule(_C, "usage"),
+    "moderation.*.model": Rule(_I, "", "each result has its own"),
+    "metadata": Rule(Handling.APPLIED, "metadata", "that of the request"),
+    "choices.*.logprobs.refusal": Rule(_X),
+    "choices.*.message.audio": Rule(_X, "", "Responses cannot ask for it"),
+    "system_fingerprint": Rule(_X),
+    "usage.completion_tokens_details.accepted_prediction_tokens": Rule(_X),
+    "usage.completion_tokens_details.audio_tokens": Rule(_X),
+    "usage.completion_tokens_details.rejected_prediction_tokens": Rule(_X),
+    "usage.completion_tokens_details.text_tokens": Rule(_X),
+    "usage.prompt_tokens_details.audio_tokens": Rule(_X),
+    "usage.prompt_tokens_details.image_tokens": Rule(_X),
+    "usage.prompt_tokens_details.text_tokens": Rule(_X),
+    "choices.*.index": Rule(_I, "", "there is one choice"),
+    "choices.*.message.role": Rule(_I),
+    "object": Rule(_I),
+    "*.type": Rule(_I, "", "each item and part has its own"),
+}
+"""What becomes of a chat completion, by place (`*` for any element, or the type that it has)."""

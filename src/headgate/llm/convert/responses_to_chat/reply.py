@@ -81,7 +81,19 @@ def convert_reply(completion: Any, request: ChatRequest) -> dict[str, Any]:
     head = read_head(fields, request)
     reason = str(choices[0].get("finish_reason") or "stop")
     output = convert_message(choices[0], head, request, find_item_status(reason))
-    return build_response(head, request, output, find_status(reason), fields.get("usage"))
+    response = build_response(head, request, output, find_status(reason), fields.get("usage"))
+    if moderation := convert_moderation(fields):
+        response["moderation"] = moderation
+    return response
+
+
+def convert_moderation(answer: Fields) -> dict[str, Any]:
+    """Return the judgements of input and output: Responses has one result for each."""
+    sides = read_object(answer, "moderation")
+    return {
+        name: (list_objects(read_object(sides, name).get("results")) or [sides[name]])[0]
+        for name in sides
+    }
 
 
 def find_status(reason: str) -> tuple[str, str | None]:

@@ -19,6 +19,7 @@ from headgate.llm.convert.responses_to_chat.reply import (
     Item,
     build_response,
     convert_annotation,
+    convert_moderation,
     find_item_status,
     find_status,
     make_call,
@@ -75,6 +76,7 @@ class ResponseStream:
         """The calls of functions, by the provider's index."""
         self._reason = ""
         self._usage: Any = None
+        self._moderation: dict[str, Any] = {}
         self._characters = 0
         self._obfuscation: Any = None
 
@@ -90,6 +92,8 @@ class ResponseStream:
             yield from self._start(event)
         if event.get("usage") is not None:
             self._usage = event["usage"]
+        if event.get("moderation") is not None:
+            self._moderation = convert_moderation(event)
         self._characters += size
         if self._characters > CHARACTERS_MAX:
             yield from self.fail(make_error(502, TOO_LONG))
@@ -117,6 +121,8 @@ class ResponseStream:
         state = find_status(self._reason)
         output = [each.item for each in self.output]
         response = build_response(self.head, self.request, output, state, self._usage)
+        if self._moderation:
+            response["moderation"] = self._moderation
         yield self.number({"type": f"response.{state[0]}", "response": response})
 
     def number(self, event: Event) -> Event:

@@ -105,7 +105,7 @@ CALLS = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=9), CALLS, st.integers(1, 9))
 def test_stream_says_the_same_as_the_whole_answer(
     reasoning: str, content: str, refusal: str, calls: list[tuple[str, str]], size: int
@@ -282,6 +282,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["choices", "usage", "id", "error"]), JUNK)))
 def test_junk_is_no_crash(chunks: list[Chunk]) -> None:
     run([*chunks, make_chunk({"content": "x"}, "stop")])
