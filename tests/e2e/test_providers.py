@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import anthropic
 import pytest
+from openai.types.responses import Response
 
 from tests.fakes.gateway import running_gateway
+from tests.fakes.grammar.responses import check_stream as check_responses_stream
 from tests.fakes.harness import WITHOUT_BREAKERS, Harness
 from tests.fakes.providers import PROFILES
 from tests.fakes.receipts import open_receipts
@@ -93,3 +97,52 @@ def test_call_to_one_provider_is_not_changed_and_its_refusal_is_told(
     answered = providers.post(name, model=PROFILES[name].model, logit_bias={"1": 1})
     assert answered.status in (400, 422)
     assert "logit_bias" in answered.body.decode()
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemini"])
+def test_clients_of_responses_and_messages_reach_a_provider_of_chat_completions(
+    providers: ManyProviders, name: str
+) -> None:
+    gateway, receipts = providers.harness.gateway, providers.harness.receipts
+    model = PROFILES[name].model
+    receipts.take()
+    with gateway.sdk(max_retries=0, timeout=10) as client:
+        raw = client.responses.with_raw_response.create(
+            model=model, input="Hi", instructions="Be brief.", max_output_tokens=50
+        )
+        assert "x-headgate-conversion-losses" not in raw.headers
+        response = raw.parse()
+        with client.responses.create(model=model, input="Hi", stream=True) as stream:
+            events = [event.to_dict() for event in stream]
+        streamed = Response.model_validate(events[-1]["response"])
+    check_responses_stream(events)
+    for each in (response, streamed):
+        assert each.output_text == "Hello"
+        assert each.usage is not None
+        assert (each.usage.input_tokens, each.usage.output_tokens) == (1000, 100)
+    with anthropic.Anthropic(
+        base_url=gateway.base_url.removesuffix("/v1"), api_key=gateway.key, max_retries=0
+    ) as client:
+        asked: Any = {"model": model, "max_tokens": 50, "messages": MESSAGES}
+        message = client.messages.create(**asked)
+        with client.messages.stream(**asked) as stream:
+            streamed_message = stream.get_final_message()
+    for each in (message, streamed_message):
+        assert [block.to_dict()["text"] for block in each.content] == ["Hello"]
+        assert each.usage.output_tokens == 100
+    settled = receipts.take()
+    assert [each.endpoint for each in settled] == ["responses"] * 2 + ["messages"] * 2
+    for receipt in settled:
+        assert receipt.usage is not None
+        assert (receipt.usage.input_tokens, receipt.usage.output_tokens) == (1000, 100)
+        assert receipt.pricing == "priced"
+        assert len({receipt.cost_nano for receipt in settled}) == 1
+    for received in providers.stand_ins[name].received:
+        assert received.target.endswith("/chat/completions")
+
+
+def test_what_a_provider_of_chat_completions_lacks_is_refused(providers: ManyProviders) -> None:
+    body = {"model": PROFILES["mistral"].model, "input": "Hi", "previous_response_id": "resp_1"}
+    answered = providers.harness.post("/v1/responses", body)
+    assert answered.status == 400
+    assert json.loads(answered.body)["error"]["code"] == "unsupported_on_chat_completions"

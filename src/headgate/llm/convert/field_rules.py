@@ -65,11 +65,11 @@ def apply_rules(request: JsonRequest, rules: FieldRules) -> tuple[JsonRequest, L
     return replace(request, body=body, has_stream_options=False, includes_usage=False), losses
 
 
-def _cut_of_each(raw: msgspec.Raw, name: str, inner: str, losses: Losses) -> Any:
-    """Return a list whose objects no longer have a field."""
-    decoded = msgspec.json.decode(raw)
+def _cut_of_each(given: Any, name: str, inner: str, losses: Losses) -> Any:
+    """Return a list whose objects no longer have a field. It may have lost others before."""
+    decoded = msgspec.json.decode(given) if isinstance(given, msgspec.Raw) else given
     if not isinstance(decoded, list):
-        return raw
+        return given
     values = cast("list[Any]", decoded)
     for index, value in enumerate(values):
         if isinstance(value, dict) and cast("dict[str, Any]", value).pop(inner, None) is not None:

@@ -36,6 +36,13 @@ def test_field_that_the_provider_does_not_know_is_left_out_and_reported() -> Non
     assert losses == {"store": "lost"}
 
 
+def test_several_fields_of_each_object_are_left_out() -> None:
+    rules = FieldRules(refused=("messages.name", "messages.mood"))
+    body, losses = adapt(rules, messages=[{"name": "a", "mood": "b", "content": "x"}])
+    assert body["messages"] == [{"content": "x"}]
+    assert losses == {"messages.0.name": "lost", "messages.0.mood": "lost"}
+
+
 def test_field_of_each_object_in_a_list_is_left_out() -> None:
     messages = [{"role": "user", "name": "a", "content": "x"}, "?", {"role": "user", "name": None}]
     body, losses = adapt(RULES, messages=messages)

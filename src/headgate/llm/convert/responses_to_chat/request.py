@@ -178,13 +178,10 @@ def _join_system(messages: list[Message]) -> list[Message]:
 def _convert_stream(fields: Fields, body: dict[str, Any], losses: Losses, *, streams: bool) -> None:
     given = read_settings(fields, "stream_options")
     losses.add_rest(given, ("include_obfuscation",), "stream_options")
-    if not streams:
-        return
-    body["stream"] = True
-    # The last event of a Responses stream states the usage.
-    body["stream_options"] = {"include_usage": True}
-    if given.get("include_obfuscation") is not None:
-        body["stream_options"]["include_obfuscation"] = given["include_obfuscation"]
+    if streams:
+        body["stream"] = True
+        if given.get("include_obfuscation") is not None:
+            body["stream_options"] = {"include_obfuscation": given["include_obfuscation"]}
 
 
 def _convert_limits(

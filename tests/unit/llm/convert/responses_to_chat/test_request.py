@@ -73,7 +73,7 @@ def test_text_with_settings() -> None:
         "logprobs": True,
         "top_logprobs": 2,
         "stream": True,
-        "stream_options": {"include_usage": True, "include_obfuscation": False},
+        "stream_options": {"include_obfuscation": False},
         "reasoning_effort": "low",
         "response_format": {"type": "json_object"},
         "verbosity": "low",
