@@ -6,10 +6,11 @@ import contextlib
 import json
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 import pytest
+from anthropic.types import Message
 from openai.types.responses import Response
 
 from tests.fakes.gateway import running_gateway
@@ -124,9 +125,9 @@ def test_clients_of_responses_and_messages_reach_a_provider_of_chat_completions(
         base_url=gateway.base_url.removesuffix("/v1"), api_key=gateway.key, max_retries=0
     ) as client:
         asked: Any = {"model": model, "max_tokens": 50, "messages": MESSAGES}
-        message = client.messages.create(**asked)
-        with client.messages.stream(**asked) as stream:
-            streamed_message = stream.get_final_message()
+        message: Message = cast("Any", client.messages).create(**asked)
+        with client.messages.stream(**asked) as answer:
+            streamed_message: Message = answer.get_final_message()
     for each in (message, streamed_message):
         assert [block.to_dict()["text"] for block in each.content] == ["Hello"]
         assert each.usage.output_tokens == 100
