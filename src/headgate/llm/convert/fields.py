@@ -19,9 +19,9 @@ def read_object(fields: Fields, name: str) -> Fields:
 
 
 def read_count(fields: Fields, name: str) -> int:
-    """Return a whole number of an answer; 0 for anything else."""
+    """Return a whole number of an answer that is not negative; 0 for anything else."""
     value = fields.get(name)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def list_objects(value: Any) -> list[Fields]:

@@ -136,7 +136,6 @@ PAIRS = {
             "cache_control": ["cache_control", "*.cache_control"],
             "dates and names of server tools": ["tools.*.type", "tools.*.name"],
             "values that are the default": [
-                "thinking.display",
                 "*.caller.type",
                 "*.allowed_callers.*",
             ],

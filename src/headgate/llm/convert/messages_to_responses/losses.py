@@ -21,7 +21,7 @@ RULES: dict[str, Rule] = {
     "service_tier": Rule(_C, "service_tier"),
     "service_tier unknown": Rule(_X, "", "a tier without a counterpart"),
     "thinking": Rule(_A, "reasoning.effort", "a budget becomes one of three efforts"),
-    "thinking.display": Rule(_A, "", "what is shown of the thinking is not omitted"),
+    "thinking.display": Rule(_C, "no reasoning.summary for `omitted`"),
     "thinking unsupported": Rule(_X, "", "the model does not reason"),
     "sampling unsupported": Rule(_X, "", "a model that reasons takes no temperature and no top_p"),
     "thinking between tools": Rule(_A, "no thinking is shown"),
@@ -34,7 +34,7 @@ RULES: dict[str, Rule] = {
     "mcp_servers": Rule(_X),
     "betas": Rule(Handling.IGNORED),
     "values that are the default": Rule(
-        Handling.IGNORED, "", "`caller: direct`, `allowed_callers: direct`, `display: summarized`"
+        Handling.IGNORED, "", "`caller: direct`, `allowed_callers: direct`"
     ),
     "dates and names of server tools": Rule(Handling.IGNORED, "", "OpenAI's newest is used"),
     "cache_control": Rule(Handling.IGNORED),

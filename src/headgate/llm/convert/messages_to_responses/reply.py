@@ -70,7 +70,7 @@ def convert_item(item: Fields, request: ConvertedRequest) -> list[Block]:
     if kind == "function_call":
         return [convert_call(item, request.tool_names)]
     if kind == "reasoning":
-        block = convert_reasoning(item) if request.shows_thinking else None
+        block = convert_reasoning(item, request) if request.shows_thinking else None
         return [] if block is None else [block]
     if kind == "web_search_call":
         return convert_search(item)
@@ -129,12 +129,15 @@ def parse_arguments(arguments: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
 
 
-def convert_reasoning(item: Fields) -> Block | None:
+def convert_reasoning(item: Fields, request: ConvertedRequest) -> Block | None:
     """Return the thinking of a reasoning item; None if it neither says nor keeps anything."""
+    encrypted = str(item.get("encrypted_content") or "")
+    if request.omits_thinking:
+        block = {"type": "thinking", "thinking": "", "signature": encrypted}
+        return block if encrypted else None
     # A summary is OpenAI's; the reasoning itself is shown by others.
     shown = list_objects(item.get("summary")) or list_objects(item.get("content"))
     thinking = SUMMARY_SEPARATOR.join(filter(None, [str(each.get("text") or "") for each in shown]))
-    encrypted = str(item.get("encrypted_content") or "")
     if thinking:
         return {"type": "thinking", "thinking": thinking, "signature": encrypted}
     if encrypted:

@@ -42,6 +42,8 @@ TIERS = {
     "batch": "flex",
 }
 THINKING_TYPES = ("enabled", "disabled", "adaptive", "between_tools")
+OMITTED = "omitted"
+DISPLAYS = ("summarized", OMITTED)
 SHOWN = ("enabled", "adaptive")
 EFFORT_NAMES = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 LOST = ("top_k", "container", "context_management", "mcp_servers", "inference_geo")
@@ -75,7 +77,8 @@ class ConvertedRequest(msgspec.Struct, frozen=True):
     """Hold a Responses request, and what is needed to convert its answer back.
 
     `tool_names` are the original names of tools by their short forms. `shows_thinking` says whether
-    the caller asked for thinking.
+    the caller asked for thinking, `omits_thinking` whether it wants no more of it than what goes
+    back to the model.
     """
 
     body: dict[str, Any]
@@ -85,6 +88,7 @@ class ConvertedRequest(msgspec.Struct, frozen=True):
     shows_thinking: bool
     tool_names: Mapping[str, str]
     losses: Losses
+    omits_thinking: bool = False
 
 
 def convert_request(fields: Fields, *, reasons: bool | None = True) -> ConvertedRequest:
@@ -122,6 +126,8 @@ def convert_request(fields: Fields, *, reasons: bool | None = True) -> Converted
         shows_thinking,
         names.originals,
         losses,
+        omits_thinking=shows_thinking
+        and read_settings(fields, "thinking").get("display") == OMITTED,
     )
 
 
@@ -204,11 +210,12 @@ def _convert_thinking(
         return False
     if "budget_tokens" in thinking:
         losses.add("thinking", "thinking.budget_tokens")
-    if thinking.get("display") == "omitted":
-        losses.add("thinking.display", "thinking.display")
+    if thinking.get("display") is not None:
+        read_choice(thinking, "display", "thinking", DISPLAYS)
     reasoning: dict[str, Any] = {} if effort is None else {"effort": effort}
     if shows:
-        reasoning["summary"] = "auto"
+        if thinking.get("display") != OMITTED:
+            reasoning["summary"] = "auto"
         # So that the caller can send the thinking back, and nothing need be kept here.
         body["include"] = ["reasoning.encrypted_content"]
     if reasoning:

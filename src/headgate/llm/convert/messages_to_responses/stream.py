@@ -350,28 +350,33 @@ class OpenItem:
             yield from self._add_arguments(arguments[self._sent :])
 
     def _think(self, event: Fields) -> Iterator[Event]:
-        if not self._request.shows_thinking:
+        if not self._request.shows_thinking or self._request.omits_thinking:
             return
         part = read_count(event, "summary_index")
         text = read_delta(event)
         if self._open != "thinking":
-            self._open = "thinking"
-            yield self._stream.open_block({"type": "thinking", "thinking": "", "signature": ""})
+            yield self._open_thinking()
         elif part != self._part:
             text = SUMMARY_SEPARATOR + text
         self._part = part
         yield self._stream.change_block("thinking_delta", thinking=text)
 
     def _finish_thinking(self, item: Fields) -> Iterator[Event]:
-        block = convert_reasoning(item)
+        block = convert_reasoning(item, self._request)
         if not self._open and block is not None:
             if block["type"] == "redacted_thinking":
                 yield from self._send_block(block)
-            else:
+            elif block["thinking"]:
                 yield from self._think({"delta": block["thinking"]})
+            else:
+                yield self._open_thinking()
         encrypted = str(item.get("encrypted_content") or "")
         if self._open and encrypted:
             yield self._stream.change_block("signature_delta", signature=encrypted)
+
+    def _open_thinking(self) -> Event:
+        self._open = "thinking"
+        return self._stream.open_block({"type": "thinking", "thinking": "", "signature": ""})
 
     def _send_block(self, block: Block) -> Iterator[Event]:
         """Send a whole block; the input of a tool comes as a delta, as always."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
 
 from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
+from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.tools import UnsupportedServerToolError
 from headgate.llm.convert.messages_to_responses.validation import InvalidMessagesRequestError
+from tests.unit.llm.convert.messages_to_responses.responses import make_reasoning, make_response
 from tests.unit.llm.test_token_count import make_png
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -201,6 +204,50 @@ def test_thinking_comes_back_as_the_same_encrypted_reasoning() -> None:
     assert items[0]["summary"] == [{"type": "summary_text", "text": "Hm."}]
     assert items[1] == {"type": "reasoning", "summary": [], "encrypted_content": "gBBB="}
     assert items[2]["content"][0]["type"] == "output_text"
+
+
+def test_thinking_that_is_omitted_comes_back_all_the_same() -> None:
+    converted = convert(thinking={"type": "adaptive", "display": "omitted"})
+    assert (converted.body.get("reasoning"), not converted.losses) == (None, True)
+    assert converted.body["include"] == ["reasoning.encrypted_content"]
+    reasoning = make_reasoning("Hm.", encrypted="gAAA=")
+    (block,) = convert_reply(make_response(reasoning), converted)["content"]
+    assert block == {"type": "thinking", "thinking": "", "signature": "gAAA="}
+    (item, *_) = convert(messages=[{"role": "assistant", "content": [block]}, *HELLO]).body["input"]
+    assert (item["encrypted_content"], item["summary"]) == ("gAAA=", [])
+
+
+def test_request_of_claude_code_is_carried() -> None:
+    """The request has what Claude Code sends with a custom base URL."""
+    hint = {"type": "ephemeral"}
+    system = [{"type": "text", "text": "You are an agent.", "cache_control": hint}]
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "<system-reminder>x</x>"}, TEXT]},
+        {"role": "system", "content": [{"type": "text", "text": "# Env", "cache_control": hint}]},
+    ]
+    tools = [
+        {"name": "Bash", "description": "Run it.", "input_schema": SCHEMA},
+        {"name": "Later", "description": "", "input_schema": SCHEMA, "defer_loading": True},
+    ]
+    converted = convert(
+        system=system,
+        messages=messages,
+        tools=tools,
+        metadata={"user_id": json.dumps({"device_id": "0" * 64, "session_id": "1"})},
+        max_tokens=32_000,
+        thinking={"type": "adaptive", "display": "omitted"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        output_config={"effort": "high"},
+        stream=True,
+    )
+    body = converted.body
+    assert [item["role"] for item in body["input"]] == ["user", "system"]
+    assert (body["instructions"], body["reasoning"]) == ("You are an agent.", {"effort": "high"})
+    assert [tool["name"] for tool in body["tools"]] == ["Bash", "Later"]
+    assert dict(converted.losses) == {
+        "tools.1.defer_loading": "lost",
+        "context_management": "lost",
+    }
 
 
 def test_thinking_of_another_provider_is_left_out() -> None:

@@ -76,11 +76,19 @@ ITEMS = st.one_of(
 RESPONSES = st.lists(ITEMS, max_size=5).map(lambda items: make_response(*items))
 
 
-@given(RESPONSES, st.integers(1, 7), st.lists(st.text(min_size=1, max_size=3), max_size=2))
+@given(
+    RESPONSES,
+    st.integers(1, 7),
+    st.lists(st.text(min_size=1, max_size=3), max_size=2),
+    st.sampled_from(["summarized", "omitted"]),
+)
 def test_streamed_message_is_the_buffered_one(
-    response: dict[str, Any], size: int, sequences: list[str]
+    response: dict[str, Any], size: int, sequences: list[str], display: str
 ) -> None:
-    request = make_request(stop_sequences=[each for each in sequences if each.strip()])
+    request = make_request(
+        stop_sequences=[each for each in sequences if each.strip()],
+        thinking={"type": "adaptive", "display": display},
+    )
     whole = convert_reply(response, request)
     message = accumulate(run(make_events(response, size), request))
     for name in ("id", "role", "model", "stop_reason", "stop_sequence"):
@@ -261,12 +269,35 @@ def test_frame_names_its_event() -> None:
     assert encode_event({"type": "ping"}) == b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
-def test_garbage_from_the_provider_breaks_nothing() -> None:
-    garbage: list[Any] = [
-        {},
-        {"type": 7},
-        {"type": "response.output_item.added", "output_index": "x", "item": 3},
-        {"type": "response.output_text.delta", "output_index": 0, "delta": {"a": 1}},
-        {"type": "response.completed", "response": None},
-    ]
-    assert run(garbage)[-1]["type"] == "message_stop"
+NAMES = st.sampled_from(
+    ["type", "item", "delta", "response", "output_index", "content", "output", "usage", "error"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@given(RESPONSES, st.data())
+def test_garbage_from_the_provider_breaks_nothing(
+    response: dict[str, Any], data: st.DataObject
+) -> None:
+    """Events are replaced, lost or have another member; the stream keeps its grammar, and ends with
+    at most one error."""
+    events: list[Any] = [dict(each) for each in make_events(response, 3)]
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(events) - 1))
+        change = data.draw(st.sampled_from(["member", "event", "none"]))
+        if change == "member" and events[at]:
+            name = data.draw(st.sampled_from(sorted(events[at])))
+            events[at] = events[at] | {name: data.draw(JSON)}
+        else:
+            events[at] = data.draw(st.dictionaries(NAMES, JSON)) if change == "event" else {}
+    converted = list(
+        itertools.chain.from_iterable(
+            map(MessageStream(make_request(), lambda characters: characters).feed, events)
+        )
+    )
+    if converted and converted[-1]["type"] in ("error", "message_stop"):
+        check_stream(converted)
