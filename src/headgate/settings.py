@@ -29,7 +29,7 @@ ESTABLISHED_NAMES = {
 }
 SECRETS = frozenset(
     {
-        *("openai_api_key", "master_key", "database_url", "vault_token"),
+        *("openai_api_key", "master_key", "database_url", "valkey_url", "vault_token"),
         "oidc_client_secret",
         *("stripe_secret_key", "stripe_webhook_secret"),
         *("aws_secret_access_key", "aws_session_token"),
@@ -519,6 +519,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         str | None, _text("URL of a PostgreSQL shared by several processes; else DIR/headgate.db.")
     ] = None
+    valkey_url: Annotated[
+        str | None,
+        _text("URL of a Valkey or Redis in which several processes count the limits of capacity."),
+    ] = None
+    valkey_timeout_seconds: Annotated[
+        float,
+        _count("Time-out for one question to Valkey; after it, the process counts by itself."),
+    ] = 0.25
+    capacity_sync_seconds: Annotated[
+        float,
+        _count("Interval of storing what limits of capacity counted, and of reading others'."),
+    ] = 0.5
+    capacity_windows_max: Annotated[
+        int, _count("Most windows of limits of capacity that are counted apart at a time.")
+    ] = 100_000
     database_wait_seconds: Annotated[
         float, _count("Time-out for the database's lock while another program holds it.")
     ] = 4.0

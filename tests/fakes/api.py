@@ -43,7 +43,9 @@ from headgate.relay.ports import Grant
 Result = TypeVar("Result")
 NOBODY = ""
 OPERATOR_KEY = "hg_admin_operator"
-TOPICS = frozenset({"keys", "credentials", "catalog", "budgets", "request_log"})
+TOPICS = frozenset(
+    {"accounts", "keys", "credentials", "catalog", "budgets", "request_log", "priority_pools"}
+)
 CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
 """An operator's own integrations, one of each type."""
 
@@ -278,10 +280,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
 
     def reload() -> None:
         with taking_up, application.database.reading() as connection:
-            application.load(
-                connection,
-                frozenset({"accounts", "keys", "credentials", "catalog", "budgets", "request_log"}),
-            )
+            application.load(connection, TOPICS)
 
     reload()
     writer = Writer(application.database)

@@ -20,6 +20,7 @@ from headgate.audit.service import AuditLog
 from headgate.billing.service.budgets import BudgetService
 from headgate.billing.service.plans import PlanService
 from headgate.billing.service.receipts import ReceiptService
+from headgate.capacity.service import CapacityLimiter, PoolService
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
@@ -82,6 +83,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhookService
     credential_resolver: CredentialResolver
     capacity_tracker: CapacityTracker
+    capacity: CapacityLimiter
+    pools: PoolService
     credential_tester: CredentialTester
     rotation_runner: RotationRunner
     checkout: Checkout

@@ -13,18 +13,21 @@ from rich.table import Table
 
 from headgate.accounts.model import AccountNotFoundError
 from headgate.audit.model import COMMAND_LINE
+from headgate.cli.capacity_limits import Clear, Limits, describe_limits, parse_limits
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
 from headgate.credentials.model.credential import (
     MANAGED_INTEGRATION,
     STREAM_USAGE_ASK,
+    CredentialChange,
     CredentialRequest,
 )
 from headgate.credentials.model.integration import CredentialTestCall
 from headgate.credentials.service import CredentialTestResult, run_credential_test
 from headgate.main.application import Application
 from headgate.main.egress import open_client
+from headgate.relay.capacity_limits import CapacityEntry
 from headgate.relay.ports import Credential
 from headgate.vault.model.base_url import InvalidCredentialError
 
@@ -157,6 +160,24 @@ def run_test(credential: Reference, data: Data = None, as_json: Json = False) ->
     typer.echo(msgspec.json.encode(result) if as_json else result.message)
     if not result.is_valid:
         raise typer.Exit(1)
+
+
+@app.command()
+def capacity(
+    credential: Reference, limits: Limits = None, data: Data = None, *, clear: Clear = False
+) -> None:
+    """Show the limits of a credential's capacity, or replace them."""
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        service = application.unlock(connection).credentials
+        record = service.find(connection, credential)
+        if limits or clear:
+            entries = msgspec.to_builtins(parse_limits(limits or ()))
+            record = service.update(
+                connection, record, CredentialChange(capacity=entries), by=COMMAND_LINE
+            )
+    entries = msgspec.convert(record.capacity, list[CapacityEntry])
+    for line in describe_limits(entries) or ["no limits"]:
+        typer.echo(line)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
+from headgate.cli.capacity_limits import Clear, Limits, describe_limits, parse_limits
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
@@ -227,6 +228,34 @@ def require_signature(
 
 
 @app.command()
+def capacity(
+    key_id: KeyId,
+    limits: Limits = None,
+    data: Data = None,
+    *,
+    clear: Clear = False,
+    enforce: Annotated[
+        bool | None,
+        typer.Option("--enforce/--no-enforce", help="Whether the limits refuse calls."),
+    ] = None,
+) -> None:
+    """Show the limits of a key's capacity, or replace them."""
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        key = application.keys.get(connection, None, key_id)
+        changes: dict[str, Any] = {}
+        if limits or clear:
+            changes["capacity"] = tuple(parse_limits(limits or ()))
+        if enforce is not None:
+            changes["enforce_capacity"] = enforce
+        if changes:
+            key = application.keys.update(connection, key, changes, by=COMMAND_LINE)
+    for line in describe_limits(key.capacity) or ["no limits"]:
+        typer.echo(line)
+    if key.capacity and not key.enforce_capacity:
+        typer.echo("They are not enforced.", err=True)
+
+
+@app.command()
 def disable(key_id: KeyId, data: Data = None) -> None:
     """Disable a key until it is enabled again."""
     _set_enabled(key_id, data, enabled=False)
@@ -290,6 +319,8 @@ def _describe(name: str, value: Any) -> str:
         return format_time(value)
     if name == "monthly_budget_nano":
         return f"{format_dollars(value)} dollars"
+    if name == "capacity":
+        return ", ".join(describe_limits(value))
     if isinstance(value, enum.Enum):
         return str(value.value)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]

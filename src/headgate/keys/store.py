@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
 from headgate.kit import outbox
 from headgate.kit.db.schema import METADATA, bump_revision, count_rows, read_revisions, read_time
+from headgate.relay.capacity_limits import CapacityEntry, CapacityLimit, read_limits
 from headgate.relay.ports import Budget, DisconnectPolicy
 
 # Every change bumps the revision of this topic, by which other processes notice it.
@@ -54,6 +55,8 @@ KEYS = sa.Table(
     sa.Column("budget_managed_only", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("budget_thresholds", sa.JSON, nullable=False, server_default="[50, 80, 100]"),
     sa.Column("requires_signature", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("capacity", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("enforce_capacity", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 sa.Index("ix_keys_listing", KEYS.c.organization_id, KEYS.c.created_at, KEYS.c.id)
 sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)
@@ -81,6 +84,7 @@ _STORED = [
         sa.cast(KEYS.c[name], sa.Text)
         for name in ("models", "endpoints", "projects", "networks", "resources", "permissions")
     ),
+    sa.case((KEYS.c.enforce_capacity, sa.cast(KEYS.c.capacity, sa.Text)), else_=NO_LIST),
 ]
 _LISTS = ("models", "endpoints", "projects", "networks", "resources", "permissions")
 
@@ -110,10 +114,12 @@ class StoredKey(msgspec.Struct, frozen=True):
     networks: tuple[str, ...]
     resources: tuple[str, ...]
     permissions: tuple[str, ...]
+    capacity: tuple[CapacityLimit, ...]
+    """The limits of its capacity that are enforced."""
 
 
 _POLICY = StoredKey.__struct_fields__.index("on_disconnect")
-_TEXTS = range(_POLICY + 1, len(_STORED))
+_TEXTS = range(_POLICY + 1, len(_STORED) - 1)
 
 
 def next_revision(connection: sa.Connection) -> int:
@@ -178,6 +184,7 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
             values[index] = () if stored == NO_LIST else _decode_texts(stored)
         if values[_POLICY] is not None:
             values[_POLICY] = DisconnectPolicy(values[_POLICY])
+        values[-1] = () if values[-1] == NO_LIST else read_limits(_decode_capacity(values[-1]))
         yield StoredKey(*values)
 
 
@@ -288,6 +295,7 @@ def _match_state(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]
 
 
 _decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_capacity = msgspec.json.Decoder(tuple[CapacityEntry, ...]).decode
 
 
 def _key(row: Any) -> Key:
@@ -295,6 +303,7 @@ def _key(row: Any) -> Key:
     for name in _LISTS:
         fields[name] = tuple(fields[name])
     fields["budget_thresholds"] = tuple(fields["budget_thresholds"])
+    fields["capacity"] = msgspec.convert(fields["capacity"], tuple[CapacityEntry, ...])
     fields["kind"] = KeyKind(fields["kind"])
     if fields["on_disconnect"] is not None:
         fields["on_disconnect"] = DisconnectPolicy(fields["on_disconnect"])

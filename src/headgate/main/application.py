@@ -26,6 +26,7 @@ from headgate.billing.service.plan_limits import TOPIC as PLANS_TOPIC
 from headgate.billing.service.plan_limits import PlanLimitIndex
 from headgate.billing.service.plans import PlanService
 from headgate.billing.service.receipts import ReceiptService
+from headgate.capacity import service as capacity
 from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -166,6 +167,7 @@ class Application:
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
+        self._build_capacity()
 
     def _build_observers(self) -> None:
         self.latencies = Latencies()
@@ -173,6 +175,21 @@ class Application:
         index = self.request_log_index = RequestLogIndex(self.settings.request_log)
         self.request_log = RequestLogService(self.clock, self.audit, index)
         self.error_rates = AttemptCounter(self.clock, self.ids.make("proc"))
+
+    def _build_capacity(self) -> None:
+        self.pools = capacity.PoolService(self.clock, self.audit)
+        self.pool_index = capacity.PoolIndex()
+        self.capacity_clock = SteadyClock(self.database_clock)
+        self.capacity_windows = capacity.Windows(
+            windows_max=self.settings.capacity_windows_max,
+            keeps_minutes=self.settings.database_url is not None,
+        )
+        self.capacity = capacity.CapacityLimiter(
+            self.capacity_clock,
+            self.capacity_windows,
+            announced=self.capacity_tracker,
+            pools=self.pool_index,
+        )
 
     def _build_indexes(self, clock: Clock) -> None:
         """Build what calls look up in memory, of keys and of their owners."""
@@ -284,10 +301,7 @@ class Application:
             self.key_index.load(connection)
         if ACCOUNTS_TOPIC in topics or not self.workspace_index.is_loaded:
             self.workspace_index.load(connection)
-        if not topics.isdisjoint(BUDGET_TOPICS):
-            self.budgets.load(connection)
-        if PLANS_TOPIC in topics:
-            self.plan_limits.load(connection)
+        self._load_limits(connection, topics)
         if vault.TOPIC in topics:
             self.credential_resolver.load(connection)
             self.managed_routes.load(connection)
@@ -301,6 +315,14 @@ class Application:
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
             self.subscriptions.load(connection)
+
+    def _load_limits(self, connection: sa.Connection, topics: frozenset[str]) -> None:
+        if not topics.isdisjoint(BUDGET_TOPICS):
+            self.budgets.load(connection)
+        if PLANS_TOPIC in topics:
+            self.plan_limits.load(connection)
+        if capacity.TOPIC in topics:
+            self.pool_index.load(connection)
 
     def write_back(self, connection: sa.Connection) -> None:
         """Store what calls only noted in memory: the time, last uses, provider capacities."""

@@ -12,6 +12,7 @@ import uvicorn
 from headgate.billing import jobs as billing_jobs
 from headgate.billing.service import ledger as billing
 from headgate.billing.service.ledger import Ledger
+from headgate.capacity.jobs import UsageSync
 from headgate.keys.service import flush_used
 from headgate.kit.db import monitor
 from headgate.kit.db.monitor import StorageMonitor
@@ -73,6 +74,15 @@ class BackgroundJobs:
         self._pruner = Pruner(writer)
         self._roll_ups = RollUps(writer)
         self._request_pruner = RequestPruner(writer, application.request_log_index)
+        self._capacity = UsageSync(
+            application.capacity,
+            application.capacity_windows,
+            database=database,
+            writer=writer,
+            clock=application.capacity_clock,
+            is_shared=settings.database_url is not None,
+            windows_max=settings.capacity_windows_max,
+        )
         self._reloader = SnapshotReloader(database, application.load)
         self._monitor = StorageMonitor(
             database,
@@ -92,6 +102,7 @@ class BackgroundJobs:
             "idempotency_keys": lambda: claims.keys,
             "idempotency_bytes": lambda: claims.stored_bytes,
             "database_connections": lambda: database.connections_open,
+            "capacity_windows": lambda: len(application.capacity_windows),
         }
 
     def check(self) -> str | None:
@@ -163,6 +174,7 @@ class BackgroundJobs:
                     run=self._expire_responses,
                     period_seconds=RESPONSES_EXPIRY_SECONDS,
                 ),
+                *self._capacity.list_jobs(self._settings.capacity_sync_seconds),
                 Job(name="extend_claims", run=self.claims.extend, period_seconds=CLAIMS_SECONDS),
                 *self._list_retention_jobs(),
                 *build_payment_jobs(self._application, self._writer, self._client, self.reload),
@@ -186,6 +198,12 @@ class BackgroundJobs:
             ),
         ]
 
+    def load(self) -> None:
+        """Load every snapshot, and continue from the counts of limits; blocks."""
+        self.reload()
+        self._capacity.load()
+        self._read(self._application.capacity_tracker.load)
+
     async def resolve_abandoned(self) -> None:
         """Settle the calls that dead processes left, if this is the only process."""
         await self._ledger.resolve_abandoned()
@@ -193,6 +211,7 @@ class BackgroundJobs:
 
     async def end(self) -> None:
         """Store at a stop what is only in memory. Raise `StorageUnavailableError`."""
+        await self._capacity.run()
         await self._writer.call(self._application.write_back)
 
     async def recover(self) -> None:

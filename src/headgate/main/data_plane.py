@@ -249,6 +249,7 @@ def build_pipelines(
         background=background,
         route_observer=application.error_rates,
         balancer=Balancer(clock),
+        capacity=application.capacity,
     )
     route = functools.partial(
         Routing,

@@ -74,15 +74,9 @@ def build(
         webhooks=application.webhooks,
         credential_resolver=application.credential_resolver,
         capacity_tracker=application.capacity_tracker,
-        credential_tester=CredentialTester(
-            client,
-            settlement=settlement,
-            models=application.catalog,
-            observe=observe,
-            clock=application.clock,
-            ids=application.ids,
-            per_minute=application.settings.credential_tests_per_minute,
-        ),
+        capacity=application.capacity,
+        pools=application.pools,
+        credential_tester=build_credential_tester(application, client, settlement, observe),
         rotation_runner=RotationRunner(
             application.rotations, application.accounts, application.database, writer
         ),
@@ -93,6 +87,23 @@ def build(
         render_invoice=application.render_invoice,
     )
     return build_routes(services, authentication.authenticator.identify, modules=modules)
+
+
+def build_credential_tester(
+    application: Application,
+    client: Client,
+    settlement: Settlement,
+    observe: Callable[[Receipt, int], None],
+) -> CredentialTester:
+    return CredentialTester(
+        client,
+        settlement=settlement,
+        models=application.catalog,
+        observe=observe,
+        clock=application.clock,
+        ids=application.ids,
+        per_minute=application.settings.credential_tests_per_minute,
+    )
 
 
 def build_access_denial_log(

@@ -33,6 +33,7 @@ from headgate.kit.process.listener import open_listeners
 from headgate.main import banner, data_plane, platform, waiting
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
+from headgate.main.capacity import share_capacity
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import (
@@ -115,7 +116,7 @@ async def _serve(
         writer.start(server.stop_at_once, rescue=rescue)
         stack.push_async_callback(writer.stop)
         client = _open_client(settings, application, stack)
-        observers = _start_observers(settings, server, client, stack)
+        observers = _start_observers(settings, application, server, client, stack)
         webhooks = _build_webhooks(settings, application, writer, stack, observers)
         ledger = data_plane.build_ledger(settings, application, writer)
         jobs = BackgroundJobs(
@@ -129,7 +130,7 @@ async def _serve(
         )
         traffic = data_plane.build_traffic(settings, application)
         observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
-        jobs.reload()
+        jobs.load()
         await jobs.resolve_abandoned()
         recorder = _build_recorder(settings, application, writer, stack)
         denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
@@ -183,11 +184,16 @@ async def _end_calls(
 
 
 def _start_observers(
-    settings: Settings, server: Server, client: HttpClient, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    application: Application,
+    server: Server,
+    client: HttpClient,
+    stack: contextlib.AsyncExitStack,
 ) -> Observers:
     observers = data_plane.build_observers(settings, server, client)
     observers.start()
     stack.callback(observers.stop)
+    share_capacity(settings, application, stack, observers)
     return observers
 
 

@@ -47,6 +47,9 @@ HELP: dict[str, str] = {
     "webhooks_delivered": "Attempts of webhook deliveries that the receiver answered with 2xx.",
     "webhooks_failed": "Attempts of webhook deliveries that failed and are tried again.",
     "webhooks_exhausted": "Webhook deliveries that were given up.",
+    "capacity_refusals": "Calls that a limit of capacity or a priority pool refused.",
+    "capacity_windows": "Windows of limits of capacity that are counted at present.",
+    "valkey_failures": "Questions to Valkey that failed; the process counted by itself.",
     "bodies_refused": "Bodies that were refused for lack of memory.",
 }
 """By the name without `headgate_`, and without the `_total` of counters."""
@@ -59,6 +62,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
     "retries": (),
     "breaker_openings": (),
     "bodies_refused": (),
+    "capacity_refusals": (),
+    "valkey_failures": (),
     "idempotent_replays": (),
     "idempotency_conflicts": (),
     "webhooks_delivered": (),

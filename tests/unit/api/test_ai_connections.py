@@ -50,7 +50,7 @@ def test_connection_is_made_read_listed_and_deleted_in_their_names(api: Api) -> 
             "description": "For search",
             "provider": "openai",
             "allowedModels": ["gpt-5.4*"],
-            "capacity": [{**entry, "tokens": None, "enabled": True}],
+            "capacity": [{**entry, "tokens": None, "enabled": True, "discovered": False}],
             "config": {"apiKey": MASK, "baseUrl": "https://proxy.example/v1", "organization": None},
             "discoveredCapacity": {},
         }.items()
@@ -61,7 +61,7 @@ def test_connection_is_made_read_listed_and_deleted_in_their_names(api: Api) -> 
     own = api.get(f"/api/connections/{made['connectionId']}").json
     assert own["capacity"] == [
         {"period": "minute", "requests": 5, "tokens": None, "enabled": True}
-        | {"dimension": "metadata", "dimension_field": "team"}
+        | {"dimension": "metadata", "dimension_field": "team", "discovered": False}
     ]
     assert api.delete(path, organization="").status == 204
     missing = api.get(path, organization="")

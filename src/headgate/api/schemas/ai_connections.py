@@ -13,7 +13,6 @@ from headgate.api.schemas.connections import (
     ConnectionCreate,
     ConnectionUpdate,
     Description,
-    Limit,
     Models,
 )
 from headgate.api.schemas.credentials import Url
@@ -21,6 +20,7 @@ from headgate.api.schemas.fields import Name, build_response, to_datetime
 from headgate.credentials.model.capacity import Capacity
 from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
+from headgate.relay.capacity_limits import LimitNumber
 
 MASK = "********"
 """What stands for every secret. A text that begins with half of it keeps the stored one."""
@@ -33,11 +33,12 @@ class AiCapacity(
     """A limit on requests and tokens in a period, in total or for each value of `dimension`."""
 
     period: Literal["minute", "hour", "day", "week", "month", "lifetime"]
-    requests: Limit | None = None
-    tokens: Limit | None = None
+    requests: LimitNumber | None = None
+    tokens: LimitNumber | None = None
     enabled: bool = True
     dimension: Literal["source-ip", "metadata"] | None = None
     dimension_field: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    discovered: bool = False
 
 
 AiCapacities = Annotated[list[AiCapacity], Meta(max_length=50)]

@@ -17,28 +17,14 @@ from headgate.credentials.model.credential import (
     CredentialRecord,
 )
 from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
+from headgate.relay.capacity_limits import CapacityEntries, CapacityEntry
 
 Model = Annotated[
     str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4*"])
 ]
 Models = Annotated[list[Model], Meta(max_length=200)]
 StreamUsage = Literal["ask", "never"]
-Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
-
-
-class CapacityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A limit on requests and tokens in a period, in total or for each value of `dimension`."""
-
-    period: Literal["minute", "hour", "day", "week", "month", "lifetime"]
-    requests: Limit | None = None
-    tokens: Limit | None = None
-    enabled: bool = True
-    dimension: Literal["source-ip", "metadata"] | None = None
-    dimension_field: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-
-
-CapacityTracker = Annotated[list[CapacityEntry], Meta(max_length=50)]
 
 
 class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +47,7 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     provider: Annotated[str, Meta(min_length=1, max_length=64)] = "openai"
     description: Description | None = None
     allowed_models: Models = []
-    capacity: CapacityTracker = []
+    capacity: CapacityEntries = []
     stream_usage: StreamUsage = "ask"
     first_byte_seconds: Seconds | None = None
     idle_seconds: Seconds | None = None
@@ -76,7 +62,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     config: ConnectionConfig | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     allowed_models: Models | UnsetType = UNSET
-    capacity: CapacityTracker | UnsetType = UNSET
+    capacity: CapacityEntries | UnsetType = UNSET
     stream_usage: StreamUsage | UnsetType = UNSET
     first_byte_seconds: Seconds | UnsetType | None = UNSET
     idle_seconds: Seconds | UnsetType | None = UNSET

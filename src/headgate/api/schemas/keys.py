@@ -22,6 +22,7 @@ from headgate.keys.model.scope import (
 )
 from headgate.keys.service import OVERLAP_SECONDS_MAX
 from headgate.kit.money import nano_from_dollars
+from headgate.relay.capacity_limits import CapacityEntries, CapacityEntry
 from headgate.relay.ports import DisconnectPolicy
 
 NOT_OF_THE_KEY = frozenset({"kind", "project_id", "organization_id", "rate_limit_per_minute"})
@@ -69,6 +70,8 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     budget_thresholds: Thresholds = THRESHOLDS
     requires_signature: bool = False
     on_disconnect: DisconnectPolicy | None = None
+    capacity: CapacityEntries = []
+    enforce_capacity: bool = True
     rate_limit_per_minute: Requests | UnsetType = UNSET
     organization_id: Word | UnsetType = UNSET
 
@@ -94,6 +97,8 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     budget_thresholds: Thresholds | UnsetType = UNSET
     requires_signature: bool | UnsetType = UNSET
     on_disconnect: DisconnectPolicy | UnsetType | None = UNSET
+    capacity: CapacityEntries | UnsetType = UNSET
+    enforce_capacity: bool | UnsetType = UNSET
     rate_limit_per_minute: Requests | UnsetType = UNSET
 
 
@@ -140,6 +145,8 @@ class KeyResponse(msgspec.Struct, kw_only=True):
     monthly_budget: KeyBudget | None
     requires_signature: bool
     on_disconnect: DisconnectPolicy | None
+    capacity: list[CapacityEntry]
+    enforce_capacity: bool
     created_at: datetime.datetime
     expires_at: datetime.datetime | None
     disabled_at: datetime.datetime | None

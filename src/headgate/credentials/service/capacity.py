@@ -30,6 +30,7 @@ class CapacityTracker:
         self._clock = clock
         self._due: dict[tuple[str, str | None], float] = {}
         self._found: dict[tuple[str, str], Capacity] = {}
+        self._known: dict[tuple[str, str], Capacity] = {}
 
     def note(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
@@ -54,7 +55,27 @@ class CapacityTracker:
         }
         requests, tokens = limits.get(REQUESTS_HEADER), limits.get(TOKENS_HEADER)
         if (requests is not None or tokens is not None) and len(self._found) < CAPACITIES_MAX:
-            self._found[credential_id, model] = Capacity(requests, tokens, self._clock.now())
+            capacity = Capacity(requests, tokens, self._clock.now())
+            self._found[credential_id, model] = capacity
+            if len(self._known) >= CAPACITIES_MAX:
+                self._known.clear()
+            self._known[credential_id, model] = capacity
+
+    def find(self, credential_id: str, model: str | None) -> tuple[int | None, int | None]:
+        """Return the requests and tokens per minute that were announced for a model, from memory;
+        None for what was not announced, or long ago."""
+        capacity = self._known.get((credential_id, model or ""))
+        if capacity is None or capacity.observed_at < self._clock.now() - VALID_SECONDS:
+            return None, None
+        return capacity.requests, capacity.tokens
+
+    def load(self, connection: sa.Connection) -> None:
+        """Take over what was announced before this process began, and to other processes."""
+        since = self._clock.now() - VALID_SECONDS
+        for key, capacity in store.select_latest(connection, since=since, limit=CAPACITIES_MAX):
+            known = self._known.get(key)
+            if known is None or known.observed_at < capacity.observed_at:
+                self._known[key] = capacity
 
     def flush(self, connection: sa.Connection) -> None:
         found, self._found = self._found, {}

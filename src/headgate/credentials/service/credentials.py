@@ -23,6 +23,7 @@ from headgate.credentials.service.resolution import make_credential
 from headgate.credentials.service.testing import CredentialTestResult
 from headgate.credentials.service.validation import (
     CredentialValidator,
+    check_capacity,
     check_deadline,
     check_provider_organization,
 )
@@ -145,6 +146,8 @@ class CredentialService:
             values["name"] = check_name(values["name"])
         if "provider_organization" in values:
             check_provider_organization(values["provider_organization"])
+        if "capacity" in values:
+            check_capacity(values["capacity"])
         for name in DEADLINES:
             check_deadline(name, values.get(name))
         return self._store(connection, record, values, by=by)

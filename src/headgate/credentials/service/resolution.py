@@ -27,6 +27,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
 from headgate.kit.errors import HeadgateError
 from headgate.relay.admission import is_in_scope
+from headgate.relay.capacity_limits import CapacityEntry, read_limits
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import Credential
 from headgate.vault.model.base_url import parse_base_url
@@ -281,6 +282,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         deadlines=make_deadlines(
             record.first_byte_seconds, record.idle_seconds, record.total_seconds
         ),
+        capacity=read_limits(msgspec.convert(record.capacity, list[CapacityEntry])),
     )
 
 

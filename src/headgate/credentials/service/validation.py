@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
@@ -22,6 +24,7 @@ from headgate.kit.crypto import BrokenSealError
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
+from headgate.relay.capacity_limits import CapacityEntry, find_invalid_limit
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.secret import BrokenReferenceError, parse_reference, write_reference
@@ -85,7 +88,7 @@ class CredentialValidator:
             expires_at=request.expires_at,
             description=request.description,
             allowed_models=list(request.allowed_models),
-            capacity=[dict(each) for each in request.capacity],
+            capacity=check_capacity(request.capacity),
             secret_header=request.secret_header,
             stream_usage=check_stream_usage(request.stream_usage),
             first_byte_seconds=check_deadline("first_byte_seconds", request.first_byte_seconds),
@@ -187,3 +190,14 @@ def check_provider_organization(text: str | None) -> str | None:
         return text
     message = "The provider's organization must be an id of printable characters without spaces."
     raise InvalidCredentialError(message, param="provider_organization")
+
+
+def check_capacity(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the limits of a credential as they are stored. Raise `InvalidCredentialError` for one
+    that contradicts itself."""
+    limits = msgspec.convert(entries, list[CapacityEntry])
+    found = find_invalid_limit(limits, of_credential=True)
+    if found is not None:
+        index, problem = found
+        raise InvalidCredentialError(problem, param=f"capacity.{index}")
+    return [dict(each) for each in entries]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
@@ -57,3 +57,19 @@ def select_capacity(
         of_credential = found.setdefault(row.credential_id, {})
         of_credential[row.model] = Capacity(row.requests, row.tokens, row.observed_at)
     return found
+
+
+def select_latest(
+    connection: sa.Connection, *, since: float, limit: int
+) -> Iterator[tuple[tuple[str, str], Capacity]]:
+    """Yield capacities seen since a time in unix seconds with their credential and model, the
+    latest first."""
+    statement = (
+        sa.select(DISCOVERED)
+        .where(DISCOVERED.c.observed_at >= since)
+        .order_by(DISCOVERED.c.observed_at.desc())
+        .limit(limit)
+    )
+    for row in connection.execute(statement):
+        capacity = Capacity(row.requests, row.tokens, row.observed_at)
+        yield (row.credential_id, row.model), capacity

@@ -13,6 +13,7 @@ from headgate.keys.model.budget import THRESHOLDS
 from headgate.keys.model.scope import Scope
 from headgate.keys.model.token import KeyKind
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.relay.capacity_limits import CapacityEntry
 from headgate.relay.ports import DisconnectPolicy
 
 
@@ -25,6 +26,8 @@ class KeyRequest(Scope, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     on_disconnect: DisconnectPolicy | None = None
     budget_thresholds: tuple[int, ...] = THRESHOLDS
+    capacity: tuple[CapacityEntry, ...] = ()
+    enforce_capacity: bool = True
 
 
 class Key(Scope, frozen=True, kw_only=True):
@@ -43,6 +46,10 @@ class Key(Scope, frozen=True, kw_only=True):
     """None: as HEADGATE_DISCONNECT_POLICY says."""
     budget_thresholds: tuple[int, ...] = THRESHOLDS
     """The percentages of the monthly budget that are announced once in a month."""
+    capacity: tuple[CapacityEntry, ...] = ()
+    """Limits of its requests and tokens."""
+    enforce_capacity: bool = True
+    """Whether the limits of its capacity refuse calls."""
     disabled_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None

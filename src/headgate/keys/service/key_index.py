@@ -180,6 +180,7 @@ class KeyIndex:
             resources=key.resources,
             tokens_per_minute=key.tokens_per_minute,
             requires_signature=key.requires_signature,
+            capacity=key.capacity,
         )
 
     def _explain(self, token: bytes, digest: bytes) -> InvalidApiKeyError:

@@ -41,6 +41,7 @@ from headgate.keys.service.authority import (
 )
 from headgate.kit import outbox
 from headgate.kit.clock import Clock
+from headgate.relay.capacity_limits import find_invalid_limit
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
 DESCRIPTION_CHARACTERS_MAX = 1000
@@ -256,6 +257,10 @@ class KeyService:
         problem = find_invalid_threshold(key.budget_thresholds)
         if problem is not None:
             raise InvalidKeyRequestError(problem, param="budget_thresholds")
+        contradiction = find_invalid_limit(key.capacity, of_credential=False)
+        if contradiction is not None:
+            index, message = contradiction
+            raise InvalidKeyRequestError(message, param=f"capacity.{index}")
         if key.kind is KeyKind.LIVE and key.permissions:
             message = "An inference key cannot have permissions. Issue a management key."
             raise InvalidKeyRequestError(message, param="permissions")
@@ -359,4 +364,6 @@ _CHANGEABLE = (
     "budget_managed_only",
     "requires_signature",
     "budget_thresholds",
+    "capacity",
+    "enforce_capacity",
 )

@@ -1,0 +1,109 @@
+"""What is used of limits, and priority pools, as the platform API reads and writes them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from headgate.api.schemas.fields import to_datetime
+from headgate.capacity.model.pools import (
+    MEMBERS_MAX,
+    POOLS_MAX,
+    PriorityPool,
+    PriorityPools,
+)
+from headgate.capacity.model.windows import WindowState
+
+PoolName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Percentage = Annotated[float, Meta(ge=0, le=100)]
+Member = Annotated[str, Meta(min_length=1, max_length=200)]
+Members = Annotated[tuple[Member, ...], Meta(max_length=MEMBERS_MAX)]
+
+
+class PoolEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A priority pool. The reservations are percentages of the tokens per minute of each
+    credential; the pool of the lowest rank comes first."""
+
+    name: PoolName
+    rank: Annotated[int, Meta(ge=0, le=1000)]
+    min_reservation: Percentage = 0.0
+    max_reservation: Percentage = 100.0
+    resources: Members = ()
+    keys: Members = ()
+
+
+class PoolsSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The priority pools of a project. They replace those before."""
+
+    pools: Annotated[tuple[PoolEntry, ...], Meta(min_length=1, max_length=POOLS_MAX)]
+
+
+class PoolsResponse(msgspec.Struct, kw_only=True):
+    """The priority pools of a project."""
+
+    project_id: str
+    pools: list[PoolEntry]
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    version: int
+
+
+class WindowResponse(msgspec.Struct, kw_only=True):
+    """What is used of one limit in its current window, as the process that answers knows it. A
+    limit with a dimension has one window for each value, the most used ones first."""
+
+    period: str
+    dimension: str | None
+    dimension_field: str | None
+    value: str | None
+    requests_limit: int | None
+    requests_used: int
+    requests_remaining: int | None
+    tokens_limit: int | None
+    tokens_used: int
+    tokens_remaining: int | None
+    resets_at: datetime.datetime | None
+
+
+class CapacityResponse(msgspec.Struct):
+    """What is used of the limits of an object."""
+
+    windows: list[WindowResponse]
+
+
+def to_pools_response(pools: PriorityPools) -> PoolsResponse:
+    return PoolsResponse(
+        project_id=pools.project_id,
+        pools=msgspec.convert(pools.pools, list[PoolEntry], from_attributes=True),
+        created_at=to_datetime(pools.created_at),
+        updated_at=to_datetime(pools.updated_at),
+        version=pools.version,
+    )
+
+
+def read_pools(body: PoolsSet) -> tuple[PriorityPool, ...]:
+    return msgspec.convert(body.pools, tuple[PriorityPool, ...], from_attributes=True)
+
+
+def to_capacity_response(shown: list[WindowState]) -> CapacityResponse:
+    return CapacityResponse([_to_window(each) for each in shown])
+
+
+def _to_window(shown: WindowState) -> WindowResponse:
+    counted, usage = shown.counted, shown.usage
+    return WindowResponse(
+        period=counted.period,
+        dimension="model" if counted.discovered else counted.dimension,
+        dimension_field=counted.dimension_field,
+        value=shown.bucket or None,
+        requests_limit=usage.requests_limit,
+        requests_used=usage.requests_used,
+        requests_remaining=usage.remaining_requests,
+        tokens_limit=usage.tokens_limit,
+        tokens_used=usage.tokens_used,
+        tokens_remaining=usage.remaining_tokens,
+        resets_at=None if shown.ends_at is None else to_datetime(shown.ends_at),
+    )

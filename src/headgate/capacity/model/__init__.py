@@ -1,0 +1,1 @@
+"""The values and rules of capacity: windows, what they count, and priority pools."""
