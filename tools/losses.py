@@ -34,7 +34,7 @@ PAGES: Mapping[str, tuple[Pair, ...]] = {
         Pair("Messages", "Responses", messages_to_responses.RULES, messages_to_responses.ANSWERS),
     ),
     "conversions.md": (
-        Pair("Chat Completions", "Responses", chat_to_responses.RULES, {}),
+        Pair("Chat Completions", "Responses", chat_to_responses.RULES, chat_to_responses.ANSWERS),
         Pair("Responses", "Chat Completions", responses_to_chat.RULES, responses_to_chat.ANSWERS),
     ),
 }
@@ -74,8 +74,6 @@ def _render_pair(pair: Pair) -> list[str]:
                 f"| {name} | {rule.target or '-'} | {rule.when or '-'} |\n"
                 for name, rule in rows.items()
             ]
-    if not pair.answers:
-        return parts
     parts.append(
         f"\n**Answers.** `*` stands for any element of a list. What an answer loses is not reported"
         f" in a header.\n\n| {pair.target} | {pair.source} | | when, or why |\n|---|---|---|---|\n"

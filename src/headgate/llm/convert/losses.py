@@ -7,6 +7,7 @@ one of its rows, and the documentation is made from it.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 UNKNOWN = "unknown field"
 """The rule of what no converter knows. Each table has it."""
+_INDEX = re.compile(r"\[(\d+)\]")
 REPORTED = (Handling.APPROXIMATED, Handling.LOST)
 
 
@@ -49,10 +51,11 @@ class Losses:
         self._found: dict[str, str] = {}
 
     def add(self, rule: str, place: str) -> None:
-        """Report a loss at a place of the request, such as `messages.0.content.1.citations`."""
+        """Report a loss at a place of the request: `messages.0.content`, or `messages[0].content`
+        as OpenAI's errors have it, which becomes the former."""
         handling = self._rules[rule].handling
         assert handling in REPORTED, f"{rule} is no loss"
-        self._found.setdefault(place, handling.value)
+        self._found.setdefault(_INDEX.sub(r".\1", place), handling.value)
 
     def add_rest(
         self, fields: Mapping[str, Any], known: Collection[str], place: str, rule: str = UNKNOWN

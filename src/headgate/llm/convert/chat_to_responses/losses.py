@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate.llm.convert.losses import Handling, Rule
+from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART
 
 _C, _A, _X = Handling.CARRIED, Handling.APPROXIMATED, Handling.LOST
 _R, _G, _I = Handling.REFUSED, Handling.APPLIED, Handling.IGNORED
@@ -69,14 +70,51 @@ RULES: dict[str, Rule] = {
     "stream_options.include_usage": Rule(_G, "the last chunk has the usage"),
     "stream_options.include_obfuscation": Rule(_C, "stream_options.include_obfuscation"),
     "unknown field": Rule(_X),
-    "answer: text and refusal": Rule(_C, "content, refusal"),
-    "answer: calls of tools": Rule(_C, "tool_calls"),
-    "answer: citations of pages": Rule(_C, "annotations"),
-    "answer: other citations": Rule(_I, "", "files are not searched for a chat completion"),
-    "answer: logprobs": Rule(_C, "logprobs"),
-    "answer: reasoning": Rule(_I, "", "a chat completion shows none, only its tokens"),
-    "answer: searches": Rule(_I, "", "a chat completion shows their citations only"),
-    "answer: usage": Rule(_C, "usage"),
-    "answer: several messages": Rule(_A, "one text", "with an empty line between them"),
-    "answer: system_fingerprint": Rule(_I, "", "a response has none"),
+    "values that are the default": Rule(_I, "", "`modalities: text`, `n: 1`, penalties of 0"),
 }
+
+ANSWERS: dict[str, Rule] = {
+    "id": Rule(_C, "id"),
+    "created_at": Rule(_C, "created"),
+    "model": Rule(_C, "model"),
+    "status": Rule(_C, "finish_reason"),
+    "incomplete_details": Rule(_C, "finish_reason"),
+    "error": Rule(_C, "error", "a response that has failed is an error"),
+    "service_tier": Rule(_C, "service_tier"),
+    "usage": Rule(_C, "usage"),
+    "moderation": Rule(_C, "moderation"),
+    "metadata": Rule(_C, "metadata"),
+    "output.message.content.output_text": Rule(
+        _C, "content", "several messages are one, with an empty line between them"
+    ),
+    "output.message.content.refusal": Rule(_C, "refusal"),
+    f"{TEXT_PART}.annotations.url_citation": Rule(_C, "annotations"),
+    f"{TEXT_PART}.logprobs": Rule(_C, "logprobs"),
+    "output.function_call": Rule(_C, "tool_calls, function_call"),
+    "output.custom_tool_call": Rule(_C, "tool_calls"),
+    "output.reasoning": Rule(_X, "", "a chat completion shows none, only its tokens"),
+    "output.web_search_call": Rule(_X, "", "a chat completion shows their citations only"),
+    "output.code_interpreter_call": Rule(_X),
+    "output.message.phase": Rule(_X),
+    **{
+        f"output.{kind}.{name}": Rule(_X)
+        for kind in ("function_call", "custom_tool_call")
+        for name in ("async", "caller", "namespace")
+    },
+    **{
+        f"{TEXT_PART}.annotations.{kind}": Rule(_X)
+        for kind in ("container_file_citation", "file_citation", "file_path")
+    },
+    **{f"output.{kind}": Rule(_X) for kind in HOSTED_ITEMS if kind != "custom_tool_call"},
+    "prompt_cache_diagnostics": Rule(_X),
+    "tool_usage": Rule(_X),
+    "usage.input_tokens_details.cache_write_tokens_details": Rule(_X),
+    **{name: Rule(_I, "", "it repeats the request") for name in ECHO if name != "metadata"},
+    "completed_at": Rule(_I, "", "a chat completion has no such time"),
+    "object": Rule(_I),
+    "output.*.id": Rule(_I),
+    "output.*.status": Rule(_I),
+    "output.*.role": Rule(_I),
+    "*.type": Rule(_I, "", "each part has its own"),
+}
+"""What becomes of a response, by place (`*` for any element, or the type that it has)."""

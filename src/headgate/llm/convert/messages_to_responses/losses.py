@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate.llm.convert.losses import Handling, Rule
+from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART
 
 _C, _A, _X = Handling.CARRIED, Handling.APPROXIMATED, Handling.LOST
 
@@ -73,60 +74,6 @@ RULES: dict[str, Rule] = {
     "unknown field": Rule(_X),
 }
 
-_HOSTED_ITEMS = (
-    "additional_tools",
-    "apply_patch_call",
-    "apply_patch_call_output",
-    "compaction",
-    "computer_call",
-    "computer_call_output",
-    "custom_tool_call",
-    "custom_tool_call_output",
-    "file_search_call",
-    "function_call_output",
-    "image_generation_call",
-    "local_shell_call",
-    "local_shell_call_output",
-    "mcp_approval_request",
-    "mcp_approval_response",
-    "mcp_call",
-    "mcp_list_tools",
-    "program",
-    "program_output",
-    "shell_call",
-    "shell_call_output",
-    "tool_search_call",
-    "tool_search_output",
-)
-"""Items of tools that no request of Messages can ask for."""
-_ECHO = (
-    "access_programs",
-    "background",
-    "conversation",
-    "image",
-    "input_transformations",
-    "instructions",
-    "max_output_tokens",
-    "max_tool_calls",
-    "metadata",
-    "parallel_tool_calls",
-    "previous_response_id",
-    "prompt",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "reasoning",
-    "safety_identifier",
-    "temperature",
-    "text",
-    "tool_choice",
-    "tools",
-    "top_logprobs",
-    "top_p",
-    "truncation",
-    "user",
-)
-_TEXT_PART = "output.message.content.output_text"
 _I = Handling.IGNORED
 
 ANSWERS: dict[str, Rule] = {
@@ -138,7 +85,7 @@ ANSWERS: dict[str, Rule] = {
     "service_tier": Rule(_A, "usage.service_tier", "none for a tier without a counterpart"),
     "usage": Rule(_C, "usage"),
     "output.message": Rule(_C, "text"),
-    f"{_TEXT_PART}.annotations.url_citation": Rule(_C, "citations"),
+    f"{TEXT_PART}.annotations.url_citation": Rule(_C, "citations"),
     "output.function_call": Rule(_C, "tool_use"),
     "output.reasoning.summary": Rule(_C, "thinking"),
     "output.reasoning.encrypted_content": Rule(_C, "signature, redacted_thinking"),
@@ -146,8 +93,8 @@ ANSWERS: dict[str, Rule] = {
     "output.code_interpreter_call": Rule(_C, "server_tool_use, code_execution_tool_result"),
     "output.message.content.refusal": Rule(_A, "text"),
     "output.reasoning.content": Rule(_A, "thinking", "if there is no summary"),
-    f"{_TEXT_PART}.annotations.url_citation.start_index": Rule(_A, "cited_text"),
-    f"{_TEXT_PART}.annotations.url_citation.end_index": Rule(_A, "cited_text"),
+    f"{TEXT_PART}.annotations.url_citation.start_index": Rule(_A, "cited_text"),
+    f"{TEXT_PART}.annotations.url_citation.end_index": Rule(_A, "cited_text"),
     "output.web_search_call.action.type": Rule(_A, "", "each action is told as a search"),
     "output.web_search_call.action.queries": Rule(_A, "input.query", "where there is no `query`"),
     "output.web_search_call.action.pattern": Rule(_X),
@@ -157,12 +104,12 @@ ANSWERS: dict[str, Rule] = {
     "output.function_call.caller": Rule(_X),
     "output.function_call.namespace": Rule(_X),
     "output.message.phase": Rule(_X),
-    f"{_TEXT_PART}.logprobs": Rule(_X),
+    f"{TEXT_PART}.logprobs": Rule(_X),
     **{
-        f"{_TEXT_PART}.annotations.{kind}": Rule(_X)
+        f"{TEXT_PART}.annotations.{kind}": Rule(_X)
         for kind in ("container_file_citation", "file_citation", "file_path")
     },
-    **{f"output.{kind}": Rule(_X) for kind in _HOSTED_ITEMS},
+    **{f"output.{kind}": Rule(_X) for kind in HOSTED_ITEMS},
     "moderation": Rule(_X),
     "prompt_cache_diagnostics": Rule(_X),
     "tool_usage": Rule(_X),
@@ -172,7 +119,7 @@ ANSWERS: dict[str, Rule] = {
     "created_at": Rule(_I, "", "Messages has no times"),
     "completed_at": Rule(_I, "", "Messages has no times"),
     "object": Rule(_I),
-    **{name: Rule(_I, "", "it repeats the request") for name in _ECHO},
+    **dict.fromkeys(ECHO, Rule(_I, "", "it repeats the request")),
     "output.*.id": Rule(_I),
     "output.*.status": Rule(_I),
     "output.*.role": Rule(_I),

@@ -213,12 +213,12 @@ def test_what_gets_lost_is_listed_with_its_place() -> None:
         *messages, seed=0, max_tokens=3, top_k=1, store=True, prediction={"a": 1}
     ) == {
         "max_tokens": "approximated",
-        "messages[0].name": "lost",
-        "messages[1].reasoning": "lost",
-        "messages[1].audio": "lost",
-        "messages[1].tool_calls[0].id": "approximated",
-        "messages[1].tool_calls[0].function.y": "lost",
-        "messages[2].tool_call_id": "approximated",
+        "messages.0.name": "lost",
+        "messages.1.reasoning": "lost",
+        "messages.1.audio": "lost",
+        "messages.1.tool_calls.0.id": "approximated",
+        "messages.1.tool_calls.0.function.y": "lost",
+        "messages.2.tool_call_id": "approximated",
         "store": "approximated",
         "seed": "lost",
         "prediction": "lost",
