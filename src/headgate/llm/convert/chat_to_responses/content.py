@@ -6,20 +6,19 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
-from headgate.llm.convert.chat_to_responses.validation import (
+from headgate.llm.convert.chat_to_responses.refusals import refuse
+from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.openai_validation import (
     Fields,
     check_object,
+    check_type,
     fail,
-    fail_type,
-    join,
     read,
     read_choice,
-    read_list,
+    read_elements,
     read_object,
     read_text,
-    refuse,
 )
-from headgate.llm.convert.losses import Losses
 
 CALL_ID_CHARACTERS_MAX = 64
 """The longest id of a call that Responses takes."""
@@ -29,23 +28,16 @@ Item = dict[str, Any]
 Part = dict[str, Any]
 
 
-def report_unknown(fields: Fields, known: Collection[str], place: str, losses: Losses) -> None:
-    """Report the fields of an object that are not known, but for empty ones."""
-    for name in fields.keys() - known:
-        if fields[name] is not None and fields[name] != []:
-            losses.add("unknown field", join(place, name))
-
-
 def convert_text_part(part: Fields, place: str, losses: Losses, kind: str) -> Part:
-    report_unknown(part, {"type", "text", CACHE_MARK}, place, losses)
+    losses.add_rest(part, {"type", "text", CACHE_MARK}, place)
     return {"type": kind, "text": read_text(part, "text", place)} | _keep_cache_mark(part)
 
 
 def convert_image(part: Fields, place: str, losses: Losses) -> Part:
     image = read_object(part, "image_url", place)
-    report_unknown(part, {"type", "image_url", CACHE_MARK}, place, losses)
+    losses.add_rest(part, {"type", "image_url", CACHE_MARK}, place)
     place = f"{place}.image_url"
-    report_unknown(image, {"url", "detail"}, place, losses)
+    losses.add_rest(image, {"url", "detail"}, place)
     detail = "auto" if image.get("detail") is None else read_text(image, "detail", place)
     url = read_text(image, "url", place)
     return {"type": "input_image", "image_url": url, "detail": detail} | _keep_cache_mark(part)
@@ -53,16 +45,16 @@ def convert_image(part: Fields, place: str, losses: Losses) -> Part:
 
 def convert_file(part: Fields, place: str, losses: Losses) -> Part:
     file = read_object(part, "file", place)
-    report_unknown(part, {"type", "file", CACHE_MARK}, place, losses)
+    losses.add_rest(part, {"type", "file", CACHE_MARK}, place)
     place = f"{place}.file"
     names = ("file_id", "file_data", "filename")
-    report_unknown(file, names, place, losses)
+    losses.add_rest(file, names, place)
     given = {name: read_text(file, name, place) for name in names if file.get(name) is not None}
     return {"type": "input_file", **given} | _keep_cache_mark(part)
 
 
 def refuse_audio(_part: Fields, place: str, _losses: Losses) -> Part:
-    refuse(place, "the API of this model (Responses) hears no audio.")
+    refuse(place, "Send what was said as text.")
 
 
 def convert_input_text(part: Fields, place: str, losses: Losses) -> Part:
@@ -74,7 +66,7 @@ def convert_output_text(part: Fields, place: str, losses: Losses) -> Part:
 
 
 def convert_refusal(part: Fields, place: str, losses: Losses) -> Part:
-    report_unknown(part, {"type", "refusal"}, place, losses)
+    losses.add_rest(part, {"type", "refusal"}, place)
     return {"type": "refusal", "refusal": read_text(part, "refusal", place)}
 
 
@@ -113,8 +105,8 @@ class MessageConverter:
 
     def convert(self, value: Any, index: int) -> list[Item]:
         """Return the items of a message. Raise `InvalidRequestError` or
-        `UnsupportedOnResponsesError`."""
-        place = f"messages[{index}]"
+        `NotInResponsesError`."""
+        place = f"messages.{index}"
         message = check_object(value, place)
         role = read_choice(message, "role", place, self._converters)
         return self._converters[role](message, place)
@@ -131,13 +123,14 @@ class MessageConverter:
             self._losses.add("audio of an earlier answer", f"{place}.audio")
         parts = self._convert_answer(message, place)
         calls = [
-            self._convert_call(each, f"{place}.tool_calls[{number}]")
-            for number, each in enumerate(read_list(message, "tool_calls", place))
+            self._convert_call(each, f"{place}.tool_calls.{number}")
+            for number, each in enumerate(read_elements(message, "tool_calls", place))
         ]
         if message.get("function_call") is not None:
             calls.append(self._convert_function_call(message, place))
         if not parts and not calls and message.get("content") is None and not message.get("audio"):
-            fail(f"{place}.content", "expected a string or an array, as there are no tool calls.")
+            needed = "A message of the assistant needs content, a refusal, or calls of tools."
+            fail(f"{place}.content", needed)
         items: list[Item] = []
         if parts:
             items.append({"type": "message", "role": "assistant", "content": parts})
@@ -154,8 +147,8 @@ class MessageConverter:
             assert isinstance(converted, list)
             parts = converted
         annotations = [
-            self._convert_annotation(each, f"{place}.annotations[{number}]")
-            for number, each in enumerate(read_list(message, "annotations", place))
+            self._convert_annotation(each, f"{place}.annotations.{number}")
+            for number, each in enumerate(read_elements(message, "annotations", place))
         ]
         if annotations and parts and parts[0]["type"] == "output_text":
             parts[0]["annotations"] = annotations
@@ -168,20 +161,20 @@ class MessageConverter:
     def _convert_annotation(self, value: Any, place: str) -> Fields:
         annotation = check_object(value, place)
         kind = read_choice(annotation, "type", place, ("url_citation",))
-        report_unknown(annotation, {"type", kind}, place, self._losses)
+        self._losses.add_rest(annotation, {"type", kind}, place)
         return {"type": kind, **read_object(annotation, kind, place)}
 
     def _convert_call(self, value: Any, place: str) -> Item:
         call = check_object(value, place)
         kind = "function" if call.get("type") is None else ""
         kind = kind or read_choice(call, "type", place, ("function", "custom"))
-        report_unknown(call, {"id", "type", kind, "index"}, place, self._losses)
+        self._losses.add_rest(call, {"id", "type", kind, "index"}, place)
         call_id = self._shorten(read_text(call, "id", place), f"{place}.id")
         tool = read_object(call, kind, place)
         place = f"{place}.{kind}"
         name = read_text(tool, "name", place)
         argument = "arguments" if kind == "function" else "input"
-        report_unknown(tool, {"name", argument}, place, self._losses)
+        self._losses.add_rest(tool, {"name", argument}, place)
         if kind == "custom":
             self._custom.add(call_id)
         return {
@@ -194,7 +187,7 @@ class MessageConverter:
     def _convert_function_call(self, message: Fields, place: str) -> Item:
         call = read_object(message, "function_call", place)
         place = f"{place}.function_call"
-        report_unknown(call, {"name", "arguments"}, place, self._losses)
+        self._losses.add_rest(call, {"name", "arguments"}, place)
         name = read_text(call, "name", place)
         call_id = f"call_{len(self._functions)}_{name}"[:CALL_ID_CHARACTERS_MAX]
         self._functions[name] = call_id
@@ -210,10 +203,11 @@ class MessageConverter:
         return [{"type": f"{kind}_output", "call_id": call_id, "output": output}]
 
     def _convert_function(self, message: Fields, place: str) -> list[Item]:
-        report_unknown(message, {"role", "content", "name"}, place, self._losses)
+        self._losses.add_rest(message, {"role", "content", "name"}, place)
         name = read_text(message, "name", place)
         if name not in self._functions:
-            fail(f"{place}.name", f"no message before it calls the function '{name[:64]}'.")
+            fault = f"No message before this one calls the function '{name[:64]}'."
+            fail(f"{place}.name", fault)
         # A function that returns nothing may say so with null.
         content = "" if message.get("content") is None else read_text(message, "content", place)
         call_id = self._functions[name]
@@ -225,10 +219,10 @@ class MessageConverter:
         if isinstance(content, str):
             return content
         if not isinstance(content, list):
-            fail_type(place, "a string or an array of parts", content)
+            check_type(content, list, place)
         parts: list[Part] = []
         for number, each in enumerate(cast("list[Any]", content)):
-            inner = f"{place}[{number}]"
+            inner = f"{place}.{number}"
             part = check_object(each, inner)
             kind = read_choice(part, "type", inner, converters)
             parts.append(converters[kind](part, inner, self._losses))
@@ -237,7 +231,7 @@ class MessageConverter:
     def _report(self, message: Fields, known: Collection[str], place: str) -> None:
         if message.get("name") is not None:
             self._losses.add("message name", f"{place}.name")
-        report_unknown(message, known, place, self._losses)
+        self._losses.add_rest(message, known, place)
 
     def _shorten(self, call_id: str, place: str) -> str:
         """Return an id that Responses takes, the same for a call and for its output."""

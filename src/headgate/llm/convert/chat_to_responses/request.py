@@ -6,23 +6,22 @@ from typing import Any
 
 import msgspec
 
-from headgate.llm.convert.chat_to_responses.content import MessageConverter, report_unknown
+from headgate.llm.convert.chat_to_responses.content import MessageConverter
 from headgate.llm.convert.chat_to_responses.losses import RULES
+from headgate.llm.convert.chat_to_responses.refusals import refuse
 from headgate.llm.convert.chat_to_responses.tools import convert_tools
-from headgate.llm.convert.chat_to_responses.validation import (
+from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.openai_validation import (
     Fields,
-    check_list,
+    check_type,
     fail,
-    fail_type,
     read,
     read_choice,
-    read_list,
+    read_elements,
     read_object,
     read_settings,
     read_text,
-    refuse,
 )
-from headgate.llm.convert.losses import Losses
 
 OUTPUT_TOKENS_MIN = 16
 """The least output limit that Responses accepts."""
@@ -96,7 +95,7 @@ class ConvertedCompletion(msgspec.Struct, frozen=True):
 def convert_request(fields: Fields) -> ConvertedCompletion:
     """Return a chat completion's request as one of Responses.
 
-    Raise `InvalidRequestError` for what no API accepts, and `UnsupportedOnResponsesError` for what
+    Raise `InvalidRequestError` for what no API accepts, and `NotInResponsesError` for what
     a response cannot be.
     """
     losses = Losses(RULES)
@@ -116,7 +115,7 @@ def convert_request(fields: Fields) -> ConvertedCompletion:
     for name in LOST:
         if fields.get(name) not in DEFAULTS.get(name, (None,)):
             losses.add(name, name)
-    report_unknown(fields, KNOWN, "", losses)
+    losses.add_rest(fields, KNOWN, "")
     return ConvertedCompletion(
         body,
         body["model"],
@@ -129,11 +128,12 @@ def convert_request(fields: Fields) -> ConvertedCompletion:
 
 
 def _convert_messages(fields: Fields, losses: Losses) -> list[dict[str, Any]]:
-    messages = check_list(read(fields, "messages", ""), "messages")
+    messages = check_type(read(fields, "messages", ""), list, "messages")
     if not messages:
         fail(
             "messages",
-            "empty array. Expected an array with minimum length 1, but got an empty array instead.",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an "
+            "empty array instead.",
         )
     converter = MessageConverter(losses)
     return [item for index, each in enumerate(messages) for item in converter.convert(each, index)]
@@ -157,9 +157,9 @@ def _convert_limit(fields: Fields, losses: Losses) -> dict[str, Any]:
 def _check_choices(fields: Fields) -> None:
     """Refuse what one response cannot be: several answers, or audio."""
     if fields.get("n") not in (None, 1):
-        refuse("n", "the API of this model (Responses) gives one answer to a request.")
-    if "audio" in read_list(fields, "modalities"):
-        refuse("modalities", "the API of this model (Responses) answers without audio.")
+        refuse("n", "Send a request for each answer.")
+    if "audio" in read_elements(fields, "modalities"):
+        refuse("modalities", "Ask for text only.")
 
 
 def _convert_store(fields: Fields, body: dict[str, Any], losses: Losses) -> None:
@@ -177,13 +177,13 @@ def _convert_format(fields: Fields, body: dict[str, Any], losses: Losses) -> Non
     wanted = read_settings(fields, place)
     if wanted:
         kind = read_choice(wanted, "type", place, ("text", "json_object", "json_schema"))
-        report_unknown(wanted, {"type", "json_schema"}, place, losses)
+        losses.add_rest(wanted, {"type", "json_schema"}, place)
         text["format"] = {"type": kind}
         if kind == "json_schema":
             schema = read_object(wanted, "json_schema", place)
             place = f"{place}.json_schema"
             names = ("name", "description", "schema", "strict")
-            report_unknown(schema, names, place, losses)
+            losses.add_rest(schema, names, place)
             read_text(schema, "name", place)
             given = {name: schema[name] for name in names if schema.get(name) is not None}
             text["format"] |= {"schema": {}, **given}
@@ -195,7 +195,7 @@ def _convert_stream_options(fields: Fields, body: dict[str, Any], losses: Losses
     """Set `stream_options`, and return whether the caller wants to see the usage."""
     options = read_settings(fields, "stream_options")
     names = {"include_usage", "include_obfuscation"}
-    report_unknown(options, names, "stream_options", losses)
+    losses.add_rest(options, names, "stream_options")
     if options.get("include_obfuscation") is not None:
         body["stream_options"] = {"include_obfuscation": options["include_obfuscation"]}
     return options.get("include_usage") is True
@@ -208,10 +208,13 @@ def _read_stop(fields: Fields) -> tuple[str, ...]:
         return ()
     if isinstance(stop, str):
         return (stop,) if stop else ()
-    sequences = check_list(stop, "stop")
+    sequences = check_type(stop, list, "stop")
     if len(sequences) > STOP_SEQUENCES_MAX:
-        fail("stop", f"array too long. Expected an array with at most {STOP_SEQUENCES_MAX} items.")
+        fail(
+            "stop",
+            f"Invalid 'stop': array too long. Expected an array with maximum length "
+            f"{STOP_SEQUENCES_MAX}, but got an array with length {len(sequences)} instead.",
+        )
     for number, each in enumerate(sequences):
-        if not isinstance(each, str):
-            fail_type(f"stop[{number}]", "a string", each)
+        check_type(each, str, f"stop.{number}")
     return tuple(each for each in sequences if each)

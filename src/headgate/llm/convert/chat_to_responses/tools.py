@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headgate.llm.convert.chat_to_responses.content import report_unknown
-from headgate.llm.convert.chat_to_responses.validation import (
+from headgate.llm.convert.losses import Losses
+from headgate.llm.convert.openai_validation import (
     Fields,
-    check_list,
     check_object,
+    check_type,
     join,
+    read,
     read_choice,
-    read_list,
+    read_elements,
     read_object,
     read_settings,
     read_text,
 )
-from headgate.llm.convert.losses import Losses
 
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 """What a function takes that states no parameters."""
@@ -30,12 +30,12 @@ Tool = dict[str, Any]
 def convert_tools(fields: Fields, losses: Losses) -> dict[str, Any]:
     """Return `tools`, `tool_choice` and `parallel_tool_calls` of Responses."""
     listed = [
-        _convert_tool(each, f"tools[{index}]", losses)
-        for index, each in enumerate(read_list(fields, "tools"))
+        _convert_tool(each, f"tools.{index}", losses)
+        for index, each in enumerate(read_elements(fields, "tools"))
     ]
-    functions = read_list(fields, "functions")
+    functions = read_elements(fields, "functions")
     for index, each in enumerate(functions):
-        place = f"functions[{index}]"
+        place = f"functions.{index}"
         listed.append(_convert_function(check_object(each, place), place, losses))
     if fields.get(SEARCH) is not None:
         listed.append(_convert_search(fields, losses))
@@ -55,12 +55,12 @@ def convert_tools(fields: Fields, losses: Losses) -> dict[str, Any]:
 def _convert_tool(value: Any, place: str, losses: Losses) -> Tool:
     tool = check_object(value, place)
     kind = read_choice(tool, "type", place, ("function", "custom"))
-    report_unknown(tool, {"type", kind}, place, losses)
+    losses.add_rest(tool, {"type", kind}, place)
     inner = read_object(tool, kind, place)
     place = f"{place}.{kind}"
     if kind == "function":
         return _convert_function(inner, place, losses)
-    report_unknown(inner, {"name", "description", "format"}, place, losses)
+    losses.add_rest(inner, {"name", "description", "format"}, place)
     converted: Tool = {"type": "custom", "name": read_text(inner, "name", place)}
     if inner.get("description") is not None:
         converted["description"] = inner["description"]
@@ -70,7 +70,7 @@ def _convert_tool(value: Any, place: str, losses: Losses) -> Tool:
 
 
 def _convert_function(function: Fields, place: str, losses: Losses) -> Tool:
-    report_unknown(function, {"name", "description", "parameters", "strict"}, place, losses)
+    losses.add_rest(function, {"name", "description", "parameters", "strict"}, place)
     parameters = function.get("parameters")
     return {
         "type": "function",
@@ -86,12 +86,12 @@ def _convert_format(tool: Fields, place: str, losses: Losses) -> Tool:
     wanted = read_object(tool, "format", place)
     place = f"{place}.format"
     kind = read_choice(wanted, "type", place, ("text", "grammar"))
-    report_unknown(wanted, {"type", "grammar"}, place, losses)
+    losses.add_rest(wanted, {"type", "grammar"}, place)
     if kind == "text":
         return {"type": "text"}
     grammar = read_object(wanted, "grammar", place)
     place = f"{place}.grammar"
-    report_unknown(grammar, {"definition", "syntax"}, place, losses)
+    losses.add_rest(grammar, {"definition", "syntax"}, place)
     return {
         "type": "grammar",
         "definition": read_text(grammar, "definition", place),
@@ -102,18 +102,19 @@ def _convert_format(tool: Fields, place: str, losses: Losses) -> Tool:
 def _convert_search(fields: Fields, losses: Losses) -> Tool:
     options = read_object(fields, SEARCH, "")
     losses.add("web_search_options", SEARCH)
-    report_unknown(options, {"search_context_size", "user_location"}, SEARCH, losses)
+    losses.add_rest(options, {"search_context_size", "user_location"}, SEARCH)
     converted: Tool = {"type": "web_search"}
     if options.get("search_context_size") is not None:
         converted["search_context_size"] = options["search_context_size"]
     location = read_settings(options, "user_location", SEARCH)
     if location:
         place = f"{SEARCH}.user_location"
-        report_unknown(location, {"type", "approximate"}, place, losses)
+        losses.add_rest(location, {"type", "approximate"}, place)
         approximate = read_settings(location, "approximate", place)
-        report_unknown(approximate, PLACE_FIELDS, f"{place}.approximate", losses)
+        losses.add_rest(approximate, PLACE_FIELDS, f"{place}.approximate")
         known = {name: approximate[name] for name in PLACE_FIELDS if name in approximate}
-        converted["user_location"] = {"type": "approximate", **known}
+        kind = location.get("type") or "approximate"
+        converted["user_location"] = {"type": kind, **known}
     return converted
 
 
@@ -130,13 +131,13 @@ def _convert_choice(fields: Fields, losses: Losses) -> Any:
 
 
 def _convert_allowed(choice: Fields, losses: Losses) -> Tool:
-    report_unknown(choice, {"type", "allowed_tools"}, "tool_choice", losses)
+    losses.add_rest(choice, {"type", "allowed_tools"}, "tool_choice")
     allowed = read_object(choice, "allowed_tools", "tool_choice")
     place = "tool_choice.allowed_tools"
-    report_unknown(allowed, {"mode", "tools"}, place, losses)
+    losses.add_rest(allowed, {"mode", "tools"}, place)
     tools: list[Tool] = []
-    for index, each in enumerate(check_list(allowed.get("tools"), f"{place}.tools")):
-        inner = f"{place}.tools[{index}]"
+    for index, each in enumerate(check_type(read(allowed, "tools", place), list, f"{place}.tools")):
+        inner = f"{place}.tools.{index}"
         tool = check_object(each, inner)
         kind = read_choice(tool, "type", inner, ("function", "custom"))
         tools.append(_name_tool(tool, kind, inner, losses))
@@ -145,10 +146,10 @@ def _convert_allowed(choice: Fields, losses: Losses) -> Tool:
 
 
 def _name_tool(tool: Fields, kind: str, place: str, losses: Losses) -> Tool:
-    report_unknown(tool, {"type", kind}, place, losses)
+    losses.add_rest(tool, {"type", kind}, place)
     named = read_object(tool, kind, place)
     place = join(place, kind)
-    report_unknown(named, {"name"}, place, losses)
+    losses.add_rest(named, {"name"}, place)
     return {"type": kind, "name": read_text(named, "name", place)}
 
 
@@ -157,5 +158,5 @@ def _convert_function_choice(fields: Fields, losses: Losses) -> Any:
     if isinstance(choice, str):
         return read_choice(fields, "function_call", "", ("none", "auto"))
     choice = check_object(choice, "function_call")
-    report_unknown(choice, {"name"}, "function_call", losses)
+    losses.add_rest(choice, {"name"}, "function_call")
     return {"type": "function", "name": read_text(choice, "name", "function_call")}

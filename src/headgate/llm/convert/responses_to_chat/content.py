@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.responses_to_chat.validation import (
+from headgate.llm.convert.openai_validation import (
     Fields,
     check_object,
     check_type,
@@ -14,8 +14,8 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read,
     read_object,
     read_text,
-    refuse,
 )
+from headgate.llm.convert.responses_to_chat.refusals import refuse
 
 Part = dict[str, Any]
 BREAKPOINT = "prompt_cache_breakpoint"

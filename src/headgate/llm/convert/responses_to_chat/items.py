@@ -12,16 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.responses_to_chat.content import convert_content
-from headgate.llm.convert.responses_to_chat.tools import (
-    OPTIONS,
-    FunctionNames,
-    ToolConverter,
-    ToolName,
-    report_options,
-    wrap_input,
-)
-from headgate.llm.convert.responses_to_chat.validation import (
+from headgate.llm.convert.openai_validation import (
     Fields,
     check_object,
     fail,
@@ -33,7 +24,16 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read_optional,
     read_settings,
     read_text,
-    refuse,
+)
+from headgate.llm.convert.responses_to_chat.content import convert_content
+from headgate.llm.convert.responses_to_chat.refusals import refuse
+from headgate.llm.convert.responses_to_chat.tools import (
+    OPTIONS,
+    FunctionNames,
+    ToolConverter,
+    ToolName,
+    report_options,
+    wrap_input,
 )
 
 Message = dict[str, Any]

@@ -8,10 +8,7 @@ from typing import Any
 import msgspec
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.responses_to_chat.items import KEPT_NOWHERE, ItemConverter, Message
-from headgate.llm.convert.responses_to_chat.losses import RULES
-from headgate.llm.convert.responses_to_chat.tools import FunctionNames, ToolConverter
-from headgate.llm.convert.responses_to_chat.validation import (
+from headgate.llm.convert.openai_validation import (
     Fields,
     check_type,
     join,
@@ -20,8 +17,11 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read_optional,
     read_settings,
     read_text,
-    refuse,
 )
+from headgate.llm.convert.responses_to_chat.items import KEPT_NOWHERE, ItemConverter, Message
+from headgate.llm.convert.responses_to_chat.losses import RULES
+from headgate.llm.convert.responses_to_chat.refusals import refuse
+from headgate.llm.convert.responses_to_chat.tools import FunctionNames, ToolConverter
 
 OUTPUT_LIMIT = "max_completion_tokens"
 COPIED = (

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from headgate.llm.convert.losses import Losses
-from headgate.llm.convert.responses_to_chat.validation import (
+from headgate.llm.convert.openai_validation import (
     Fields,
     check_object,
     check_type,
@@ -20,8 +20,8 @@ from headgate.llm.convert.responses_to_chat.validation import (
     read_optional,
     read_settings,
     read_text,
-    refuse,
 )
+from headgate.llm.convert.responses_to_chat.refusals import refuse
 
 NAME_CHARACTERS_MAX = 64
 """The longest name of a function that Chat Completions takes."""

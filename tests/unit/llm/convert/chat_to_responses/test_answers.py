@@ -17,6 +17,7 @@ from headgate.llm.convert.chat_to_responses.stream import (
     make_error,
 )
 from headgate.llm.convert.fields import UnreadableResponseError
+from tests.fakes.grammar.chat import check_stream
 from tests.unit.llm.convert.messages_to_responses.responses import (
     make_call,
     make_events,
@@ -66,6 +67,7 @@ def run(
 
 def add_up(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     """Check the grammar of a whole stream, and return the completion that a client makes of it."""
+    check_stream(None if chunk is END else chunk for chunk in chunks)
     assert chunks[-1] is END
     assert encode_chunk(chunks[-1]) == b"data: [DONE]\n\n"
     *chunks, last = chunks[:-1]

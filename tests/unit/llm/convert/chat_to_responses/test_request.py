@@ -296,4 +296,3 @@ def test_malformed_field_is_refused_by_its_place(fields: dict[str, Any], place: 
     error = refuse(**fields)
     assert isinstance(error, InvalidRequestError)
     assert error.param == place
-    assert place in error.message

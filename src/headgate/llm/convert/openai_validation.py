@@ -1,4 +1,4 @@
-"""Check the shape of a Responses request, and name the place of a fault as OpenAI does.
+"""Check the shape of a request to OpenAI's API, and name the place of a fault as OpenAI does.
 
 Places are written with dots (`input.0.content.1`), as in lists of losses; errors name them with
 brackets (`input[0].content[1]`), as OpenAI's own do.
@@ -35,16 +35,6 @@ class InvalidValueError(InvalidRequestError):
     code = "invalid_value"
 
 
-class NotInChatCompletionsError(InvalidRequestError):
-    """The model is served by a provider that only has Chat Completions, and the request needs
-    something that only Responses has.
-
-    Leave it out, as the message says, or use a model whose provider has the Responses API.
-    """
-
-    code = "unsupported_on_chat_completions"
-
-
 def to_param(place: str) -> str:
     """Return a place as OpenAI writes it: `input.0.content.1` is `input[0].content[1]`."""
     return _NUMBER.sub(r"[\1]", place)
@@ -52,17 +42,6 @@ def to_param(place: str) -> str:
 
 def join(place: str, name: str | int) -> str:
     return f"{place}.{name}" if place else str(name)
-
-
-def refuse(place: str, remedy: str) -> NoReturn:
-    """Raise `NotInChatCompletionsError` for a place."""
-    param = to_param(place)
-    raise NotInChatCompletionsError(
-        f"'{param}' has no counterpart in Chat Completions, which is all that the provider of this "
-        f"model serves. {remedy}",
-        param=param,
-        should_retry=False,
-    )
 
 
 def fail_value(place: str, value: str, choices: Collection[str]) -> NoReturn:
