@@ -495,6 +495,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys_max: Annotated[
         int, _count("Keys allowed for each organization; revoked ones do not count.")
     ] = 10_000
+    resources_max: Annotated[int, _count("Resources allowed for each organization.")] = 1_000
     retention_days: Annotated[
         int, _from_zero("Days for which receipts are kept; 0 keeps them for ever.")
     ] = 0

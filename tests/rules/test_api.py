@@ -80,6 +80,7 @@ VERBS = {
     "Recompute",
     "Remove",
     "Rename",
+    "Replace",
     "Resume",
     "Revoke",
     "Rotate",

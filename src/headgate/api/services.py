@@ -43,6 +43,7 @@ from headgate.payments.service.checkout import Checkout
 from headgate.payments.service.settings import WalletSettingsService
 from headgate.request_log.service.requests import RequestLogService
 from headgate.request_log.service.tail import RequestTails
+from headgate.resources.service import ResourceIndex, ResourceService
 from headgate.signatures.model import Signatures
 from headgate.signatures.service import SigningSecretService
 from headgate.vault.jobs import RotationRunner
@@ -82,6 +83,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     signing_secrets: SigningSecretService
     webhooks: WebhookService
     credential_resolver: CredentialResolver
+    resources: ResourceService
+    resource_index: ResourceIndex
     capacity_tracker: CapacityTracker
     capacity: CapacityLimiter
     pools: PoolService

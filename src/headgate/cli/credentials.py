@@ -187,6 +187,8 @@ def remove(credential: Reference, data: Data = None) -> None:
     with open_data_directory(data) as application, application.database.transaction() as connection:
         service = application.unlock(connection).credentials
         record = service.find(connection, credential)
+        if record.organization_id is not None:
+            application.resources.check_unused(connection, record.organization_id, record.id)
         service.remove(connection, record, by=COMMAND_LINE)
     typer.echo(f"{record.id} ({record.name}) is removed.")
 

@@ -65,6 +65,7 @@ from headgate.request_log.service.error_rates import AttemptCounter
 from headgate.request_log.service.index import TOPIC as REQUEST_LOG_TOPIC
 from headgate.request_log.service.index import RequestLogIndex
 from headgate.request_log.service.requests import RequestLogService
+from headgate.resources import service as resources
 from headgate.settings import Settings
 from headgate.signatures import service as signatures
 from headgate.vault import service as vault
@@ -88,13 +89,15 @@ class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
     What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
-    `managed_routes`, `secrets`, `signing_secrets`, `rotations`, `webhooks` and `credentials`.
+    `managed_routes`, `resource_index`, `secrets`, `signing_secrets`, `rotations`, `webhooks` and
+    `credentials`.
     Commands that touch no secret need no master key.
     """
 
     sealer: vault.Sealer
     credential_resolver: credentials.CredentialResolver
     managed_routes: credentials.ManagedModelRouteTable
+    resource_index: resources.ResourceIndex
     secrets: vault.SecretService
     signing_secrets: signatures.SigningSecretService
     rotations: vault.Rotations
@@ -164,6 +167,7 @@ class Application:
         self.managed_models = credentials.ManagedModelService(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
+        self.resources = self._build_resources()
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
@@ -198,6 +202,17 @@ class Application:
         self.signing_secret_index = signatures.SigningSecretIndex()
         self.budgets = BudgetIndex()
         self.plan_limits = PlanLimitIndex(clock)
+
+    def _build_resources(self) -> resources.ResourceService:
+        return resources.ResourceService(
+            self.accounts,
+            self.keys,
+            self.catalog,
+            clock=self.clock,
+            ids=self.ids,
+            audit=self.audit,
+            resources_max=self.settings.resources_max,
+        )
 
     def _build_payments(self) -> None:
         settings = self.settings
@@ -261,6 +276,16 @@ class Application:
             sealer, self.catalog.integrations, self.clock
         )
         self.managed_routes = credentials.ManagedModelRouteTable(self.credential_resolver)
+        self.resource_index = resources.ResourceIndex(
+            self.credential_resolver,
+            self.catalog,
+            self.clock,
+            live_values=resources.LiveValuesSource(
+                error_rates=self.error_rates,
+                capacity=self.capacity,
+                find_credential=self.credential_resolver.find_named,
+            ),
+        )
         self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.signing_secrets = signatures.SigningSecretService(
             sealer, clock=self.clock, audit=self.audit
@@ -305,9 +330,15 @@ class Application:
         if vault.TOPIC in topics:
             self.credential_resolver.load(connection)
             self.managed_routes.load(connection)
+        if resources.TOPIC in topics:
+            self.resource_index.load(connection)
         if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
             self.catalog_settings.reload(connection)
+        self._load_rest(connection, topics)
+
+    def _load_rest(self, connection: sa.Connection, topics: frozenset[str]) -> None:
+        """Load what few calls look at."""
         if signatures.TOPIC in topics or not self.signing_secret_index.is_loaded:
             self.signing_secret_index.load(connection, self.sealer)
         if REQUEST_LOG_TOPIC in topics:

@@ -248,6 +248,7 @@ def build_pipelines(
         clock=clock,
         background=background,
         route_observer=application.error_rates,
+        resources=application.resource_index,
         balancer=Balancer(clock),
         capacity=application.capacity,
     )

@@ -73,6 +73,8 @@ def build(
         signing_secrets=application.signing_secrets,
         webhooks=application.webhooks,
         credential_resolver=application.credential_resolver,
+        resources=application.resources,
+        resource_index=application.resource_index,
         capacity_tracker=application.capacity_tracker,
         capacity=application.capacity,
         pools=application.pools,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ PARAMETER = re.compile(r"{(\w+)}")
 UNKNOWN_ID = "unknown_0123456789"
 
 SECRET = "sk-proj-0123456789abcdefghijklmn"
+
+
+def add_resource(api: Api, tenant: Tenant) -> str:
+    body = {"name": f"r-{secrets.token_hex(4)}", "model": {"model": "gpt-5.4-mini"}}
+    made = api.post("/api/resources", body, key=tenant.key, organization=tenant.organization_id)
+    assert made.status == 201, made.text
+    return made.json["id"]
 
 
 def add_credential(api: Api, tenant: Tenant) -> str:
@@ -118,6 +126,10 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     ),
     "delivery_id": (find_webhook_delivery, lambda _api: "whd_unknown"),
     "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
+    "resource_id": (
+        lambda api: add_resource(api, api.own),
+        lambda api: add_resource(api, api.other),
+    ),
     "credential_id": (
         lambda api: add_credential(api, api.own),
         lambda api: add_credential(api, api.other),

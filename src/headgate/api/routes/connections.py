@@ -136,11 +136,14 @@ async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) ->
     "/api/connections/{credential_id}", access=WRITE, status=204, summary="Delete a connection"
 )
 async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
-    """Delete a connection and its API key for good."""
+    """Delete a connection and its API key for good, and the resources that use it."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         record = context.check_version(find(context, connection))
+        context.services.resources.delete_using(
+            connection, context.organization_id, record.id, by=context.actor
+        )
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)

@@ -219,15 +219,20 @@ async def update_credential(context: RequestContext[Empty, CredentialUpdate]) ->
 
 
 @OPERATIONS.delete(
-    "/api/credentials/{credential_id}", access=WRITE, status=204, summary="Delete a credential"
+    "/api/credentials/{credential_id}",
+    access=WRITE,
+    status=204,
+    summary="Delete a credential",
+    errors=(409,),
 )
 async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
     """Delete a credential and its secret for good. New calls that name it fail; calls in progress
-    are finished."""
+    are finished. The answer is 409 while resources send calls to it."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         record = context.check_version(find(context, connection))
+        context.services.resources.check_unused(connection, context.organization_id, record.id)
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)

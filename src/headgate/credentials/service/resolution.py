@@ -166,6 +166,13 @@ class CredentialResolver:
         found = {each.id: each for each in named if each is not None}
         return next(iter(found.values())) if len(found) == 1 else None
 
+    def has_named(self, organization_id: str, name: str) -> bool:
+        """Return whether an organization can use a credential of this id or name."""
+        return any(
+            name in self._find_snapshot(organization_id, integration).named
+            for integration in self._integrations
+        )
+
     def has_any(self, organization_id: str, integration: str) -> bool:
         return bool(self._find_snapshot(organization_id, integration).candidates)
 

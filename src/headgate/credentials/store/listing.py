@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -47,6 +48,20 @@ def select_page(
         .offset(offset)
     )
     return [read_credential(row) for row in connection.execute(statement)]
+
+
+def select_usable(connection: sa.Connection, organization_id: str) -> list[sa.Row[Any]]:
+    """Return id, organization, name and integration of the credentials of an organization, then of
+    the platform's."""
+    table = CREDENTIALS.c
+    statement = (
+        sa.select(table.id, table.organization_id, table.name, table.integration)
+        .where(
+            LIVE, sa.or_(table.organization_id == organization_id, table.organization_id.is_(None))
+        )
+        .order_by(table.organization_id.is_(None), table.id)
+    )
+    return list(connection.execute(statement))
 
 
 def count_kinds(connection: sa.Connection, filters: CredentialFilter) -> dict[tuple[str, str], int]:

@@ -75,10 +75,8 @@ class RoutingCondition(
     tag_field="type",
     tag="condition",
 ):
-    """Compare one variable of a call with a value.
-
-    `expression` is a path such as `request.toolsCount`, or an expression such as `errorRate(5)`.
-    """
+    """Compare one variable of a call with a value. `expression` is a path such as
+    `request.toolsCount`, or an expression such as `errorRate(5)`."""
 
     expression: Annotated[str, msgspec.Meta(min_length=1, max_length=EXPRESSION_CHARACTERS_MAX)]
     comparator: Comparator

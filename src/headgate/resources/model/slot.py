@@ -28,14 +28,8 @@ class WeightedCredential(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class ModelSlot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hold one model of a resource.
-
-    `provider` is the integration of the model; empty for that of the credential, or else of the
-    catalog. `credential_id` wins over `credential_name`; without both, the call takes the
-    credential that it would take without a resource. `credentials` are several that share the
-    calls. `timeout_ms` is the total deadline of a call to this model; None leaves it to the
-    settings.
-    """
+    """Hold one model of a resource, the credential that carries its calls, and how patient they
+    are. Without a credential, a call takes the one that it would take without a resource."""
 
     model: ModelName
     provider: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)] = ""
