@@ -129,8 +129,8 @@ class Reservation:
             raise
         except HoldRefusedError as error:
             if bound.has_invalid_limit:
-                raise make_invalid_limit_error(bound) from None
-            explain_fit(error, bound)
+                raise make_invalid_limit_error(state, bound) from None
+            explain_fit(error, state, bound)
             raise
         self._limit_output(state, bound, amount)
 
@@ -195,7 +195,7 @@ def find_least_amount(state: CallState, bound: CallBound) -> int | None:
     return bound.cost(min(least, bound.limit))
 
 
-def explain_fit(error: HoldRefusedError, bound: CallBound) -> None:
+def explain_fit(error: HoldRefusedError, state: CallState, bound: CallBound) -> None:
     """Add to a refusal which output limit would have been granted."""
     if not bound.limit_fields or bound.extra_output:
         return
@@ -207,7 +207,7 @@ def explain_fit(error: HoldRefusedError, bound: CallBound) -> None:
     error.fits_tokens, error.fits_nano = limit, bound.cost(limit) or 0
     error.message += (
         f" A limit of {limit} output tokens would fit ({format_dollars(error.fits_nano)} US"
-        f" dollars): send `{bound.limit_fields[0]}`: {limit}, or the header"
+        f" dollars): send `{name_limit(state, bound.limit_fields[0])}`: {limit}, or the header"
         " `x-headgate-budget: fit`."
     )
 
@@ -229,8 +229,16 @@ def make_unpriced_error(state: CallState, budgets: tuple[Budget, ...]) -> Unpric
     return UnpricedModelError(message, param="model", should_retry=False)
 
 
-def make_invalid_limit_error(bound: CallBound) -> InvalidOutputLimitError:
+def name_limit(state: CallState, name: str) -> str:
+    """Return the client's name of an output limit, where the provider has another one."""
+    if state.conversion is None or not state.call.endpoint.output_limits:
+        return name
+    return state.call.endpoint.output_limits[0]
+
+
+def make_invalid_limit_error(state: CallState, bound: CallBound) -> InvalidOutputLimitError:
     name, value = next((name, value) for name, value in bound.stated.items() if value <= 0)
+    name = name_limit(state, name)
     return InvalidOutputLimitError(
         f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} "
         "instead.",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from headgate.catalog.service.catalog import Catalog
+from headgate.gateway.conversions import ConversionTable
 from headgate.kit.http.message import Timeouts
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
@@ -70,7 +71,8 @@ async def hold(
     state.call.fits_budget = fits
     state.caller = FakeCaller()
     credential = MANAGED if managed else CREDENTIAL
-    Routing(FakeCredentials(credential), models, Breakers(ManualClock())).plan(state)
+    breakers, table = Breakers(ManualClock()), ConversionTable()
+    Routing(FakeCredentials(credential), models, breakers, conversions=table).plan(state)
     ledger = ledger or FakeLedger()
     ledger.available_nano = available
     await Reservation(
@@ -172,6 +174,23 @@ async def test_stated_limit_is_held_for_whole_or_refused_with_what_would_fit() -
     assert error.should_retry is False
     exact = await hold(body, available=len(body) + 10 * 400)
     assert exact.body is exact.call.body
+
+
+async def test_converted_call_is_told_of_the_fields_that_its_client_has() -> None:
+    ask: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "x"}]}
+    answers_responses = replace(MODEL, surfaces=frozenset({"responses"}))
+    with pytest.raises(HoldRefusedError) as refused:
+        await hold(
+            json.dumps(ask | {"max_tokens": 400}).encode(), available=2_000, model=answers_responses
+        )
+    assert "send `max_completion_tokens`: " in refused.value.message
+    with pytest.raises(InvalidOutputLimitError) as invalid:
+        await hold(
+            json.dumps(ask | {"max_tokens": 0}).encode(), available=2_000, model=answers_responses
+        )
+    assert invalid.value.param == "max_completion_tokens"
+    fitted = await hold(json.dumps(ask).encode(), available=4_000, model=answers_responses)
+    assert b'"max_output_tokens":' in sent(fitted)
 
 
 async def test_only_a_call_without_a_limit_of_its_own_leaves_half_to_others() -> None:
