@@ -122,7 +122,10 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
     """
     lines = [b"content-type: application/json\r\n", SOURCE_GATEWAY]
     if error.retry_after_seconds is not None:
-        wait = min(error.retry_after_seconds, retry_after_max_seconds)
+        wait = error.retry_after_seconds
+        # Whoever is told not to retry may know how long it really takes.
+        if error.should_retry is not False:
+            wait = min(wait, retry_after_max_seconds)
         lines.append(b"retry-after: %d\r\n" % max(1, math.ceil(wait)))
     if error.kind is Kind.UPGRADE_REQUIRED:
         lines.append(HTTP_ONLY)

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from typing import Any
 
+from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.main.application import Application
 from headgate.settings import Settings
@@ -44,13 +45,13 @@ def share_capacity(
     observers.watch({}, {"capacity_refusals": lambda: limiter.refusals})
     if settings.valkey_url is None:
         return
-    counters = build_counters(settings, application)
+    counters = build_counters(settings, application.capacity_clock)
     limiter.shared = counters
     stack.push_async_callback(counters.close)
     observers.watch({}, {"valkey_failures": lambda: counters.failures})
 
 
-def build_counters(settings: Settings, application: Application) -> Any:
+def build_counters(settings: Settings, clock: Clock) -> Any:
     """Return the counters in Valkey. Nothing is connected yet."""
     try:
         valkey: Any = importlib.import_module("headgate.capacity.service.valkey")
@@ -61,8 +62,6 @@ def build_counters(settings: Settings, application: Application) -> Any:
     url = (settings.valkey_url or "").replace("valkey://", "redis://", 1)
     url = url.replace("valkeys://", "rediss://", 1)
     try:
-        return valkey.ValkeyCounters(
-            url, application.capacity_clock, timeout_seconds=settings.valkey_timeout_seconds
-        )
+        return valkey.ValkeyCounters(url, clock, timeout_seconds=settings.valkey_timeout_seconds)
     except ValueError as error:
         raise InvalidValkeyUrlError(f"HEADGATE_VALKEY_URL cannot be read: {error}") from None

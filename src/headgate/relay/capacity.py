@@ -13,6 +13,9 @@ from headgate.relay.call_state import CallState
 from headgate.relay.capacity_limits import CapacityLimit, WindowUsage
 from headgate.relay.ports import Receipt
 
+RETRIED_SECONDS_MAX = 60.0
+"""A longer wait is not for the SDK, which would hold its caller for it or come back too early."""
+
 
 class CapacityExhaustedError(HeadgateError):
     """A limit of the key, the resource or the credential is used up for its period.
@@ -27,7 +30,9 @@ class CapacityExhaustedError(HeadgateError):
         super().__init__(
             message,
             retry_after_seconds=wait_seconds,
-            should_retry=None if wait_seconds is not None else False,
+            should_retry=None
+            if wait_seconds is not None and wait_seconds <= RETRIED_SECONDS_MAX
+            else False,
         )
 
 

@@ -50,7 +50,9 @@ def test_limit_holds_until_its_window_ends(period: str, rest_seconds: int) -> No
     """The clock of tests stands at Friday, 2027-01-15 08:16:40 UTC."""
     counting, limit = Counting(), CapacityLimit(period, requests=1)
     counting.admit(make_limited(key=[limit]))
-    assert counting.refuse(make_limited(key=[limit])).retry_after_seconds == rest_seconds
+    error = counting.refuse(make_limited(key=[limit]))
+    assert error.retry_after_seconds == rest_seconds
+    assert error.should_retry is (None if period == "minute" else False)
     counting.clock.seconds += rest_seconds - 1
     counting.refuse(make_limited(key=[limit]))
     counting.clock.seconds += 1

@@ -371,3 +371,21 @@ def test_version_is_printed_without_loading_a_database() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.stdout.splitlines() == [headgate.__version__, "[]"]
+
+
+@pytest.mark.usefixtures("data")
+def test_limits_of_a_key_and_a_credential_are_set_shown_and_removed() -> None:
+    limits = ["50 requests/minute", "2000000 tokens/day by source-ip"]
+    key = run_json("keys", "create")["key"]["id"]
+    added = run("credentials", "add", "openai", "--api-key-stdin", "--name", "main", stdin=SECRET)
+    assert added.exit_code == 0, added.output
+    for command in (("keys", "capacity", key), ("credentials", "capacity", "main")):
+        assert run(*command).stdout == "no limits\n"
+        assert run(*command, *limits).stdout.splitlines() == limits
+        assert run(*command).stdout.splitlines() == limits
+        assert run(*command, "--clear").stdout == "no limits\n"
+    result = run("keys", "capacity", key, "5 requests/day", "--no-enforce")
+    assert "They are not enforced." in result.output
+    assert run_json("keys", "show", key)["enforce_capacity"] is False
+    result = run("keys", "capacity", key, "discovered")
+    assert result.exit_code != 0

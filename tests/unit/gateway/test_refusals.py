@@ -7,6 +7,7 @@ import json
 import pytest
 
 from headgate.gateway import errors
+from headgate.relay.capacity import CapacityExhaustedError
 from headgate.relay.ports import Denial, HoldRefusedError
 
 RESETS_AT = 1_796_083_200.0
@@ -98,3 +99,15 @@ def test_refusal_that_no_output_limit_avoids_has_no_fit() -> None:
     error.fits_tokens = None
     body = json.loads(errors.encode_body(error, b"/v1/embeddings", "req_7"))
     assert body["error"]["denial"]["fits"] is None
+
+
+@pytest.mark.parametrize(
+    ("wait", "told", "retries"), [(59.5, 60, None), (61.0, 61, False), (900.0, 900, False)]
+)
+def test_exhausted_capacity_tells_how_long_it_lasts(
+    wait: float, told: int, retries: bool | None
+) -> None:
+    error = CapacityExhaustedError("It is used up.", wait_seconds=wait)
+    assert error.should_retry is retries
+    lines = errors.encode_head(error, retry_after_max_seconds=60).split(b"\r\n")
+    assert b"retry-after: %d" % told in lines
