@@ -153,6 +153,7 @@ class InProcessGateway:
     callers: list[Client]
     writer: Writer
     recorder: RequestRecorder
+    notebook: ReceiptRecorder
 
     @property
     def connections_open(self) -> int:
@@ -268,7 +269,6 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         traffic = data_plane.build_traffic(loaded, application)
         notebook = ReceiptRecorder()
         recorder = data_plane.build_request_recorder(loaded, application, writer)
-        stack.push_async_callback(recorder.drain)
         pipelines = data_plane.build_pipelines(
             loaded,
             application,
@@ -311,4 +311,5 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             callers,
             writer,
             recorder,
+            notebook,
         )

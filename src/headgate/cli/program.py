@@ -35,6 +35,7 @@ COMMANDS = (
     "ledger",
     "usage",
     "receipts",
+    "requests",
     "prices",
     "webhooks",
     "audit",

@@ -198,11 +198,13 @@ class BackgroundJobs:
             ),
         ]
 
-    def load(self) -> None:
-        """Load every snapshot, and continue from the counts of limits; blocks."""
+    async def prepare(self) -> None:
+        """Load every snapshot, continue from the counts of limits, and settle what dead processes
+        left."""
         self.reload()
         self._capacity.load()
         self._read(self._application.capacity_tracker.load)
+        await self.resolve_abandoned()
 
     async def resolve_abandoned(self) -> None:
         """Settle the calls that dead processes left, if this is the only process."""

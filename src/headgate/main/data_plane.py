@@ -55,7 +55,7 @@ from headgate.relay.disconnects import Drains
 from headgate.relay.idempotency import IdempotentCalls
 from headgate.relay.managed_calls import ManagedCallLimiter
 from headgate.relay.pipeline import CallPipeline
-from headgate.relay.ports import DisconnectPolicy
+from headgate.relay.ports import DisconnectPolicy, Grants
 from headgate.relay.request_log import NO_REQUEST_LOG, RequestLog
 from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy
@@ -188,9 +188,11 @@ def build_handler(
     on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
     on_rate_limited: RateLimitObserver = ignore_rate_limited,
     request_log: RequestLog = NO_REQUEST_LOG,
+    grants: Grants | None = None,
 ) -> OpenAiHandler:
+    """Build the handler of a data plane. `grants` take the place of the index of keys."""
     return OpenAiHandler(
-        grants=application.key_index,
+        grants=grants or application.key_index,
         pipeline=pipelines.calls,
         models=pipelines.models,
         embeddings=pipelines.embeddings,

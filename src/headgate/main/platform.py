@@ -20,6 +20,7 @@ from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
 from headgate.main.payments import build_checkout
 from headgate.relay.ports import Receipt, Settlement
+from headgate.request_log.service.replay import NoReplayer, Replayer
 from headgate.request_log.service.tail import RequestTails
 from headgate.vault.jobs import RotationRunner
 
@@ -33,6 +34,7 @@ def build(
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
+    replayer: Replayer | None = None,
     modules: Sequence[Operations] = ALL,
 ) -> list[BaseRoute]:
     """Return the routes of the platform API. Requests that it sends itself go through `client`,
@@ -64,9 +66,8 @@ def build(
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         request_log=application.request_log,
-        request_tails=RequestTails(
-            application.clock, seconds_max=application.settings.request_tail_seconds_max
-        ),
+        request_tails=build_tails(application),
+        replayer=replayer or NoReplayer(),
         sealer=application.sealer,
         secrets=application.secrets,
         signatures=build_signatures(application.settings, application, writer),
@@ -106,6 +107,11 @@ def build_credential_tester(
         ids=application.ids,
         per_minute=application.settings.credential_tests_per_minute,
     )
+
+
+def build_tails(application: Application) -> RequestTails:
+    seconds_max = application.settings.request_tail_seconds_max
+    return RequestTails(application.clock, seconds_max=seconds_max)
 
 
 def build_access_denial_log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import sys
 from typing import Any
@@ -44,6 +45,7 @@ from headgate.main.first_start import (
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.payment_settings import check_payments
+from headgate.main.replay import InProcessReplayer
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.main.webhooks import WebhookDelivery
 from headgate.request_log.service.recorder import RequestRecorder
@@ -130,9 +132,8 @@ async def _serve(
         )
         traffic = data_plane.build_traffic(settings, application)
         observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
-        jobs.load()
-        await jobs.resolve_abandoned()
-        recorder = _build_recorder(settings, application, writer, stack)
+        await jobs.prepare()
+        requests = _build_requests(settings, application, writer, jobs, stack)
         denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
         handler = _build_handler(
             settings,
@@ -144,7 +145,7 @@ async def _serve(
             observers=observers,
             denials=denials,
             on_rate_limited=webhooks.notices.observe,
-            recorder=recorder,
+            requests=requests,
         )
         edge = data_plane.build_edge(settings, handler)
         app = _build_app(
@@ -155,6 +156,7 @@ async def _serve(
             client=client,
             observers=observers,
             denials=denials,
+            replayer=requests.replayer,
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
@@ -197,12 +199,23 @@ def _start_observers(
     return observers
 
 
-def _build_recorder(
-    settings: Settings, application: Application, writer: Writer, stack: contextlib.AsyncExitStack
-) -> RequestRecorder:
+class RequestLogParts(msgspec.Struct, frozen=True):
+    recorder: RequestRecorder
+    replayer: InProcessReplayer
+
+
+def _build_requests(
+    settings: Settings,
+    application: Application,
+    writer: Writer,
+    jobs: BackgroundJobs,
+    stack: contextlib.AsyncExitStack,
+) -> RequestLogParts:
     recorder = data_plane.build_request_recorder(settings, application, writer)
     stack.push_async_callback(recorder.drain)
-    return recorder
+    replayer = InProcessReplayer(settings, application, jobs.claims)
+    stack.push_async_callback(replayer.close)
+    return RequestLogParts(recorder, replayer)
 
 
 def _build_webhooks(
@@ -244,6 +257,7 @@ def _build_app(
     client: HttpClient,
     observers: Observers,
     denials: AccessDenialLog,
+    replayer: InProcessReplayer,
 ) -> Any:
     return api.build_app(
         health=background_jobs,
@@ -257,6 +271,7 @@ def _build_app(
             settlement=ledger,
             observe=observers.observe,
             denials=denials,
+            replayer=replayer,
         ),
     )
 
@@ -272,7 +287,7 @@ def _build_handler(
     observers: Observers,
     denials: AccessDenialLog,
     on_rate_limited: RateLimitObserver,
-    recorder: RequestRecorder,
+    requests: RequestLogParts,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
         settings,
@@ -284,7 +299,7 @@ def _build_handler(
         traffic=traffic,
         observer=observers,
     )
-    idempotent_calls = pipelines.idempotent_calls
+    idempotent_calls, recorder = pipelines.idempotent_calls, requests.recorder
     observers.watch(
         {},
         {
@@ -294,7 +309,8 @@ def _build_handler(
             "request_payloads_dropped": lambda: recorder.payloads_dropped,
         },
     )
-    return data_plane.build_handler(
+    build = functools.partial(
+        data_plane.build_handler,
         settings,
         application,
         pipelines=pipelines,
@@ -304,6 +320,8 @@ def _build_handler(
         on_rate_limited=on_rate_limited,
         request_log=recorder,
     )
+    requests.replayer.connect(build(grants=requests.replayer.grants))
+    return build()
 
 
 async def _prepare_provider(

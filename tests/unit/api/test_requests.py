@@ -177,3 +177,14 @@ def test_tail_is_a_stream_of_events(api: Api, query: str) -> None:
     answer = api.get(f"/api/requests/tail{query}")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_replay_needs_a_permission_and_is_audited(api: Api) -> None:
+    keep(api, {})
+    reader = restrict_key(api, "requests:read", "request_payloads:read")
+    assert api.post("/api/requests/req_1/replay", {}, key=reader).status == 403
+    answer = api.post("/api/requests/req_1/replay", {"target": "provider"})
+    assert (answer.status, answer.code) == (503, "replay_target_missing")
+    assert ("request.replayed", "req_1") in api.audited()
+    assert api.post("/api/requests/req_1/replay", {"target": "nobody"}).status == 422
+    assert api.post("/api/requests/req_9/replay", {}).status == 404

@@ -14,6 +14,8 @@ from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.projects import find as find_project
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.requests import (
+    ReplayFields,
+    ReplayResponse,
     RequestLogFields,
     RequestLogResponse,
     RequestPage,
@@ -22,10 +24,18 @@ from headgate.api.schemas.requests import (
     RequestResponse,
     RequestTailQuery,
     to_payload_response,
+    to_replay_response,
     to_request_log_response,
     to_request_response,
 )
-from headgate.request_log.model.entry import RequestFilter, RequestList, parse_request_cursor
+from headgate.request_log.model.entry import (
+    RequestEntry,
+    RequestFilter,
+    RequestList,
+    parse_request_cursor,
+)
+from headgate.request_log.model.payload import StoredExchange
+from headgate.request_log.service.replay import replay
 
 OPERATIONS = Operations(
     "Requests",
@@ -35,6 +45,7 @@ OPERATIONS = Operations(
 READ = organization("requests:read")
 READ_PAYLOAD = organization("request_payloads:read")
 DELETE_PAYLOAD = organization("request_payloads:write")
+REPLAY = organization("request_replays:write")
 READ_PROJECT = organization("projects:read")
 WRITE_PROJECT = organization("projects:write")
 COMMENT = b": nothing new\n\n"
@@ -133,6 +144,33 @@ async def delete_payload(context: RequestContext[Empty, Empty]) -> None:
         service.delete_payload(connection, entry, by=context.actor)
 
     await context.write(delete)
+
+
+@OPERATIONS.post(
+    "/api/requests/{request_id}/replay",
+    access=REPLAY,
+    summary="Send a request again",
+    example={"target": "simulator"},
+    errors=(409, 503),
+)
+async def replay_request(context: RequestContext[Empty, ReplayFields]) -> ReplayResponse:
+    """Send a kept request again, and compare the answers byte for byte. The simulator answers the
+    same bytes for the same request, and nothing is recorded. A provider is asked with the key of
+    the request, within its limits: that call has a receipt, and costs what it costs."""
+    services, body = context.services, context.body
+
+    def open_stored(connection: sa.Connection) -> tuple[RequestEntry, StoredExchange]:
+        entry, stored = services.request_log.open_payload(
+            connection, services.sealer, make_visible(context), context.path["request_id"]
+        )
+        services.request_log.note_replay(connection, entry, body.target, by=context.actor)
+        return entry, stored
+
+    entry, stored = await context.write(open_stored)
+    result = await replay(
+        services.replayer, entry, stored, target=body.target, credential=body.credential
+    )
+    return to_replay_response(result)
 
 
 @OPERATIONS.get(

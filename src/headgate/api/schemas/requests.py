@@ -12,6 +12,7 @@ from headgate.api.schemas.fields import Timestamp, to_datetime, to_timestamp
 from headgate.api.schemas.money import show_dollars
 from headgate.request_log.model.entry import MICROSECONDS, RequestEntry, RequestFilter
 from headgate.request_log.model.payload import Payload, StoredExchange
+from headgate.request_log.model.replay import ReplayResult, ReplayTarget
 from headgate.request_log.model.settings import (
     RETENTION_DAYS_MAX,
     Mode,
@@ -188,6 +189,35 @@ class RequestPayloadResponse(msgspec.Struct, kw_only=True):
     response: PayloadBody
 
 
+class ReplayFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a request is sent again."""
+
+    target: ReplayTarget = "simulator"
+    credential: Words | None = None
+
+
+class DifferenceResponse(msgspec.Struct):
+    """A place where two answers differ."""
+
+    path: str
+    recorded: Any
+    replayed: Any
+
+
+class ReplayResponse(msgspec.Struct, kw_only=True):
+    """What a request was answered that was sent again."""
+
+    request_id: str
+    recorded_id: str
+    target: ReplayTarget
+    is_identical: bool
+    recorded_status: int
+    replayed_status: int
+    differences: list[DifferenceResponse]
+    recorded: PayloadBody
+    replayed: PayloadBody
+
+
 class RequestLogFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a project keeps of its requests. What is absent stays as it is."""
 
@@ -306,6 +336,23 @@ def to_payload_body(payload: Payload) -> PayloadBody:
         return body
     body.text = payload.body.decode("utf-8", "replace")
     return body
+
+
+def to_replay_response(result: ReplayResult) -> ReplayResponse:
+    return ReplayResponse(
+        request_id=result.request_id,
+        recorded_id=result.recorded_id,
+        target=result.target,
+        is_identical=result.is_identical,
+        recorded_status=result.recorded_status,
+        replayed_status=result.replayed_status,
+        differences=[
+            DifferenceResponse(each.path, each.recorded, each.replayed)
+            for each in result.differences
+        ],
+        recorded=to_payload_body(result.recorded),
+        replayed=to_payload_body(result.replayed),
+    )
 
 
 def to_request_log_response(project_id: str, settings: RequestLogSettings) -> RequestLogResponse:

@@ -92,6 +92,15 @@ class KeyIndex:
         stored = self._stored.get(ID_PREFIX + name.rpartition("_")[2]) if name else None
         return None if stored is None else (stored.id, stored.organization_id)
 
+    def find_active(self, key_id: str) -> Grant | None:
+        """Return the grant of a key by its id; None for one that is not accepted now."""
+        stored = self._stored.get(key_id)
+        if stored is None or self._find_reason(stored) is not None:
+            return None
+        if stored.expires_at is not None and stored.expires_at <= self.observe_time():
+            return None
+        return self._grant(stored, None)
+
     def observe_time(self) -> float:
         """Return the latest time seen so far, which is now unless the clock was set back."""
         now = self._now()

@@ -45,6 +45,10 @@ class RequestLogService:
         """Return a page of requests, newest first."""
         return entries.list_page(connection, filters, after=after, limit=limit)
 
+    def find(self, connection: sa.Connection, request_id: str) -> RequestEntry | None:
+        """Return a request of any organization, for the operator."""
+        return entries.find(connection, request_id)
+
     def get(
         self, connection: sa.Connection, visible: RequestFilter, request_id: str
     ) -> RequestEntry:
@@ -72,6 +76,13 @@ class RequestLogService:
         self._audit.record(connection, by, event)
         payloads.delete(connection, [entry.id])
         entries.forget_payload(connection, entry.id)
+
+    def note_replay(
+        self, connection: sa.Connection, entry: RequestEntry, target: str, *, by: Actor
+    ) -> None:
+        """Record in the audit log that somebody sends a request again."""
+        event = AuditEvent("request.replayed", entry.organization_id, entry.id, {"target": target})
+        self._audit.record(connection, by, event)
 
     def read_settings(self, connection: sa.Connection, project_id: str) -> RequestLogSettings:
         """Return what a project keeps; the server's default where it has chosen nothing."""
