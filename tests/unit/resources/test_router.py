@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from headgate.kit.errors import HeadgateError
 from headgate.relay.call import Call
+from headgate.relay.capacity_limits import CapacityLimit
 from headgate.relay.targets import CallRoute, RouteOptions, Target
 from headgate.resources.model.conditions import RoutingBlockedError
 from headgate.resources.model.resource import Resource, ResourceConfig, ResourceNotFoundError
@@ -52,6 +53,9 @@ class Harness:
             store.RESOURCES.create(connection)
             self._add(connection, "smart", CONFIG)
             self._add(connection, "with/slash", {"model": A})
+            limits = [{"period": "day", "requests": 5}]
+            limited = {"model": A, "capacity": limits, "enforce_capacity": True}
+            self._add(connection, "limited", limited)
             routing = {
                 "conditions": [
                     make_rule("bad", action="BLOCK", description="no bad words"),
@@ -102,7 +106,7 @@ def test_name_of_a_resource_leads_to_its_models_in_order(harness: Harness) -> No
         "temperature": b"0.5"
     }
     assert "proj_1" in harness.index.projects
-    assert harness.index.list_names("proj_1") == ["ruled", "smart", "with/slash"]
+    assert harness.index.list_names("proj_1") == ["limited", "ruled", "smart", "with/slash"]
 
 
 def test_resource_of_another_project_is_unknown(harness: Harness) -> None:
@@ -189,6 +193,15 @@ def test_overrides_change_a_stored_resource_for_one_request(harness: Harness) ->
     assert route is not None
     assert route.targets[0].credential_name == "acme"
     assert harness.route("smart") == harness.index.find("proj_1", "smart").route  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"capacity": []}, {"enforce_capacity": False}, {"enforceCapacity": False}]
+)
+def test_overrides_lift_no_limit(harness: Harness, overrides: dict[str, Any]) -> None:
+    route = harness.route("limited", overrides=overrides)
+    assert route is not None
+    assert route.capacity == (CapacityLimit("day", requests=5),)
 
 
 def test_overrides_can_be_a_whole_resource(harness: Harness) -> None:

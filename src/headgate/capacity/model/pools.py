@@ -8,6 +8,7 @@ least reservation. A pool that uses less than half of its share for a while shri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -232,5 +233,5 @@ def explain_refusal(refusal: PoolRefusal, tokens: int, credential: str) -> str:
         f"The priority pool {refusal.pool.name!r} has {refusal.share_percent:.0f} percent of "
         f"{credential}, {refusal.allowed_tokens} tokens per minute, and {refusal.used_tokens} are "
         f"used. This call needs at least {tokens}. Try again in "
-        f"{max(1, round(refusal.wait_seconds))} seconds."
+        f"{max(1, math.ceil(refusal.wait_seconds))} seconds."
     )

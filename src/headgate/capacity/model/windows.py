@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+import math
 
 import msgspec
 
@@ -186,7 +187,7 @@ def explain(denied: Denied) -> str:
             return text + " It can never fit: send less input, or raise the limit."
     if denied.wait_seconds is None:
         return text + " This limit never resets: raise it, or use another one."
-    return text + f" Try again in {max(1, round(denied.wait_seconds))} seconds."
+    return text + f" Try again in {max(1, math.ceil(denied.wait_seconds))} seconds."
 
 
 def _describe_bucket(denied: Denied) -> str:

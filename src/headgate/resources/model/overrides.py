@@ -22,6 +22,8 @@ VMX_NAMES = {"credential_id": "connectionId", "credential_name": "connectionName
 """Names of VM-X that are more than another spelling."""
 IGNORED_FIELDS = frozenset({"name", "description", "assign_api_keys"})
 """Fields of a stored resource that change nothing about one call."""
+LIMITS = frozenset({"capacity", "enforce_capacity", "enforceCapacity"})
+"""Fields that a request changes of no stored resource: whom a limit refuses must not lift it."""
 DEPTH_MAX = 32
 _LOWER = re.compile(r"_([a-z0-9])")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`\Z", re.DOTALL)
@@ -50,7 +52,8 @@ def override(stored: ResourceConfig | None, overrides: Mapping[str, Any]) -> Res
     A slot that names a credential loses the one that was stored there. Raise
     `InvalidOverridesError`, which names the place of what is wrong.
     """
-    given = {name: value for name, value in overrides.items() if name not in IGNORED_FIELDS}
+    ignored = IGNORED_FIELDS if stored is None else IGNORED_FIELDS | LIMITS
+    given = {name: value for name, value in overrides.items() if name not in ignored}
     before: dict[str, Any] = {} if stored is None else msgspec.to_builtins(stored)
     _forget_credential(before, given)
     merged = merge(before, given)
