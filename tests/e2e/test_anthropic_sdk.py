@@ -10,6 +10,7 @@ import anthropic
 import pytest
 from anthropic.types import Message
 
+from tests.fakes.grammar.watching import watch_streams
 from tests.fakes.simulated_gateway import SimulatedGateway
 from tests.unit.llm.test_token_count import make_png
 
@@ -52,7 +53,10 @@ PNG = base64.b64encode(make_png(1_024, 1_024)).decode()
 def client(module_simulated_gateway: SimulatedGateway) -> Generator[anthropic.Anthropic]:
     gateway = module_simulated_gateway.gateway
     with anthropic.Anthropic(
-        base_url=gateway.base_url.removesuffix("/v1"), api_key=gateway.key, max_retries=0
+        base_url=gateway.base_url.removesuffix("/v1"),
+        api_key=gateway.key,
+        max_retries=0,
+        http_client=anthropic.DefaultHttpxClient(event_hooks={"response": [watch_streams]}),
     ) as client:
         yield client
 

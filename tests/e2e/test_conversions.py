@@ -11,6 +11,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.fakes.gateway import find_port, running_gateway
+from tests.fakes.grammar.watching import watch_streams
 from tests.fakes.receipts import open_receipts
 from tests.fakes.simulated_gateway import SimulatedGateway
 
@@ -56,7 +57,9 @@ def converting(tmp_path_factory: pytest.TempPathFactory) -> Generator[SimulatedG
             stdin=KEY,
         )
         assert added.returncode == 0, added.stderr
-        yield SimulatedGateway(gateway, gateway.sdk(max_retries=0, timeout=10), receipts)
+        http_client = openai.DefaultHttpxClient(event_hooks={"response": [watch_streams]})
+        client = gateway.sdk(max_retries=0, timeout=10, http_client=http_client)
+        yield SimulatedGateway(gateway, client, receipts)
 
 
 def create(running: SimulatedGateway, **fields: Any) -> ChatCompletion:

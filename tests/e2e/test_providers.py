@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import anthropic
+import openai
 import pytest
 from anthropic.types import Message
 from openai.types.responses import Response
 
 from tests.fakes.gateway import running_gateway
-from tests.fakes.grammar.responses import check_stream as check_responses_stream
+from tests.fakes.grammar.watching import watch_streams
 from tests.fakes.harness import WITHOUT_BREAKERS, Harness
 from tests.fakes.providers import PROFILES
 from tests.fakes.receipts import open_receipts
@@ -57,13 +58,13 @@ class ManyProviders:
 def providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[ManyProviders]:
     data = tmp_path_factory.mktemp("providers") / "data"
     with contextlib.ExitStack() as stack:
-        openai = stack.enter_context(running_upstream())
+        upstream = stack.enter_context(running_upstream())
         stand_ins = {name: stack.enter_context(running_upstream()) for name in PROFILES}
         gateway = stack.enter_context(
-            running_gateway(data, provider_url=openai.base_url, **WITHOUT_BREAKERS)
+            running_gateway(data, provider_url=upstream.base_url, **WITHOUT_BREAKERS)
         )
         receipts = stack.enter_context(open_receipts(gateway))
-        providers = ManyProviders(Harness(gateway, openai, receipts), stand_ins)
+        providers = ManyProviders(Harness(gateway, upstream, receipts), stand_ins)
         for name, profile in PROFILES.items():
             stand_ins[name].script = profile.answer
             base_url = f"{stand_ins[name].base_url}{profile.path}"
@@ -107,7 +108,9 @@ def test_clients_of_responses_and_messages_reach_a_provider_of_chat_completions(
     gateway, receipts = providers.harness.gateway, providers.harness.receipts
     model = PROFILES[name].model
     receipts.take()
-    with gateway.sdk(max_retries=0, timeout=10) as client:
+    hooks: Any = {"response": [watch_streams]}
+    http_client = openai.DefaultHttpxClient(event_hooks=hooks)
+    with gateway.sdk(max_retries=0, timeout=10, http_client=http_client) as client:
         raw = client.responses.with_raw_response.create(
             model=model, input="Hi", instructions="Be brief.", max_output_tokens=50
         )
@@ -116,13 +119,15 @@ def test_clients_of_responses_and_messages_reach_a_provider_of_chat_completions(
         with client.responses.create(model=model, input="Hi", stream=True) as stream:
             events = [event.to_dict() for event in stream]
         streamed = Response.model_validate(events[-1]["response"])
-    check_responses_stream(events)
     for each in (response, streamed):
         assert each.output_text == "Hello"
         assert each.usage is not None
         assert (each.usage.input_tokens, each.usage.output_tokens) == (1000, 100)
     with anthropic.Anthropic(
-        base_url=gateway.base_url.removesuffix("/v1"), api_key=gateway.key, max_retries=0
+        base_url=gateway.base_url.removesuffix("/v1"),
+        api_key=gateway.key,
+        max_retries=0,
+        http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
     ) as client:
         asked: Any = {"model": model, "max_tokens": 50, "messages": MESSAGES}
         message: Message = cast("Any", client.messages).create(**asked)

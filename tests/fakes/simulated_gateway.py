@@ -15,6 +15,7 @@ from openai.types.responses import ResponseUsage
 from headgate.llm.usage import Usage
 from headgate.relay.ports import Receipt
 from tests.fakes.gateway import Gateway, find_port, running_gateway
+from tests.fakes.grammar.watching import watch_streams
 from tests.fakes.receipts import Receipts, open_receipts
 
 
@@ -54,7 +55,9 @@ class SimulatedGateway:
 def running_simulated_gateway(data: Path) -> Generator[SimulatedGateway]:
     settings: dict[str, Any] = {"simulator": "true", "simulator_port": find_port()}
     with running_gateway(data, **settings) as gateway, open_receipts(gateway) as receipts:
-        yield SimulatedGateway(gateway, gateway.sdk(max_retries=0, timeout=10), receipts)
+        http_client = openai.DefaultHttpxClient(event_hooks={"response": [watch_streams]})
+        client = gateway.sdk(max_retries=0, timeout=10, http_client=http_client)
+        yield SimulatedGateway(gateway, client, receipts)
 
 
 def usage_of_chat(usage: CompletionUsage | None) -> Usage:

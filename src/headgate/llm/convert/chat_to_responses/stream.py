@@ -301,7 +301,7 @@ class CompletionStream:
         if response.get("moderation"):
             self._head["moderation"] = response["moderation"]
         yield self._make_chunk({}, finish_reason)
-        if self._request.includes_usage:
+        if self._request.includes_usage and usage is not None:
             yield {**self._head, "choices": [], "usage": usage}
         yield END
 

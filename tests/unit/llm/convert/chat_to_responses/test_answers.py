@@ -62,6 +62,7 @@ def run(
     chunks = [chunk for event in events for chunk in stream.feed(event)]
     chunks += stream.close()
     assert stream.ended
+    check_stream(None if chunk is END else chunk for chunk in chunks)
     return chunks
 
 
