@@ -35,17 +35,12 @@ class ManyProviders:
     stand_ins: dict[str, FakeUpstream]
 
     def add_credential(self, name: str, secret: str, base_url: str) -> None:
-        keys = self.harness.gateway.keys
-        admin = {
-            "authorization": f"Bearer {keys['admin_key']}",
-            "x-organization-id": keys["organization_id"],
-        }
         body = {
             "integration_name": name,
             "display_name": name,
             "auth_data": {"api_key": secret, "base_url": base_url},
         }
-        added = self.harness.post("/api/credentials", body, admin)
+        added = self.harness.post("/api/credentials", body, self.admin)
         assert added.status == 201, added.body
 
     def post(self, provider: str, **body: Any) -> Any:
@@ -53,12 +48,35 @@ class ManyProviders:
         self.stand_ins[provider].forget()
         return self.harness.post(CHAT, {"messages": MESSAGES, **body})
 
+    def ensure_resource(self, provider: str, model: str) -> None:
+        """Have a resource `to-<provider>`, whose first target is OpenAI, which fails."""
+        body = {
+            "name": f"to-{provider}",
+            "model": {"model": "gpt-4.1", "max_retries": 0},
+            "use_fallback": True,
+            "fallback_models": [
+                {"credential_name": provider, "model": model.removeprefix(f"{provider}/")}
+            ],
+        }
+        made = self.harness.post("/api/resources", body, self.admin)
+        assert made.status in (201, 409), made.body
+        wait_until(lambda: self.post(provider, model=body["name"]).status == 200, 5)
+
+    @property
+    def admin(self) -> dict[str, str]:
+        keys = self.harness.gateway.keys
+        return {
+            "authorization": f"Bearer {keys['admin_key']}",
+            "x-organization-id": keys["organization_id"],
+        }
+
 
 @pytest.fixture(scope="module")
 def providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[ManyProviders]:
     data = tmp_path_factory.mktemp("providers") / "data"
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
+        upstream.script = lambda received: received.answer(b'{"error":{}}', status=500)
         stand_ins = {name: stack.enter_context(running_upstream()) for name in PROFILES}
         gateway = stack.enter_context(
             running_gateway(data, provider_url=upstream.base_url, **WITHOUT_BREAKERS)
@@ -152,3 +170,51 @@ def test_what_a_provider_of_chat_completions_lacks_is_refused(providers: ManyPro
     answered = providers.harness.post("/v1/responses", body)
     assert answered.status == 400
     assert json.loads(answered.body)["error"]["code"] == "unsupported_on_chat_completions"
+
+
+LIBERAL = {
+    "logit_bias": {"1": 1},
+    "n": 1,
+    "user": "u",
+    "store": False,
+    "max_completion_tokens": 50,
+    "messages": [{**MESSAGES[0], "name": "Ann"}],
+}
+"""A request as OpenAI takes it, with fields that others refuse or ignore."""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", PROFILES)
+def test_resource_falls_back_from_openai_to_every_provider(
+    providers: ManyProviders, name: str, stream: bool
+) -> None:
+    profile = PROFILES[name]
+    providers.ensure_resource(name, profile.model)
+    answered = providers.post(name, model=f"to-{name}", stream=stream, **LIBERAL)
+    assert answered.status == 200, answered.body
+    assert answered.headers["x-headgate-provider"] == name
+    lost = answered.headers.get("x-headgate-conversion-losses", "")
+    assert {each.partition(";")[0] for each in lost.split(", ") if each} == profile.lost
+    [received] = providers.stand_ins[name].received
+    assert received.json["model"] == profile.wire_model
+    assert not profile.ignored & received.json.keys()
+    limits = {"max_tokens", "max_completion_tokens"} & received.json.keys()
+    assert [received.json[each] for each in limits] == [50]
+    receipt = providers.harness.receipts.take_one()
+    assert (receipt.provider, receipt.attempts) == (name, 2)
+    assert receipt.usage is not None
+    assert receipt.usage.output_tokens == 100
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemini"])
+def test_client_of_responses_is_served_where_only_chat_completions_are(
+    providers: ManyProviders, name: str
+) -> None:
+    profile = PROFILES[name]
+    providers.stand_ins[name].forget()
+    client = providers.harness.gateway.sdk()
+    response = client.responses.create(model=profile.model, input="Hello", store=False)
+    assert response.output_text == "Hello"
+    with client.responses.stream(model=profile.model, input="Hello", store=False) as stream:
+        assert stream.get_final_response().output_text == "Hello"
+    assert len(providers.stand_ins[name].received) == 2
