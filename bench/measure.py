@@ -103,8 +103,7 @@ class BenchHarness:
         """Return the load program's command for one call and subject, without its duration."""
         request = self.folder / f"request-{subject.name}-{kind.name}"
         request.write_bytes(traffic.render_request(kind, subject.address))
-        command = [str(self._load), "--port", str(subject.address.port), "--request", str(request)]
-        command += ["--connections", str(connections)]
+        command = self.load_command(subject, request, connections)
         if kind.stream:
             command += ["--stream", "--events", str(traffic.EVENTS if subject.verbatim else 0)]
         elif subject.verbatim:
@@ -112,6 +111,11 @@ class BenchHarness:
         else:
             command += ["--contains", '"completion_tokens"']
         return command
+
+    def load_command(self, subject: subjects.Subject, request: Path, connections: int) -> list[str]:
+        """Return the beginning of the load program's command for the request of a file."""
+        command = [str(self._load), "--port", str(subject.address.port), "--request", str(request)]
+        return [*command, "--connections", str(connections)]
 
     def run(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench import figures, hotspots, machine, measure, publication, report, subjects
+from bench import figures, hotspots, machine, measure, messages, publication, report, subjects
 
 ROOT = Path(__file__).parent.parent
 OURS = (figures.HEADGATE, figures.MANAGED)
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             site = subjects.Site(WORK, harness.port, options.headgate, programs)
             if options.profile:
                 return _profile(harness, site)
+            if options.messages:
+                return _compare_messages(harness, site, options)
             return _present(_measure(harness, site, options), publishes=options.publish)
     except machine.BenchError as failure:
         print(f"bench: {failure}", file=sys.stderr)
@@ -47,6 +49,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="nginx and headgate only, short windows, below 60 s")
     add("--managed", action="store_true", help="only managed calls against own-key calls")
+    add("--messages", action="store_true", help="only converted Messages against Responses")
     add("--rounds", type=int, help="interleaved rounds (4; quick: 2)")
     add("--peers", help=f"comma-separated, of {','.join(PEERS)} (default: those installed)")
     add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
@@ -139,6 +142,16 @@ def _measure(
     progress.clear()
     versions = {name: subjects.version_of(name, site) for name in names}
     return report.Run(results, memory, growth, start, about, versions, notes)
+
+
+def _compare_messages(
+    harness: measure.BenchHarness, site: subjects.Site, options: argparse.Namespace
+) -> int:
+    progress = measure.Progress()
+    plan = measure.Plan(options.rounds or 4, options.seconds_scale or 1.0)
+    compared = messages.compare(harness, site, plan, progress.say)
+    progress.clear()
+    return messages.present(compared)
 
 
 def _choose_scenarios(options: argparse.Namespace) -> tuple[list[measure.Scenario], list[str]]:

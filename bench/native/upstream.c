@@ -4,7 +4,8 @@
  *
  * Any request gets a chat completion of 1023 bytes, or of 20 KB when its body contains "bench-20k".
  * A body with "stream":true gets 66 events of 310 bytes, a usage event and [DONE], one every PACE_MS (20; 0: all at once);
- * with "bench-burst" in it they come at once whatever the pace. */
+ * with "bench-burst" in it they come at once whatever the pace.
+ * A body with "bench-responses" gets the same as an answer of Responses: 1023 bytes, or a stream that comes at once. */
 #define _GNU_SOURCE
 #include "http.h"
 
@@ -36,7 +37,7 @@ struct connection {
     struct connection *before, *after; /* the pacing queue, ordered by due */
 };
 
-static struct answer small_answer, large_answer, stream_answer;
+static struct answer small_answer, large_answer, stream_answer, response_answer, response_stream;
 static struct connection queue = {.before = &queue, .after = &queue};
 static uint64_t pace_ns = 20000000;
 static int poll_fd;
@@ -93,6 +94,61 @@ static void render_stream(struct answer *a) {
     p += sprintf(p, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
     a->part_end[EVENTS + 1] = (size_t)(p - a->bytes);
     a->parts = PARTS;
+}
+
+#define RESPONSE_HEAD "{\"id\":\"resp_bench00000000000000000000000000000000\",\"object\":\"response\",\"created_at\":1760000000,\"model\":\"gpt-5.4-mini-2026-03-17\","
+#define RESPONSE_USAGE "\"usage\":{\"input_tokens\":120,\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":90," \
+    "\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":210}"
+#define MESSAGE_HEAD "{\"type\":\"message\",\"id\":\"msg_bench000000000000000000000000000000000\",\"status\":\"%s\",\"role\":\"assistant\",\"content\":["
+#define TEXT_PLACE "\"item_id\":\"msg_bench000000000000000000000000000000000\",\"output_index\":0,\"content_index\":0,"
+
+/* Renders an answer of Responses whose body has `size` bytes. */
+static void render_response(struct answer *a, size_t size) {
+    static const char front[] = RESPONSE_HEAD "\"status\":\"completed\"," RESPONSE_USAGE ",\"output\":["
+        "{\"type\":\"message\",\"id\":\"msg_bench000000000000000000000000000000000\",\"status\":\"completed\",\"role\":\"assistant\","
+        "\"content\":[{\"type\":\"output_text\",\"annotations\":[],\"text\":\"";
+    static const char back[] = "\"}]}]}";
+    static const char words[] = "The gate answers and the meter counts. ";
+    a->bytes = malloc(size + 512);
+    int head = sprintf(a->bytes,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
+        "openai-processing-ms: 12\r\nx-request-id: req_bench0000000000000000000000\r\n\r\n", size);
+    char *p = a->bytes + head;
+    memcpy(p, front, sizeof front - 1);
+    p += sizeof front - 1;
+    for (size_t i = 0, n = size - (sizeof front - 1) - (sizeof back - 1); i < n; i++) *p++ = words[i % (sizeof words - 1)];
+    memcpy(p, back, sizeof back - 1);
+    a->part_end[0] = (size_t)head + size;
+    a->parts = 1;
+}
+
+static char *render_response_event(char *p, const char *type, int number, const char *rest) {
+    char event[4096];
+    int used = snprintf(event, sizeof event, "event: %s\ndata: {\"type\":\"%s\",\"sequence_number\":%d,%s}\n\n", type, type, number, rest);
+    return p + sprintf(p, "%x\r\n%s\r\n", used, event);
+}
+
+static void render_response_stream(struct answer *a) {
+    char item[512];
+    a->bytes = malloc((EVENTS + 16) * 1024);
+    char *p = a->bytes;
+    int number = 0;
+    p += sprintf(p,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
+        "openai-processing-ms: 12\r\nx-request-id: req_bench0000000000000000000000\r\n\r\n");
+    p = render_response_event(p, "response.created", number++, "\"response\":" RESPONSE_HEAD "\"status\":\"in_progress\",\"output\":[]}");
+    sprintf(item, "\"output_index\":0,\"item\":" MESSAGE_HEAD "]}", "in_progress");
+    p = render_response_event(p, "response.output_item.added", number++, item);
+    p = render_response_event(p, "response.content_part.added", number++, TEXT_PLACE "\"part\":{\"type\":\"output_text\",\"text\":\"\",\"annotations\":[]}");
+    for (int i = 0; i < EVENTS; i++)
+        p = render_response_event(p, "response.output_text.delta", number++, TEXT_PLACE "\"delta\":\" token\",\"obfuscation\":\"xxxxxxxxxx\"");
+    p = render_response_event(p, "response.output_text.done", number++, TEXT_PLACE "\"text\":\" token\"");
+    sprintf(item, "\"output_index\":0,\"item\":" MESSAGE_HEAD "{\"type\":\"output_text\",\"text\":\" token\",\"annotations\":[]}]}", "completed");
+    p = render_response_event(p, "response.output_item.done", number++, item);
+    p = render_response_event(p, "response.completed", number++, "\"response\":" RESPONSE_HEAD "\"status\":\"completed\",\"output\":[]," RESPONSE_USAGE "}");
+    p += sprintf(p, "0\r\n\r\n");
+    a->part_end[0] = (size_t)(p - a->bytes);
+    a->parts = 1;
 }
 
 static void leave_queue(struct connection *c) {
@@ -152,8 +208,9 @@ static int start_answer(struct connection *c, const char *body, size_t n) {
     int stream = wants_stream(body, n);
     c->answer = stream ? &stream_answer : memmem(body, n, "bench-20k", 9) ? &large_answer : &small_answer;
     c->sent = 0;
+    if (memmem(body, n, "bench-responses", 15)) c->answer = stream ? &response_stream : &response_answer;
     c->part = c->answer->parts;
-    if (stream && pace_ns && !memmem(body, n, "bench-burst", 11)) {
+    if (c->answer == &stream_answer && pace_ns && !memmem(body, n, "bench-burst", 11)) {
         c->part = 1;
         c->due = now_ns() + pace_ns;
         join_queue(c);
@@ -246,6 +303,8 @@ int main(int argc, char **argv) {
     render_completion(&small_answer, SMALL);
     render_completion(&large_answer, LARGE);
     render_stream(&stream_answer);
+    render_response(&response_answer, SMALL);
+    render_response_stream(&response_stream);
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     int listener = listen_on(atoi(argv[1]));
     struct epoll_event events[512] = {{.events = EPOLLIN, .data.ptr = NULL}};

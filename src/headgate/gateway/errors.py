@@ -29,7 +29,7 @@ API = b"/api/"
 NO_HEADERS: Headers = []
 
 
-MODELS = re.compile(rb"/v1/models(?![^/?])")
+MODELS = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/anthropic/(?:v1/)?)?models(?![^/?])")
 """A target of both; Anthropic's clients send a version."""
 VERSION_HEADER = b"anthropic-version"
 
