@@ -21,6 +21,7 @@ from headgate.relay.ports import Receipt
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
 PING_SECONDS = 10.0
+"""A client hears something at least this often."""
 Event = dict[str, Any]
 
 
@@ -75,7 +76,8 @@ class ConvertedCaller:
 
     The end of an answer comes with the provider's last event, or with `finish`: both come after the
     settlement (law 1). `has_enough` asks the pipeline to read no further. Conversions can be
-    chained, each of them the caller of the one before.
+    chained, each of them the caller of the one before. `feed_piece` returns the frame of an event
+    that only adds to what is open, None for any other: most events are such pieces.
     """
 
     def __init__(
@@ -84,7 +86,11 @@ class ConvertedCaller:
         stream: StreamConverter,
         stream_format: StreamFormat,
         call_later: CallLater | None = None,
+        feed_piece: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
+        self._feed_piece = feed_piece
+        self._is_silent = False
+        """Whether nothing was sent since the timer was set."""
         self._call_later = call_later or asyncio.get_running_loop().call_later
         self.takes_trailers = caller.takes_trailers
         self._caller = caller
@@ -125,6 +131,13 @@ class ConvertedCaller:
 
     def write(self, data: bytes) -> None:
         """Convert a piece of the provider's stream, and send what follows from it."""
+        if self._feed_piece is not None and not self._buffer and self._prepared is None:
+            event = sse.parse_plain(data)
+            frame = None if event is None else self._feed_piece(event[1])
+            if frame is not None:
+                self._is_silent = False
+                self._caller.write(frame)
+                return
         self._send(self._convert(data) if self._prepared is None else self._take_prepared())
 
     def preview(self, data: bytes) -> bytes:
@@ -180,7 +193,8 @@ class ConvertedCaller:
             data = sse.parse_event(whole[start:end]).data
             start = end
             if data:
-                frames.append(self._feed(data))
+                piece = None if self._feed_piece is None else self._feed_piece(data)
+                frames.append(self._feed(data) if piece is None else piece)
         return b"".join(frames)
 
     def _feed(self, data: bytes) -> bytes:
@@ -202,21 +216,22 @@ class ConvertedCaller:
 
     def _send(self, frames: bytes) -> None:
         if frames:
+            self._is_silent = False
             self._caller.write(frames)
-            self._set_timer()
 
     def _set_timer(self) -> None:
-        """Ping the client when nothing was sent for a while."""
-        if not self._format.ping:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._call_later(PING_SECONDS, self._ping)
+        """Look twice within `PING_SECONDS` whether the client has to be pinged: cheaper than a
+        timer that every event sets again."""
+        if self._format.ping:
+            self._is_silent = True
+            self._timer = self._call_later(PING_SECONDS / 2, self._ping)
 
     def _ping(self) -> None:
-        if not self._caller.gone and not self._stream.ended:
+        if self._caller.gone or self._stream.ended:
+            return
+        if self._is_silent:
             self._caller.write(self._format.ping)
-            self._set_timer()
+        self._set_timer()
 
 
 class ConvertedEncoder:

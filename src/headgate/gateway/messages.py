@@ -101,7 +101,7 @@ class MessagesCaller(ConvertedCaller):
         self, caller: Caller, converted: ConvertedRequest, call_later: CallLater | None = None
     ) -> None:
         stream = MessageStream(converted, estimate_tokens)
-        super().__init__(caller, stream, FORMAT, call_later)
+        super().__init__(caller, stream, FORMAT, call_later, stream.feed_piece)
 
 
 def estimate_tokens(characters: int) -> int:

@@ -115,14 +115,23 @@ def test_end_of_a_message_that_is_cut_waits_for_the_settlement() -> None:
 
 def test_silence_is_filled_with_pings_until_the_end() -> None:
     client = Client()
-    assert client.timer.seconds == PING_SECONDS
-    for _ in range(2):
+    assert client.timer.seconds == PING_SECONDS / 2
+    first, *rest = map(encode_each, make_events(RESPONSE, 3))
+    sent: list[int] = []
+    for data in (b"", first, b"", b""):
+        client.messages.write(data)
         assert client.timer.callback is not None
         client.timer.callback()
-    assert client.caller.body == FORMAT.ping * 2
-    client.messages.write(encode())
+        sent.append(client.caller.body.count(FORMAT.ping))
+    # The second is that of the beginning itself, which was no silence.
+    assert sent == [1, 2, 3, 4]
+    client.messages.write(b"".join(rest))
     client.messages.finish()
     assert client.timer.callback is None
+
+
+def encode_each(event: dict[str, Any]) -> bytes:
+    return sse.encode_event(msgspec.json.encode(event), event["type"].encode())
 
 
 def test_client_that_is_gone_gets_no_pings() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from headgate.llm import sse
+from headgate.llm.answers import DECODE_ERRORS
 from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.reply import (
@@ -36,6 +37,33 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 EVENTS_HELD_MAX = 20_000
 """How many events of later items are held while an earlier one is open."""
 BYTES_HELD_MAX = 8 << 20
+
+
+TYPE_BYTES = 96
+"""Within so many bytes an event tells its type."""
+
+
+class Piece(msgspec.Struct):
+    """Hold an event that adds a piece of text to an item."""
+
+    type: str
+    output_index: int
+    delta: str
+    content_index: int = 0
+    summary_index: int = 0
+
+
+def make_frame(kind: str, field: str) -> bytes:
+    """Return the frame of a delta, with places for the index and the text."""
+    data = f'{{"type":"content_block_delta","index":%d,"delta":{{"type":"{kind}","{field}":%b}}}}'
+    return sse.encode_event(data.encode(), b"content_block_delta")
+
+
+TEXT_FRAME = make_frame("text_delta", "text")
+JSON_FRAME = make_frame("input_json_delta", "partial_json")
+THINKING_FRAME = make_frame("thinking_delta", "thinking")
+_decode_piece = msgspec.json.Decoder(Piece).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def encode_event(event: Event) -> bytes:
@@ -90,6 +118,22 @@ class MessageStream:
             yield from self._start(read_object(event, "response"))
             if "output_index" in event:
                 yield from self._feed_item(event, size)
+
+    def feed_piece(self, data: bytes) -> bytes | None:
+        """Return the frame of an event that only adds to the open block; None for any other, which
+        is for `feed`. Most events are such pieces."""
+        item = self._item
+        if item is None or self.halted or data.find(b'.delta"', 0, TYPE_BYTES) < 0:
+            return None
+        try:
+            piece = _decode_piece(data)
+        except DECODE_ERRORS:
+            return None
+        frame = item.take(piece)
+        if frame is None:
+            return None
+        self._characters += len(piece.delta)
+        return frame % (self._index, _encode(piece.delta))
 
     def fail(self, error: Event) -> Iterator[Event]:
         """Yield the error that ends the stream, once."""
@@ -269,6 +313,24 @@ class OpenItem:
             yield from self._think(event)
         elif kind == "response.output_item.done":
             yield from self.finish(read_object(event, "item"))
+
+    def take(self, piece: Piece) -> bytes | None:
+        """Add a piece to the open block, and return its frame; None for a piece that does more."""
+        kind = piece.type
+        if piece.output_index != self.number or not piece.delta:
+            return None
+        if kind == "response.output_text.delta":
+            is_open = self._open == "text" and piece.content_index == self._part
+            if not is_open or self._request.stop_sequences:
+                return None
+            self._texts.append(piece.delta)
+            return TEXT_FRAME
+        if kind == "response.function_call_arguments.delta" and self._open == "tool_use":
+            self._sent += len(piece.delta)
+            return JSON_FRAME
+        if kind == "response.reasoning_summary_text.delta" and self._open == "thinking":
+            return THINKING_FRAME if piece.summary_index == self._part else None
+        return None
 
     def finish(self, item: Fields) -> Iterator[Event]:
         """Yield what the whole item has and its events did not, and close its last block."""

@@ -109,6 +109,20 @@ def test_streamed_message_is_the_buffered_one(
         assert usage["output_tokens"] == 50
 
 
+@given(RESPONSES, st.integers(1, 7), st.sampled_from([[], ["stop"]]))
+def test_pieces_are_converted_as_any_event_is(
+    response: dict[str, Any], size: int, sequences: list[str]
+) -> None:
+    events = list(make_events(response, size))
+    plain = MessageStream(make_request(stop_sequences=sequences), lambda characters: characters)
+    stream = MessageStream(make_request(stop_sequences=sequences), lambda characters: characters)
+    for event in events:
+        expected = b"".join(map(encode_event, plain.feed(event)))
+        piece = stream.feed_piece(json.dumps(event, ensure_ascii=False).encode())
+        found = b"".join(map(encode_event, stream.feed(event))) if piece is None else piece
+        assert found == expected
+
+
 @given(st.permutations(range(3)), st.data())
 def test_items_that_come_interleaved_are_put_one_after_the_other(
     order: list[int], data: st.DataObject
