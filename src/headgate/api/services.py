@@ -41,6 +41,7 @@ from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
 from headgate.payments.service.checkout import Checkout
 from headgate.payments.service.settings import WalletSettingsService
+from headgate.request_log.service.error_rates import AttemptCounter
 from headgate.request_log.service.replay import Replayer
 from headgate.request_log.service.requests import RequestLogService
 from headgate.request_log.service.tail import RequestTails
@@ -78,6 +79,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     managed_models: ManagedModelService
     request_log: RequestLogService
     request_tails: RequestTails
+    error_rates: AttemptCounter
     replayer: Replayer
     sealer: Sealer
     secrets: SecretService

@@ -94,6 +94,9 @@ def print_replay(result: ReplayResponse) -> None:
     if result.is_identical:
         typer.echo("The answers are the same, byte for byte.")
         return
+    if result.matches:
+        typer.echo("The answers differ in nothing but the ignored fields.")
+        return
     for difference in result.differences:
         typer.echo(f"{difference.path}")
         typer.echo(f"  - {show_value(difference.recorded)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -183,6 +183,10 @@ def replay(
     credential: Annotated[
         str | None, typer.Option(help="Name or id of the credential that asks the provider.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a field that may differ, such as id, created or vmx."),
+    ] = None,
 ) -> None:
     """Send a kept request again, and show where the answers differ. The exit status is 1 where they
     do."""
@@ -192,13 +196,20 @@ def replay(
             stored = open_stored(application, connection, entry)
         SnapshotReloader(application.database, application.load).reload()
         result = asyncio.run(
-            _replay(application, entry, stored, target=target, credential=credential)
+            _replay(
+                application,
+                entry,
+                stored,
+                target=target,
+                credential=credential,
+                ignored=ignore or (),
+            )
         )
     if as_json:
         typer.echo(msgspec.json.encode(to_replay_response(result)))
     else:
         print_replay(to_replay_response(result))
-    if not result.is_identical:
+    if not result.matches:
         raise typer.Exit(1)
 
 
@@ -264,9 +275,12 @@ async def _replay(
     *,
     target: ReplayTarget,
     credential: str | None,
+    ignored: Collection[str],
 ) -> ReplayResult:
     async with _running(application) as replayer:
-        return await replay_request(replayer, entry, stored, target=target, credential=credential)
+        return await replay_request(
+            replayer, entry, stored, target=target, credential=credential, ignored=ignored
+        )
 
 
 @asynccontextmanager

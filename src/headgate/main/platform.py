@@ -67,6 +67,7 @@ def build(
         managed_models=application.managed_models,
         request_log=application.request_log,
         request_tails=build_tails(application),
+        error_rates=application.error_rates,
         replayer=replayer or NoReplayer(),
         sealer=application.sealer,
         secrets=application.secrets,

@@ -9,9 +9,14 @@ import pytest
 
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
+from headgate.llm.usage import ParsedUsage
+from headgate.relay.call_state import CallState
+from headgate.relay.targets import CallRoute, Target
 from headgate.request_log.model.entry import MICROSECONDS
 from tests.fakes.api import Api
+from tests.fakes.example_receipt import make_receipt
 from tests.fakes.ledger import NOVEMBER
+from tests.fakes.pipeline import make_call
 from tests.fakes.requests import ANSWERED, keep_request
 
 SECOND = MICROSECONDS
@@ -188,3 +193,25 @@ def test_replay_needs_a_permission_and_is_audited(api: Api) -> None:
     assert ("request.replayed", "req_1") in api.audited()
     assert api.post("/api/requests/req_1/replay", {"target": "nobody"}).status == 422
     assert api.post("/api/requests/req_9/replay", {}).status == 404
+
+
+def test_error_rate_of_a_resource_counts_each_attempt(api: Api) -> None:
+    body = {"project_id": api.own.project_id, "name": "fast", "model": {"model": "gpt-5.4-mini"}}
+    resource_id = api.post("/api/resources", body).json["id"]
+    call = make_call()
+    call.route = CallRoute("fast", (Target("gpt-5.4-mini"),), resource_id=resource_id)
+    for status in (200, 200, 200, 503):
+        outcome = "completed" if status == 200 else "upstream_error"
+        receipt = make_receipt(
+            project_id=api.own.project_id, attempts=1, status=status, outcome=outcome
+        )
+        api.application.error_rates.observe(CallState(call, ParsedUsage()), receipt)
+    path = f"/api/resources/{resource_id}/error-rate"
+    assert api.get(path).json == {
+        "window_minutes": 10,
+        "attempts": 4,
+        "failed": 1,
+        "error_rate": 0.25,
+    }
+    assert api.get(f"{path}?status_code=500").json["error_rate"] == 0.0
+    assert api.get(f"{path}?model=another").json["attempts"] == 0

@@ -220,3 +220,16 @@ def test_answer_that_was_not_captured_is_never_called_the_same() -> None:
     answer = ReplayAnswer("req_2", 200, (("content-type", JSON),), b"{}")
     result = compare("req_1", "simulator", lost, answer)
     assert (result.is_identical, result.differences[0].path) == (False, "body")
+
+
+def test_fields_that_may_differ_are_ignored_at_any_depth() -> None:
+    stored = make_exchange(answered=b'{"id":"a","x":[{"id":"b","y":1}],"vmx":{"t":1}}')
+    body = b'{"id":"c","x":[{"id":"d","y":1}],"vmx":{"t":2,"u":3}}'
+    answer = ReplayAnswer("req_2", 200, (("content-type", JSON),), body)
+    result = compare("req_1", "simulator", stored, answer, ("id", "vmx"))
+    assert (result.is_identical, result.matches, result.differences) == (False, True, ())
+    result = compare("req_1", "simulator", stored, answer, ("id",))
+    assert [each.path for each in result.differences] == ["vmx.t", "vmx.u"]
+    spaced = ReplayAnswer("req_2", 200, (("content-type", JSON),), b'{"id": "a"}')
+    same = make_exchange(answered=b'{"id":"a"}')
+    assert not compare("req_1", "simulator", same, spaced, ("id",)).matches

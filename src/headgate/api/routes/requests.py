@@ -12,6 +12,7 @@ from headgate.api.access import organization
 from headgate.api.event_stream import MEDIA_TYPE, ServerSentEvents
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.projects import find as find_project
+from headgate.api.routes.resources import find as find_resource
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.requests import (
     ReplayFields,
@@ -23,6 +24,8 @@ from headgate.api.schemas.requests import (
     RequestQuery,
     RequestResponse,
     RequestTailQuery,
+    ResourceErrorRateQuery,
+    ResourceErrorRateResponse,
     to_payload_response,
     to_replay_response,
     to_request_log_response,
@@ -150,7 +153,7 @@ async def delete_payload(context: RequestContext[Empty, Empty]) -> None:
     "/api/requests/{request_id}/replay",
     access=REPLAY,
     summary="Send a request again",
-    example={"target": "simulator"},
+    example={"target": "simulator", "ignore": ["vmx"]},
     errors=(409, 503),
 )
 async def replay_request(context: RequestContext[Empty, ReplayFields]) -> ReplayResponse:
@@ -168,9 +171,43 @@ async def replay_request(context: RequestContext[Empty, ReplayFields]) -> Replay
 
     entry, stored = await context.write(open_stored)
     result = await replay(
-        services.replayer, entry, stored, target=body.target, credential=body.credential
+        services.replayer,
+        entry,
+        stored,
+        target=body.target,
+        credential=body.credential,
+        ignored=body.ignore,
     )
     return to_replay_response(result)
+
+
+@OPERATIONS.get(
+    "/api/resources/{resource_id}/error-rate",
+    access=READ,
+    summary="Read the error rate of a resource",
+)
+async def get_resource_error_rate(
+    context: RequestContext[ResourceErrorRateQuery, Empty],
+) -> ResourceErrorRateResponse:
+    """Return the share of the attempts of the last minutes that failed, as the conditions of the
+    resource see it: each attempt counts, also one that a fallback made good. `GET
+    /api/usage/error-rate` counts calls instead."""
+    services, query = context.services, context.query
+    resource = await context.read(lambda connection: find_resource(context, connection))
+    total = services.error_rates.sum(
+        resource.project_id,
+        minutes=query.window_minutes,
+        resource_id=resource.id,
+        credential=query.credential,
+        model=query.model,
+        status=query.status_code,
+    )
+    return ResourceErrorRateResponse(
+        window_minutes=query.window_minutes,
+        attempts=total.attempts,
+        failed=total.failed,
+        error_rate=total.percent / 100,
+    )
 
 
 @OPERATIONS.get(

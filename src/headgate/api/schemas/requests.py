@@ -194,6 +194,7 @@ class ReplayFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     target: ReplayTarget = "simulator"
     credential: Words | None = None
+    ignore: Annotated[list[Words], Meta(max_length=50)] = []
 
 
 class DifferenceResponse(msgspec.Struct):
@@ -211,11 +212,30 @@ class ReplayResponse(msgspec.Struct, kw_only=True):
     recorded_id: str
     target: ReplayTarget
     is_identical: bool
+    matches: bool
     recorded_status: int
     replayed_status: int
     differences: list[DifferenceResponse]
     recorded: PayloadBody
     replayed: PayloadBody
+
+
+class ResourceErrorRateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Select attempts of the last minutes."""
+
+    window_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
+    status_code: Annotated[int, Meta(ge=100, le=599)] | None = None
+    credential: Words | None = None
+    model: Words | None = None
+
+
+class ResourceErrorRateResponse(msgspec.Struct, kw_only=True):
+    """The error rate of a window, from 0 to 1; 0 without attempts."""
+
+    window_minutes: int
+    attempts: int
+    failed: int
+    error_rate: float
 
 
 class RequestLogFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -344,6 +364,7 @@ def to_replay_response(result: ReplayResult) -> ReplayResponse:
         recorded_id=result.recorded_id,
         target=result.target,
         is_identical=result.is_identical,
+        matches=result.matches,
         recorded_status=result.recorded_status,
         replayed_status=result.replayed_status,
         differences=[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any, Literal, cast
 
 import msgspec
@@ -17,6 +18,7 @@ BODY_BYTES_MAX = 1 << 20
 EVENT_STREAM = "text/event-stream"
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ABSENT = object()
+_NAME = re.compile(r"[^.\[\]]+")
 
 
 class ReplayIncompleteError(HeadgateError):
@@ -70,12 +72,13 @@ class AnswerDifference(msgspec.Struct, frozen=True):
 
 class ReplayResult(msgspec.Struct, frozen=True):
     """Hold what a replay gave. `is_identical` says that the body has the same bytes, and the answer
-    the same status."""
+    the same status; `matches`, that they differ in no field but those that may differ."""
 
     request_id: str
     recorded_id: str
     target: ReplayTarget
     is_identical: bool
+    matches: bool
     recorded_status: int
     replayed_status: int
     differences: tuple[AnswerDifference, ...]
@@ -93,10 +96,16 @@ def check_replayable(stored: StoredExchange) -> None:
 
 
 def compare(
-    recorded_id: str, target: ReplayTarget, stored: StoredExchange, answer: ReplayAnswer
+    recorded_id: str,
+    target: ReplayTarget,
+    stored: StoredExchange,
+    answer: ReplayAnswer,
+    ignored: Collection[str] = (),
 ) -> ReplayResult:
-    """Compare an answer with the recorded one, byte for byte, and by its fields where they
-    differ."""
+    """Compare an answer with the recorded one, byte for byte, and by its fields where they differ.
+
+    `ignored` are names of fields that may differ, at any depth, with all that is in them.
+    """
     media_type = find_header(answer.headers, "content-type")
     replayed = keep_body(answer.body, media_type, bytes_max=BODY_BYTES_MAX)
     recorded = stored.response
@@ -105,12 +114,13 @@ def compare(
         differences.append(AnswerDifference("status", stored.status, answer.status))
     has_same_bytes = bool(recorded.sha256) and recorded.sha256 == replayed.sha256
     if not has_same_bytes:
-        differences += _list_differences(recorded, replayed)
+        differences += _list_differences(recorded, replayed, frozenset(ignored))
     return ReplayResult(
         answer.request_id,
         recorded_id,
         target,
         has_same_bytes and stored.status == answer.status,
+        not differences,
         stored.status,
         answer.status,
         tuple(differences[:DIFFERENCES_MAX]),
@@ -119,15 +129,20 @@ def compare(
     )
 
 
-def _list_differences(recorded: Payload, replayed: Payload) -> list[AnswerDifference]:
+def _list_differences(
+    recorded: Payload, replayed: Payload, ignored: frozenset[str]
+) -> list[AnswerDifference]:
     before, after = _decode(recorded), _decode(replayed)
     found: list[AnswerDifference] = []
+    is_explained = False
     if before is not _ABSENT and after is not _ABSENT:
         for difference in _walk(before, after, ""):
-            found.append(difference)
+            is_explained = True
+            if ignored.isdisjoint(_NAME.findall(difference.path)):
+                found.append(difference)
             if len(found) >= DIFFERENCES_MAX:
                 break
-    if found:
+    if is_explained:
         return found
     # The same fields in other bytes, or bodies that cannot be read.
     return [

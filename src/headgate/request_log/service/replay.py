@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
@@ -67,9 +68,11 @@ async def replay(
     *,
     target: ReplayTarget,
     credential: str | None = None,
+    ignored: Collection[str] = (),
 ) -> ReplayResult:
-    """Send a kept request again. Raise `ReplayIncompleteError`, `ReplayKeyError`, and as
-    `Replayer.run`.
+    """Send a kept request again; `ignored` is that of `compare`.
+
+    Raise `ReplayIncompleteError`, `ReplayKeyError`, and as `Replayer.run`.
 
     A provider is asked on behalf of the key of the request, within its limits, and the call has a
     receipt. The simulator is asked on behalf of nobody: nothing is recorded.
@@ -91,7 +94,7 @@ async def replay(
         build_headers(entry, stored, credential),
         stored.request.body,
     )
-    return compare(entry.id, target, stored, await replayer.run(target, request))
+    return compare(entry.id, target, stored, await replayer.run(target, request), ignored)
 
 
 def build_headers(
