@@ -21,6 +21,7 @@ from headgate.api.event_stream import ServerSentEvents
 from headgate.api.operation import Operation, Operations
 from headgate.api.schemas.fields import Empty, FileBody, RawBody
 from headgate.api.vmx_errors import VmxError
+from headgate.api.vmx_structs import PREFIX
 from headgate.llm.vmx_names import to_own_name
 
 REF = "#/components/schemas/{name}"
@@ -150,11 +151,14 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
 
 
 def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
-    own = {**texts["fields"], **texts.get(name, {})}
+    # Made of a type in the names of Headgate, fields mean what they mean there.
+    base = name.removeprefix(PREFIX)
+    own = {**texts["fields"], **texts.get(base, {}), **texts.get(name, {})}
+    nouns: Mapping[str, str] = texts["objects"]
+    noun = nouns.get(name) or nouns.get(base, "object")
     for field, schema in fields.items():
-        # Names of VM-X mean what they are here in another spelling.
         meaning: str = own[field if field in own else to_own_name(field)]
-        meaning = meaning.replace("{object}", texts["objects"].get(name, "object"))
+        meaning = meaning.replace("{object}", noun)
         formats = [each.pop("description", "") for each in (schema, *schema.get("anyOf", ()))]
         schema["description"] = " ".join(filter(None, [meaning, *formats]))
 

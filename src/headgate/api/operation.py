@@ -57,7 +57,7 @@ VersionedT = TypeVar("VersionedT", bound=Versioned)
 Handler = Callable[[Any], Awaitable[Any]]
 WORKSPACE = "/{workspace}/{environment}"
 """How a path in the names of VM-X names an organization and its project."""
-VMX_PREFIXES = tuple(f"/api/{noun}" for noun in ("ai-connection", "ai-provider", "ai-resource"))
+VMX_PREFIXES = ("/api/ai-connection", "/api/ai-provider", "/api/ai-resource", "/api/api-key/")
 ANY_VERSION = "*"
 VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
 """A version as an ETag, or as the bare number."""

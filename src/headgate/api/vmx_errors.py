@@ -20,6 +20,7 @@ MISSING_CODES = {
     "ai-connection": "AI_CONNECTION_NOT_FOUND",
     "ai-provider": PROVIDER_NOT_FOUND,
     "ai-resource": "AI_RESOURCE_NOT_FOUND",
+    "api-key": "API_KEY_NOT_FOUND",
 }
 ID_DEPTH = 6
 """How many parts a path has that names an object: `/api/noun/workspace/environment/id`."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from headgate.api.operation import Operations
 from headgate.api.routes import (
     ai_connections,
+    ai_keys,
     ai_providers,
+    ai_resources,
     audit,
     budgets,
     capacity,
@@ -69,5 +71,7 @@ ALL: Sequence[Operations] = (
     audit.OPERATIONS,
     ai_connections.OPERATIONS,
     ai_providers.OPERATIONS,
+    ai_resources.OPERATIONS,
+    ai_keys.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET
 
 from headgate.api.access import organization
 from headgate.api.errors import InvalidFieldError, rename_params
 from headgate.api.operation import WORKSPACE, Operations, RequestContext
-from headgate.api.routes.connections import PARAMS, change, find, make_request
+from headgate.api.routes.connections import (
+    PARAMS,
+    InvalidConnectionConfigError,
+    change,
+    find,
+    make_request,
+    to_connection_responses,
+)
 from headgate.api.schemas.ai_connections import (
     AiConnectionCreate,
     AiConnectionResponse,
     AiConnectionUpdate,
+    read_connection,
+    read_connection_change,
     to_ai_connection_response,
 )
 from headgate.api.schemas.fields import Empty
@@ -49,11 +59,9 @@ async def list_ai_connections(
             limit=query.limit,
             offset=query.offset,
         )
-        ids = [record.id for record in records]
-        discovered = services.capacity_tracker.list(connection, ids)
         return [
-            to_ai_connection_response(record, discovered.get(record.id, {}), environment.id)
-            for record in records
+            to_ai_connection_response(own, context.organization_id, environment.id)
+            for own in to_connection_responses(context, connection, records)
         ]
 
     return await context.read(select)
@@ -72,13 +80,13 @@ async def create_ai_connection(
     """Store the API key of a model provider, encrypted, with the models and the capacity that it is
     meant for."""
     context.principal.check_organization_wide()
-    request = make_request(context.organization_id, context.body.to_own())
+    request = make_request(context.organization_id, read_connection(context.body))
 
     def add(connection: sa.Connection) -> AiConnectionResponse:
-        environment = find_environment(context, connection)
+        find_environment(context, connection)
         with rename_params(PARAMS):
             record = context.services.credentials.add(connection, request, by=context.actor)
-        return to_ai_connection_response(record, {}, environment.id)
+        return respond(context, connection, record)
 
     return await context.create(add)
 
@@ -107,15 +115,17 @@ async def update_ai_connection(
     the address that it was stored with."""
     context.principal.check_organization_wide()
     body = context.body
+    if isinstance(body.config, msgspec.Struct) and body.config.api_key is None:
+        raise InvalidConnectionConfigError("The configuration needs the apiKey of the provider.")
 
     def update(connection: sa.Connection) -> AiConnectionResponse:
         record = context.check_version(find(context, connection))
         find_environment(context, connection)
-        if body.provider not in (UNSET, record.integration):
+        if body.provider not in (UNSET, None, record.integration):
             message = f"The connection is one to {record.integration}, which cannot be changed."
             raise InvalidFieldError(message, ("body", "provider"))
         with rename_params(PARAMS):
-            record = change(context, connection, record, body.to_own())
+            record = change(context, connection, record, read_connection_change(body))
         return respond(context, connection, record)
 
     return await context.write(update)
@@ -128,12 +138,15 @@ async def update_ai_connection(
     summary="Delete a connection in names of VM-X",
 )
 async def delete_ai_connection(context: RequestContext[Empty, Empty]) -> None:
-    """Delete a connection and its API key for good."""
+    """Delete a connection and its API key for good, and the resources that use it."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         record = context.check_version(find(context, connection))
         find_environment(context, connection)
+        context.services.resources.delete_using(
+            connection, context.organization_id, record.id, by=context.actor
+        )
         context.services.credentials.remove(connection, record, by=context.actor)
 
     await context.write(remove)
@@ -145,5 +158,5 @@ def respond(
     """Return a connection with the capacity that its provider announced. Raise
     `AccountNotFoundError` for an unknown environment."""
     environment = find_environment(context, connection)
-    discovered = context.services.capacity_tracker.list(connection, [record.id])
-    return to_ai_connection_response(record, discovered.get(record.id, {}), environment.id)
+    [own] = to_connection_responses(context, connection, [record])
+    return to_ai_connection_response(own, context.organization_id, environment.id)
