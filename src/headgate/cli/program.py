@@ -28,6 +28,7 @@ COMMANDS = (
     "secrets",
     "vault",
     "models",
+    "resources",
     "budgets",
     "plans",
     "wallet",

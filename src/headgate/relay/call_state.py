@@ -141,6 +141,8 @@ class CallState(msgspec.Struct):
     status: int = 0
     outcome: str = "refused"
     error_code: str | None = None
+    error_message: str = ""
+    """What the provider said of its error, for the events of a call with a route."""
     streamed: bool = False
     was_cut: bool = False
     """Whether the caller had enough of the answer before its end, so that its usage is unknown."""

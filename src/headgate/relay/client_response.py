@@ -12,7 +12,7 @@ from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.endpoint import Body, Pricing
-from headgate.llm.provider_errors import find_recorded_code
+from headgate.llm.provider_errors import classify, find_recorded_code
 from headgate.llm.redaction import StreamRedactor, redact, redact_error, redact_text
 from headgate.llm.request import JsonRequest
 from headgate.llm.tail import TailTap
@@ -249,6 +249,8 @@ class BufferedResponse:
         state, answer = self._state, self._answer
         state.outcome = "upstream_error"
         state.error_code = find_recorded_code(answer.status, body)
+        if state.routed_target is not None:
+            state.error_message = classify(answer.status, body).message
         self._body = self._encoder.encode_error(state, answer, body)
         state.response_bytes = len(self._body)
 

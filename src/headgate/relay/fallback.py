@@ -260,6 +260,8 @@ class Fallback:
     def _describe(self, state: CallState, error: HeadgateError | None) -> CallEvent:
         credential = state.credential
         reason = f"{state.status} {state.error_code or ''}".rstrip()
+        if state.error_message:
+            reason += f": {state.error_message}"
         if error is not None:
             reason = f"{error.code}: {error.message}"
         return CallEvent(

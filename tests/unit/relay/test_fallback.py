@@ -156,7 +156,10 @@ async def test_call_goes_on_until_a_target_answers() -> None:
     assert harness.caller.status == 200
     assert harness.caller.body == ANSWER
     assert harness.models_sent == ["model-a", "model-b", "gpt-5.4-mini"]
-    assert harness.encoder.events == ("model-a 500 1 500 server_error", "model-b 400 1 400 bad")
+    assert harness.encoder.events == (
+        "model-a 500 1 500 server_error: no",
+        "model-b 400 1 400 bad: no",
+    )
     receipt = harness.receipt()
     assert (receipt.outcome, receipt.model_requested) == ("completed", "smart")
     assert (receipt.attempts, receipt.cost_nano) == (3, 43)
