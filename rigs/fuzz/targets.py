@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.fuzz.checks import answers, edge, network, requests, rules, streams, vault
+from rigs.fuzz.checks import (
+    answers,
+    conversions,
+    edge,
+    network,
+    requests,
+    rules,
+    streams,
+    vault,
+)
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 REGRESSIONS = GOLDEN / "fuzz"
@@ -156,6 +165,41 @@ _RULES_SAMPLES = (
     b"<% return (await capacityUsage('hour'))?.totalTokens %>",
     b"request.messages[-1]?.content.length",
 )
+_FIELDS = (
+    b"{", b"}", b"[", b"]", b":", b",", b"null", b"true", b"1", b"-1", b'""', b'"x"', b'"type":',
+    b'"role":', b'"content":', b'"user"', b'"assistant"', b'"tool"', b'"text"', b'"input_text"',
+    b'"messages":[', b'"input":[', b'"tools":[', b'"tool_calls":[', b'"function"', b'"name":',
+    b'"arguments":', b'"id":', b'"call_id":', b'"tool_call_id":', b'"tool_result"', b'"stop":',
+)  # fmt: skip
+_REQUESTS = (
+    b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"x"},'
+    b'{"type":"image","source":{"type":"url","url":"u"}}]},{"role":"assistant","content":[{"type":'
+    b'"tool_use","id":"a","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result",'
+    b'"tool_use_id":"a","content":"1"}]}],"tools":[{"name":"f","input_schema":{}}],"n":1}',
+    b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":'
+    b'"u"}}]},{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function",'
+    b'"function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"'
+    b'}],"tools":[{"type":"function","function":{"name":"f"}}],"stop":["x"],"tool_choice":"auto"}',
+    b'{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"x"}]},{"type":'
+    b'"function_call","call_id":"a","name":"f","arguments":"{}"},{"type":"function_call_output",'
+    b'"call_id":"a","output":"1"}],"tools":[{"type":"function","name":"f","parameters":{}}]}',
+)
+_ITEMS = (
+    b'{"type":"response.created","response":{"id":"resp_1"}}\n', b'{"type":"error"}\n',
+    b'{"type":"response.output_item.added","output_index":0,"item":{"type":"message"}}\n',
+    b'{"type":"response.output_item.added","output_index":1,"item":{"type":"function_call",'
+    b'"call_id":"a","name":"f"}}\n', b'{"type":"response.output_item.done","output_index":1}\n',
+    b'{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"EN"}\n',
+    b'{"type":"response.function_call_arguments.delta","output_index":1,"delta":"{}"}\n',
+    b'{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":['
+    b'{"type":"output_text","text":"END"}]}}\n',
+    b'{"type":"response.completed","response":{"id":"resp_1","output":[{"type":"reasoning"}]}}\n',
+    b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"x"}}]}\n',
+    b'{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f",'
+    b'"arguments":"{"}}]}}]}\n', b'{"choices":[{"delta":{},"finish_reason":"stop"}]}\n',
+    b'{"choices":[{"delta":{"tool_calls":[{"index":1,"function":{"arguments":"}"}}]}}]}\n',
+    b'{"choices":[{"delta":{"reasoning_content":"hm","refusal":"no"}}],"usage":{}}\n',
+)  # fmt: skip
 
 TARGETS = {
     target.name: target
@@ -179,6 +223,27 @@ TARGETS = {
             (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
         ),
         Target("signature", requests.check_signature, _SIGNATURE, samples=(_SIGNATURE_SAMPLE,)),
+        Target(
+            "converted-request",
+            conversions.check_request,
+            _FIELDS,
+            samples=tuple(bytes([number]) + each for number, each in enumerate(_REQUESTS)),
+        ),
+        Target(
+            "converted-answer",
+            conversions.check_answer,
+            (*_FIELDS, *_CHUNKS),
+            ("responses/*.json", "chat/*.json"),
+            ordered=True,
+        ),
+        Target(
+            "converted-stream",
+            conversions.check_stream,
+            _ITEMS,
+            samples=(b"".join(_ITEMS[:8]), b"".join(_ITEMS[8:])),
+            ordered=True,
+            bytes_max=2048,
+        ),
         Target("form", requests.check_form, _FORM, samples=(_FORM_SAMPLE,)),
         Target(
             "token",

@@ -16,6 +16,7 @@ from headgate.llm.convert.fields import (
 from headgate.llm.convert.stop_sequences import Cut, StopSequences
 
 FAILURES = ("failed", "cancelled")
+NOTHING: Fields = {}
 MESSAGE_SEPARATOR = "\n\n"
 """Between the texts of two messages of one response."""
 CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
@@ -36,9 +37,8 @@ def convert_reply(response: Any, request: ConvertedCompletion) -> dict[str, Any]
     answer = CompletionMessage(request)
     for item in list_objects(fields["output"]):
         answer.add(item)
-    finish_reason = find_finish_reason(fields, request, has_calls=bool(answer.calls))
-    if answer.was_cut:
-        finish_reason = "stop"
+    end = NOTHING if answer.was_cut else fields
+    finish_reason = find_finish_reason(end, request, has_calls=bool(answer.calls))
     choice = {
         "index": 0,
         "message": answer.build(),
@@ -208,6 +208,7 @@ def find_created(response: Fields) -> int:
 
 
 def find_finish_reason(response: Fields, request: ConvertedCompletion, *, has_calls: bool) -> str:
+    """Return why an answer ended; `response` is empty for one that a stop sequence cut."""
     if response.get("status") == "incomplete":
         reason = read_object(response, "incomplete_details").get("reason")
         return "content_filter" if reason == "content_filter" else "length"

@@ -18,6 +18,7 @@ from headgate.llm.answers import DONE
 from headgate.llm.convert.chat_to_responses.reply import (
     CALLS,
     MESSAGE_SEPARATOR,
+    NOTHING,
     convert_annotation,
     convert_call,
     convert_logprobs,
@@ -36,7 +37,6 @@ from headgate.llm.error_object import TYPES
 Event = dict[str, Any]
 END: Event = {}
 """Stands for `[DONE]`."""
-NOTHING: Fields = {}
 LAST_EVENTS = ("response.completed", "response.incomplete")
 FAILURES = ("response.failed", "response.cancelled", "error")
 ARGUMENT_DELTAS = (
@@ -147,7 +147,8 @@ class CompletionStream:
             count = max(1, self._count_tokens(self._length))
             estimated = {"input_tokens": self._prompt_tokens, "output_tokens": count}
             usage = convert_usage({"usage": estimated})
-        yield from self._end("stop", usage, response)
+        reason = find_finish_reason(NOTHING, self._request, has_calls=self._calls > 0)
+        yield from self._end(reason, usage, response)
 
     def _start(self, response: Fields) -> Event:
         self._head = {

@@ -299,8 +299,10 @@ class OpenItem:
     def feed(self, event: Fields) -> Iterator[Event]:
         """Yield the events that follow from one of this item."""
         kind = event.get("type")
-        if kind == "response.output_item.added" and self._kind == "function_call":
-            yield from self._open_call(self._item)
+        if kind == "response.output_item.added":
+            # A provider may repeat it.
+            if self._kind == "function_call" and not self._open:
+                yield from self._open_call(self._item)
         elif kind in ("response.output_text.delta", "response.refusal.delta"):
             yield from self._add_text(read_count(event, "content_index"), read_delta(event))
         elif kind == "response.output_text.annotation.added":

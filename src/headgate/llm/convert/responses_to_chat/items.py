@@ -115,7 +115,7 @@ class ItemConverter:
         """Return the messages for all items. Raise `InvalidRequestError`."""
         checked = [check_object(each, f"input.{index}") for index, each in enumerate(items)]
         for index, item in enumerate(checked):
-            if item.get("type") in OUTPUTS:
+            if str(item.get("type")) in OUTPUTS:
                 self._note_output(item, f"input.{index}")
         for index, item in enumerate(checked):
             self._convert_item(item, f"input.{index}")
