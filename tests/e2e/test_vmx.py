@@ -69,6 +69,23 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
+@pytest.fixture(scope="module")
+def resource(module_harness: Harness) -> str:
+    """Return the name of a resource of two models, which was made in the names of VM-X."""
+    body = {
+        "name": "assistant",
+        "model": {"provider": "openai", "model": "gpt-5.4", "timeoutMs": 5000},
+        "useFallback": True,
+        "fallbackModels": [{"model": "gpt-5.4-nano"}],
+        "secondaryModels": [{"model": "gpt-5.5"}],
+        "defaultArgs": {"user": "default", "seed": 1, "metadata": {"a": "default"}},
+    }
+    admin = {"authorization": f"Bearer {module_harness.gateway.keys['admin_key']}"}
+    made = module_harness.post("/api/ai-resource/first-organization/default", body, admin)
+    assert made.status == 201, made.body
+    return "assistant"
+
+
 @pytest.fixture
 def prefix(harness: Harness) -> str:
     keys = harness.gateway.keys
@@ -235,6 +252,85 @@ def test_official_sdk_of_openai_uses_the_prefix_with_names(harness: Harness) -> 
     assert completion.choices[0].message.content == "Hello"
     assert client.responses.create(**BODIES[RESPONSES]).output_text == "Hello"
     assert {each.endpoint for each in harness.receipts.take()} == {"chat.completions", "responses"}
+
+
+@pytest.mark.parametrize("surface", BODIES)
+def test_resource_falls_back_and_tells_it(harness: Harness, resource: str, surface: str) -> None:
+    def refuse_first(received: ReceivedRequest) -> None:
+        if received.json["model"] == "gpt-5.4":
+            received.answer(b'{"error":{"message":"No.","code":"bad"}}', status=400)
+        else:
+            answer(received)
+
+    harness.answer_with(refuse_first)
+    answered = harness.post(surface, {**BODIES[surface], "model": resource, "vmx": {}})
+    assert answered.status == 200
+    assert [each.json["model"] for each in harness.upstream.received] == ["gpt-5.4", "gpt-5.4-nano"]
+    assert answered.headers["x-vmx-model"] == "gpt-5.4-nano"
+    assert answered.headers["x-vmx-event-count"] == "1"
+    assert answered.headers["x-vmx-event-0-type"] == "fallback"
+    assert answered.headers["x-vmx-event-0-fallback-failed-model"] == "gpt-5.4"
+    [event] = json.loads(answered.body)["vmx"]["events"]
+    assert (event["type"], event["data"]["model"]["model"]) == ("fallback", "gpt-5.4")
+
+
+def test_arguments_win_over_the_body_and_that_over_defaults(
+    harness: Harness, resource: str, prefix: str
+) -> None:
+    arguments = {"providerArgs": {"seed": 3, "model": "other"}, "secondaryModelIndex": 0}
+    body = {**BODIES[CHAT], "model": resource, "seed": 2, "metadata": {"b": "c"}, "vmx": arguments}
+    answered = harness.post(f"{prefix}/chat/completions", body)
+    assert answered.status == 200
+    (received,) = harness.upstream.received
+    sent = received.json
+    assert (sent["user"], sent["metadata"], sent["seed"]) == ("default", {"b": "c"}, 3)
+    assert (sent["model"], answered.headers["x-vmx-model"]) == ("gpt-5.5", "gpt-5.5")
+
+
+def test_resource_can_be_changed_for_one_request_or_be_in_it_alone(
+    harness: Harness, resource: str
+) -> None:
+    overrides = {"model": {"model": "gpt-5.4-mini"}, "defaultArgs": {"seed": 9}}
+    for name in (resource, "in-the-request-alone"):
+        envelope = {"resourceConfigOverrides": overrides}
+        answered = harness.post(RESPONSES, {**BODIES[RESPONSES], "model": name, "vmx": envelope})
+        assert (answered.status, answered.headers["x-vmx-model"]) == (200, "gpt-5.4-mini")
+    stored, alone = (each.json for each in harness.upstream.received)
+    assert (stored["user"], stored["seed"]) == ("default", 9)
+    assert ("user" in alone, alone["seed"]) == (False, 9)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "code", "param"),
+    [
+        (
+            {"secondaryModelIndex": 1},
+            "COMPLETION_SECONDARY_MODEL_NOT_FOUND",
+            "vmx.secondaryModelIndex",
+        ),
+        (
+            {"resourceConfigOverrides": {"model": {"connectionName": "none"}}},
+            "invalid_request",
+            "vmx.resourceConfigOverrides.model.connectionName",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_the_resource_are_refused(
+    harness: Harness, resource: str, envelope: dict[str, Any], code: str, param: str
+) -> None:
+    answered = harness.post(CHAT, {**BODIES[CHAT], "model": resource, "vmx": envelope})
+    said = json.loads(answered.body)["error"]
+    assert (answered.status, said["code"], said["param"]) == (400, code, param)
+    assert harness.upstream.received == []
+
+
+def test_name_that_nobody_knows_is_no_model_below_the_prefix(harness: Harness, prefix: str) -> None:
+    for name in ("nobody", "nobody/gpt-5.4"):
+        answered = harness.post(f"{prefix}/responses", {**BODIES[RESPONSES], "model": name})
+        said = json.loads(answered.body)["error"]
+        assert (answered.status, said["code"]) == (404, "AI_RESOURCE_NOT_FOUND")
+    assert harness.upstream.received == []
+    assert harness.post(RESPONSES, {**BODIES[RESPONSES], "model": "nobody"}).status == 200
 
 
 @pytest.mark.parametrize(

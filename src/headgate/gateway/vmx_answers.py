@@ -236,8 +236,13 @@ def describe_call_event(event: CallEvent) -> dict[str, Any]:
     """Return an event as VM-X has it in bodies."""
     if event.type == FALLBACK:
         data: dict[str, Any] = {
-            "model": {"model": event.failed_model},
+            "model": {
+                "provider": event.failed_provider,
+                "model": event.failed_model,
+                "connectionId": event.failed_credential_id,
+            },
             "failureReason": event.reason,
+            "statusCode": event.status or None,
         }
     else:
         data = {

@@ -17,7 +17,15 @@ from headgate.relay.targets import CallEvent
 from tests.fakes.pipeline import FakeCaller, FakeEncoder, ManualClock
 
 VALUE = b'{"events":[]}'
-FALLBACK = CallEvent("fallback", 1.5, failed_model="a", reason="It\r\nfailed")
+FALLBACK = CallEvent(
+    "fallback",
+    1.5,
+    failed_model="a",
+    failed_provider="openai",
+    failed_credential_id="cred_1",
+    reason="It\r\nfailed",
+    status=503,
+)
 ROUTING = CallEvent(
     "routing",
     2.0,
@@ -99,7 +107,11 @@ def test_events_are_told_in_headers_and_in_the_body() -> None:
     assert describe_call_event(FALLBACK) == {
         "type": "fallback",
         "timestamp": "1970-01-01T00:00:01.500Z",
-        "data": {"model": {"model": "a"}, "failureReason": "It\r\nfailed"},
+        "data": {
+            "model": {"provider": "openai", "model": "a", "connectionId": "cred_1"},
+            "failureReason": "It\r\nfailed",
+            "statusCode": 503,
+        },
     }
     assert describe_call_event(ROUTING)["data"] == {
         "originalModel": {"provider": "openai", "model": "a"},
