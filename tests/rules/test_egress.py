@@ -42,10 +42,13 @@ EXCEPTIONS = {
         "ctypes",
     ): "asks the kernel to keep this process's memory from others",
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
-    (
-        "capacity/service/valkey.py",
-        "redis",
-    ): "the operator's own Valkey, by the setting of its URL",
+    **dict.fromkeys(
+        (
+            ("capacity/service/valkey_client.py", "redis"),
+            ("capacity/service/valkey_pools.py", "redis"),
+        ),
+        "the operator's own Valkey, by the setting of its URL",
+    ),
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
     (
         "data_directory/backup_postgresql.py",

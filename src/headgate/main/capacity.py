@@ -45,14 +45,14 @@ def share_capacity(
     observers.watch({}, {"capacity_refusals": lambda: limiter.refusals})
     if settings.valkey_url is None:
         return
-    counters = build_counters(settings, application.capacity_clock)
-    limiter.shared = counters
-    stack.push_async_callback(counters.close)
-    observers.watch({}, {"valkey_failures": lambda: counters.failures})
+    shared = connect(settings, application.capacity_clock)
+    limiter.share(shared.counters, shared.pools)
+    stack.push_async_callback(shared.close)
+    observers.watch({}, {"valkey_failures": lambda: shared.failures})
 
 
-def build_counters(settings: Settings, clock: Clock) -> Any:
-    """Return the counters in Valkey. Nothing is connected yet."""
+def connect(settings: Settings, clock: Clock) -> Any:
+    """Return what counts in Valkey. Nothing is connected yet."""
     try:
         valkey: Any = importlib.import_module("headgate.capacity.service.valkey")
     except ModuleNotFoundError as error:
@@ -62,6 +62,6 @@ def build_counters(settings: Settings, clock: Clock) -> Any:
     url = (settings.valkey_url or "").replace("valkey://", "redis://", 1)
     url = url.replace("valkeys://", "rediss://", 1)
     try:
-        return valkey.ValkeyCounters(url, clock, timeout_seconds=settings.valkey_timeout_seconds)
+        return valkey.Valkey(url, clock, timeout_seconds=settings.valkey_timeout_seconds)
     except ValueError as error:
         raise InvalidValkeyUrlError(f"HEADGATE_VALKEY_URL cannot be read: {error}") from None

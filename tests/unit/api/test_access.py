@@ -187,6 +187,12 @@ def issue_signing_secret(api: Api) -> None:
     assert api.post(f"/api/api-keys/{key_id}/signing-secret", {}).status == 200
 
 
+def set_priority_pools(api: Api) -> None:
+    pools = {"pools": [{"name": "chat", "rank": 0}]}
+    path = f"/api/projects/{api.own.project_id}/priority-pools"
+    assert api.put(path, pools).status == 200
+
+
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
     "set_overage": assign_plan,
     **dict.fromkeys(("get_signing_secret", "delete_signing_secret"), issue_signing_secret),
@@ -195,6 +201,7 @@ PREPARATIONS: dict[str, Callable[[Api], None]] = {
         for verb in ("get", "remove")
         for scope in ("organization", "project", "key")
     },
+    **dict.fromkeys(("get_priority_pools", "remove_priority_pools"), set_priority_pools),
     "enable_person": account_objects.disable_own_member,
     "resume_organization": account_objects.suspend_organization,
 }

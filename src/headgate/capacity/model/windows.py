@@ -14,6 +14,7 @@ import math
 import msgspec
 
 from headgate.relay.capacity_limits import LIFETIME, CapacityLimit, WindowUsage
+from headgate.relay.ports import Credential
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
 MONDAY_SECONDS = 4 * 86_400
@@ -21,6 +22,7 @@ MONDAY_SECONDS = 4 * 86_400
 UNKNOWN = "unknown"
 """The bucket of calls that do not tell the value of their dimension."""
 BUCKET_CHARACTERS_MAX = 128
+MANAGED_NAME = "The platform's credential"
 SUBJECT = {"key": "This key", "resource": "The resource {name!r}", "credential": "{name}"}
 
 
@@ -208,3 +210,8 @@ class WindowState(msgspec.Struct, frozen=True):
     bucket: str
     usage: WindowUsage
     ends_at: float | None
+
+
+def name_credential(credential: Credential) -> str:
+    """Return what a credential is called at the beginning of a refusal."""
+    return MANAGED_NAME if credential.managed else f"The credential {credential.name!r}"

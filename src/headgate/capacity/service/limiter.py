@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 import structlog
 
-from headgate.capacity.model.pools import (
-    PoolAllocator,
-    PriorityPools,
-    explain_refusal,
-    find_pool,
-)
+from headgate.capacity.model.pools import PriorityPools
 from headgate.capacity.model.windows import (
     UNKNOWN,
     CapacityWindow,
@@ -25,8 +19,16 @@ from headgate.capacity.model.windows import (
     find_denied_unit,
     find_window,
     name_bucket,
+    name_credential,
 )
-from headgate.capacity.service.shared import LimitCheck, SharedCounters
+from headgate.capacity.service.pool_gate import PoolGate, PoolPlace, ProjectPools
+from headgate.capacity.service.shared import (
+    AnnouncedLimits,
+    LimitCheck,
+    SharedCounters,
+    SharedPools,
+    SharedTake,
+)
 from headgate.capacity.service.windows import Windows
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
@@ -35,11 +37,10 @@ from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest, read_field
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
-from headgate.relay.capacity import CapacityExhaustedError, PriorityGateError
+from headgate.relay.capacity import CapacityExhaustedError
 from headgate.relay.capacity_limits import (
     CREDENTIAL,
     KEY,
-    MINUTE,
     RESOURCE,
     SOURCE_IP,
     CapacityLimit,
@@ -47,36 +48,10 @@ from headgate.relay.capacity_limits import (
 )
 from headgate.relay.ports import Credential, Receipt
 
-ALLOCATORS_MAX = 10_000
 SHOWN_MAX = 100
 """How many values of a dimension are shown."""
-MANAGED_NAME = "The platform's credential"
 
 log = structlog.get_logger(__name__)
-
-
-class AnnouncedLimits(Protocol):
-    """Find the limits per minute that providers announced."""
-
-    def find(self, credential_id: str, model: str | None) -> tuple[int | None, int | None]:
-        """Return requests and tokens; None for what was not announced."""
-        ...
-
-
-class ProjectPools(Protocol):
-    """Find the priority pools of projects, from memory."""
-
-    @property
-    def projects(self) -> Mapping[str, PriorityPools]: ...
-
-
-class PoolPlace(msgspec.Struct, frozen=True):
-    """Locate a call in the pools of its project. `at` is in unix seconds."""
-
-    allocator: PoolAllocator
-    index: int
-    capacity: int
-    at: float
 
 
 class Admitted(msgspec.Struct):
@@ -111,14 +86,17 @@ class CapacityLimiter:
         self._now = clock.now
         self._windows = windows
         self._announced = announced
-        self._pools = pools
-        self._allocators: dict[tuple[str, str, str], PoolAllocator] = {}
+        self._gate = PoolGate(clock, pools, announced)
         self.shared: SharedCounters | None = None
         self.refusals = 0
 
     @property
     def projects(self) -> Mapping[str, PriorityPools]:
-        return self._pools.projects
+        return self._gate.projects
+
+    def share(self, counters: SharedCounters, pools: SharedPools) -> None:
+        """Count with other processes from now on."""
+        self.shared, self._gate.shared = counters, pools
 
     async def admit(self, state: CallState) -> None:
         """Count a call, at all levels or at none. Raise `CapacityExhaustedError` or
@@ -133,7 +111,7 @@ class CapacityLimiter:
         tokens = estimate(call) if admitted is None else admitted.tokens
         of_call = self._list_call_checks(state, now) if admitted is None else []
         of_credential = self._list_credential_checks(state, credential, now)
-        pool = self._find_pool(call, credential, now)
+        pool = self._gate.find(call, credential, now)
         try:
             await self._take([*of_call, *of_credential], tokens, pool, now, credential)
         except HeadgateError:
@@ -154,7 +132,7 @@ class CapacityLimiter:
         if not isinstance(admitted, Admitted) or not admitted.credential_id:
             return
         self._add(admitted.of_credential, 0 if sent else -1, -admitted.tokens)
-        self._correct_pool(admitted.pool, -admitted.tokens)
+        self._gate.correct(admitted.pool, -admitted.tokens)
         admitted.was_sent |= sent
         admitted.of_credential, admitted.credential_id, admitted.pool = [], "", None
 
@@ -218,17 +196,20 @@ class CapacityLimiter:
     ) -> None:
         """Count a call in all windows and in its pool, or raise."""
         shared = self.shared
-        if shared is None or not shared.is_available or not checks:
-            self._take_here(checks, tokens, pool, now, credential)
+        if shared is None or not shared.is_available:
+            self._take_here(checks, tokens, now)
+            if pool is not None:
+                self._take_of_pool_here(checks, tokens, pool, credential)
             if shared is not None:
                 shared.push([check.window for check in checks], 1, tokens)
             return
-        # Before the wait for Valkey, so that no other call gets the same tokens of the pool.
-        self._take_of_pool(pool, tokens, credential)
+        # Before the limits, so that no other call gets the same tokens of the pool.
+        if pool is not None:
+            await self._gate.take_shared(pool, tokens, credential)
         try:
-            answer = await shared.take(checks, tokens)
+            answer = await shared.take(checks, tokens) if checks else SharedTake(())
             if answer is None:
-                self._take_here(checks, tokens, None, now, credential)
+                self._take_here(checks, tokens, now)
                 shared.push([check.window for check in checks], 1, tokens)
                 return
             if answer.refused is None:
@@ -237,34 +218,25 @@ class CapacityLimiter:
             if answer.refused is not None:
                 raise make_refusal(checks[answer.refused], tokens, now)
         except BaseException:
-            self._correct_pool(pool, -tokens)
+            self._gate.correct(pool, -tokens)
             raise
 
-    def _take_here(
-        self,
-        checks: Sequence[LimitCheck],
-        tokens: int,
-        pool: PoolPlace | None,
-        now: float,
-        credential: Credential,
-    ) -> None:
+    def _take_here(self, checks: Sequence[LimitCheck], tokens: int, now: float) -> None:
         for check in checks:
             window = check.window
             if find_denied_unit(check.counted, window.requests, window.tokens, tokens) is not None:
                 raise make_refusal(check, tokens, now)
-        self._take_of_pool(pool, tokens, credential)
         self._windows.add([check.window for check in checks], 1, tokens)
 
-    def _take_of_pool(self, pool: PoolPlace | None, tokens: int, credential: Credential) -> None:
-        if pool is None:
-            return
-        refusal = pool.allocator.check(pool.index, tokens, pool.capacity, pool.at)
-        if refusal is not None:
-            raise PriorityGateError(
-                explain_refusal(refusal, tokens, name_credential(credential, within=True)),
-                retry_after_seconds=refusal.wait_seconds,
-            )
-        pool.allocator.add(pool.index, tokens, pool.at)
+    def _take_of_pool_here(
+        self, checks: Sequence[LimitCheck], tokens: int, pool: PoolPlace, credential: Credential
+    ) -> None:
+        """Take tokens of a pool, or give back what the limits counted already."""
+        try:
+            self._gate.take(pool, tokens, credential)
+        except HeadgateError:
+            self._windows.add([check.window for check in checks], -1, -tokens)
+            raise
 
     def _settle(self, admitted: Admitted, receipt: Receipt) -> None:
         was_sent = receipt.attempts > 0
@@ -273,7 +245,7 @@ class CapacityLimiter:
         difference = used - admitted.tokens
         self._add(admitted.of_call, 0 if is_served else -1, difference)
         self._add(admitted.of_credential, 0 if was_sent else -1, difference)
-        self._correct_pool(admitted.pool, difference)
+        self._gate.correct(admitted.pool, difference)
 
     def _add(self, windows: Sequence[CapacityWindow], requests: int, tokens: int) -> None:
         if not windows or not (requests or tokens):
@@ -281,11 +253,6 @@ class CapacityLimiter:
         self._windows.add(windows, requests, tokens)
         if self.shared is not None:
             self.shared.push(windows, requests, tokens)
-
-    def _correct_pool(self, pool: PoolPlace | None, tokens: int) -> None:
-        """Count further tokens now, or give some back that were counted at admission."""
-        if pool is not None and tokens:
-            pool.allocator.add(pool.index, tokens, self._now() if tokens > 0 else pool.at)
 
     def _list_call_checks(self, state: CallState, now: float) -> list[LimitCheck]:
         grant, route = state.call.grant, state.call.route
@@ -325,42 +292,6 @@ class CapacityLimiter:
             window = self._windows.open(level, owner_id, counted, bucket, now)
             checks.append(LimitCheck(window, counted, name))
         return checks
-
-    def _find_pool(self, call: Call, credential: Credential, now: float) -> PoolPlace | None:
-        pools = self._pools.projects.get(call.grant.project_id)
-        if pools is None:
-            return None
-        route = call.route
-        names = () if route is None else (route.resource_id or "", route.resource_name)
-        index = find_pool(pools.pools, key_id=call.grant.key_id, resource=names)
-        if index is None:
-            return None
-        capacity, model = self._find_capacity(credential, call.model)
-        if capacity is None:
-            return None
-        allocator = self._find_allocator(pools, credential.id, model, now)
-        return PoolPlace(allocator, index, capacity, now)
-
-    def _find_capacity(self, credential: Credential, model: str | None) -> tuple[int | None, str]:
-        """Return the tokens per minute that the pools share, and the model that they are for: the
-        credential's own limit, else what its provider announced."""
-        for counted in count_limits(credential.capacity):
-            if counted.name == MINUTE and counted.tokens is not None:
-                return counted.tokens, ""
-        _, tokens = self._announced.find(credential.id, model)
-        return tokens, model or ""
-
-    def _find_allocator(
-        self, pools: PriorityPools, credential_id: str, model: str, now: float
-    ) -> PoolAllocator:
-        key = (pools.project_id, credential_id, model)
-        allocator = self._allocators.get(key)
-        if allocator is None or allocator.pools != pools.pools:
-            if len(self._allocators) >= ALLOCATORS_MAX:
-                busy = {k: each for k, each in self._allocators.items() if not each.is_idle(now)}
-                self._allocators = busy if len(busy) < ALLOCATORS_MAX else {}
-            allocator = self._allocators[key] = PoolAllocator(pools.pools)
-        return allocator
 
 
 def _show(counted: CountedLimit, window: CapacityWindow | None, now: float) -> WindowUsage:
@@ -408,12 +339,6 @@ def read_metadata(call: Call) -> Mapping[str, object]:
     if call.metadata:
         found |= msgspec.json.decode(call.metadata, type=dict[str, str])
     return found
-
-
-def name_credential(credential: Credential, *, within: bool = False) -> str:
-    """Return what a credential is called in a refusal; `within` a sentence, or at its beginning."""
-    name = MANAGED_NAME if credential.managed else f"The credential {credential.name!r}"
-    return name[0].lower() + name[1:] if within else name
 
 
 def make_refusal(check: LimitCheck, tokens: int, now: float) -> CapacityExhaustedError:
