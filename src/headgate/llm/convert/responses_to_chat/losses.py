@@ -18,6 +18,9 @@ RULES: dict[str, Rule] = {
     "top_p": Rule(_C, "top_p"),
     "top_logprobs": Rule(_C, "logprobs, top_logprobs"),
     "include: message.output_text.logprobs": Rule(_C, "logprobs"),
+    "include: reasoning.encrypted_content": Rule(
+        _C, "", "reasoning that the provider shows can be sent back"
+    ),
     "reasoning.effort": Rule(_C, "reasoning_effort"),
     "text.format": Rule(_C, "response_format"),
     "text.verbosity": Rule(_C, "verbosity"),

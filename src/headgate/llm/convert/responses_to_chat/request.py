@@ -255,7 +255,7 @@ def _convert_logprobs(fields: Fields, body: dict[str, Any], losses: Losses) -> b
     """Ask for the probabilities of tokens, and return whether the caller did."""
     include = read_elements(fields, "include")
     for number, each in enumerate(include):
-        if each != LOGPROBS:
+        if each not in (LOGPROBS, ENCRYPTED_REASONING):
             losses.add("include", join("include", number))
     most = fields.get("top_logprobs")
     if not most and LOGPROBS not in include:
