@@ -77,8 +77,6 @@ class _Choice:
         reason = choice.get("finish_reason")
         if reason is not None:
             assert reason in FINISHES
-            if self._calls:
-                assert reason != "stop", "calls are no plain end"
             self.finished = True
 
     def _feed_call(self, call: Chunk) -> None:
@@ -88,5 +86,6 @@ class _Choice:
             return
         assert index == len(self._calls), "calls are not in order"
         self._calls.add(index)
-        assert call["id"], "a call begins without its id"
-        assert call[call["type"]]["name"], "a call begins without its name"
+        # Both are empty if the provider has told none.
+        assert isinstance(call["id"], str), "a call begins without its id"
+        assert isinstance(call[call["type"]]["name"], str), "a call begins without its name"

@@ -32,6 +32,8 @@ from headgate.llm.convert.stop_sequences import StopSequences
 
 Event = dict[str, Any]
 HOSTED = {"web_search_call": convert_search, "code_interpreter_call": convert_execution}
+ITEMS = {"text": "message", "tool_use": "function_call", "thinking": "reasoning"}
+"""The types of items by those of the blocks that they become, piece by piece."""
 NOTHING: Fields = {}
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 EVENTS_HELD_MAX = 20_000
@@ -338,6 +340,10 @@ class OpenItem:
         """Yield what the whole item has and its events did not, and close its last block."""
         item = item or self._item
         kind = str(item.get("type") or self._kind)
+        if self._open and ITEMS.get(self._open) != kind:
+            yield from self._close()
+            if self._stream.halted:
+                return
         if kind == "message":
             yield from self._finish_message(item)
         elif kind == "function_call":
