@@ -351,6 +351,9 @@ class OpenAiHandler:
         except Exception:
             log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.for_request(request_head.request_id))
+        finally:
+            # The exchange, which the record refers to, refers to it.
+            request_head.record = None
 
     def _begin_record(
         self, call: Call, exchange: InboundExchange, request_head: RequestHead

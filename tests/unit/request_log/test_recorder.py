@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from headgate.request_log.model.entry import RequestEntry, RequestFilter
 from headgate.request_log.model.payload import PayloadNotKeptError, StoredExchange
+from headgate.request_log.service.followed_call import FollowedCall
 from headgate.request_log.service.payloads import open_payload
 from headgate.request_log.store import entries
 from tests.fakes.in_process import CHAT, InProcessGateway, Peer, running_in_process
@@ -266,3 +268,19 @@ async def test_nothing_is_kept_unless_a_project_asks(tmp_path: Path) -> None:
         await call(gateway)
         await call(gateway, b"{")
         assert await read_entries(gateway) == []
+
+
+async def test_bodies_are_freed_without_the_collector(gateway: InProcessGateway) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        await call(gateway)
+        await call(gateway, {**BODY, "stream": True}, "idempotency-key: once")
+        await call(gateway, BODY, key=gateway.issue(models=("gpt-5.4-nano",)))
+        gateway.provider.play = Peer.reset
+        await call(gateway)
+        assert len(await read_entries(gateway)) == 4
+        left = [each for each in gc.get_objects() if type(each) is FollowedCall]
+    finally:
+        gc.enable()
+    assert left == []

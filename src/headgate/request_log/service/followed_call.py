@@ -142,8 +142,12 @@ class FollowedCall:
     def _end(self) -> None:
         """Tell the end, once."""
         on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(self)
+        if on_end is None:
+            return
+        on_end(self)
+        # These refer back to this object, and would keep the bodies until the collector runs.
+        self.call.record = self.state = self.error = None
+        del self.call
 
 
 def read_body(body: object) -> bytes | None:
