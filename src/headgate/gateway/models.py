@@ -30,6 +30,11 @@ from headgate.gateway.encoder import (
 )
 from headgate.gateway.listing import ModelList
 from headgate.gateway.model_metadata import ModelMetadata
+from headgate.gateway.resource_models import (
+    ListedResources,
+    NoListedResources,
+    ResourceModels,
+)
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
@@ -104,6 +109,7 @@ class ModelsBackend:
         clock: Clock,
         cache_seconds: float,
         find_hidden: FindHidden = hide_nothing,
+        resources: ListedResources | None = None,
     ) -> None:
         self._upstream = upstream
         self._metadata = metadata
@@ -112,6 +118,7 @@ class ModelsBackend:
         self._clock = clock
         self._cache_seconds = cache_seconds
         self._find_hidden = find_hidden
+        self._resources = ResourceModels(resources or NoListedResources())
         self._cache: dict[str, _CachedList] = {}
 
     @property
@@ -122,6 +129,8 @@ class ModelsBackend:
         """Raise ModelNotListedError for a model that the key must not see, as if it did not
         exist."""
         wanted = listing.find_model(path)
+        if wanted and self._resources.find(grant, wanted) is not None:
+            return
         if wanted and not self._catalog_models.is_visible(wanted, grant, None):
             raise listing.make_not_listed_error(wanted)
 
@@ -175,6 +184,10 @@ class ModelsBackend:
 
     def _answer_locally(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
         """Return the answer if no provider has to be called for it."""
+        if wanted and call.credential_name is None:
+            row = self._resources.find(call.grant, wanted)
+            if row is not None:
+                return row
         if credential.managed and self.has_managed_models:
             return self._answer_managed(call, credential, wanted)
         if not wanted and _is_catalog_list(call, credential):
@@ -214,7 +227,8 @@ class ModelsBackend:
         """
         grant = call.grant
         hidden = self._find_hidden(grant.organization_id)
-        rows = self._catalog_models.list(grant, DEFAULT_INTEGRATION, hidden)
+        rows = [row for _, row in self._resources.list(grant)]
+        rows += self._catalog_models.list(grant, DEFAULT_INTEGRATION, hidden)
         return listing.write({"object": msgspec.Raw(b'"list"')}, rows)
 
     def _write_managed(self, managed: ListedManagedModel) -> bytes:
@@ -273,12 +287,20 @@ class ModelsBackend:
         grant, is_visible = call.grant, self._catalog_models.is_visible
         hidden = self._find_hidden(grant.organization_id)
         integration = None if credential is None else credential.integration
-        shown = [
+        raw = isinstance(call, ModelsCall) and call.raw
+        resources: list[tuple[str, bytes]] = []
+        if call.credential_name is None and not raw:
+            resources = self._resources.list(grant)
+        # A resource comes before a model of its name, in lists as in calls.
+        names = {name for name, _ in resources}
+        shown = [row for _, row in resources]
+        shown += [
             row
             for model_id, row in rows
-            if model_id not in hidden and is_visible(model_id, grant, integration)
+            if model_id not in hidden
+            and model_id not in names
+            and is_visible(model_id, grant, integration)
         ]
-        raw = isinstance(call, ModelsCall) and call.raw
         if credential is not None and call.credential_name is None and not raw:
             shown += self._catalog_models.list(grant, credential.integration, hidden)
         return listing.write(listed.fields, shown)

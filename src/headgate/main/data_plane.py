@@ -362,6 +362,7 @@ def build_models_backend(
         clock=clock,
         cache_seconds=settings.models_cache_seconds,
         find_hidden=application.catalog_settings.hidden,
+        resources=application.resource_index,
     )
 
 

@@ -25,6 +25,7 @@ from headgate.gateway.models import (
     ModelsEncoder,
     parse_list_options,
 )
+from headgate.gateway.resource_models import ListedResources
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 from headgate.kit.rate_limiter import RateLimit
@@ -33,6 +34,7 @@ from headgate.llm.usage import ParsedUsage, Usage
 from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, ManagedModelRoute
+from headgate.relay.targets import CallRoute, Target
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 from tests.fakes.pipeline import (
     CREDENTIAL,
@@ -128,6 +130,7 @@ class ModelsHarness:
         hidden: Mapping[str, frozenset[str]] | None = None,
         known: Catalog = CATALOG,
         credentials: FakeCredentials | None = None,
+        resources: ListedResources | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.upstream = FakeUpstream()
@@ -142,6 +145,7 @@ class ModelsHarness:
             clock=self.clock,
             cache_seconds=cache_seconds,
             find_hidden=lambda organization_id: hidden.get(organization_id, frozenset()),
+            resources=resources,
         )
         self.encoder = ModelsEncoder(PROVIDER, 60.0, self.clock, self.models)
         self.head = b""
@@ -630,3 +634,30 @@ async def test_answers_have_the_rate_limits_of_the_key(harness: ModelsHarness) -
     assert b"\r\nx-ratelimit-remaining-requests: 59\r\n" in harness.head
     await harness.ask()
     assert b"ratelimit" not in harness.head
+
+
+class FakeResources:
+    """Have two resources in one project, one of them with the name of a model."""
+
+    projects = (GRANT.project_id,)
+
+    def list_routes(self, project_id: str) -> list[tuple[str, float, CallRoute]]:
+        targets = (Target("gpt-5.4", integration="openai"), Target("groq/x", integration="groq"))
+        return [(name, 5.0, CallRoute(name, targets)) for name in ("assistant", "gpt-5.4-mini")]
+
+
+async def test_resources_of_the_project_are_listed_before_the_models() -> None:
+    harness = ModelsHarness(resources=FakeResources())
+    listed = await harness.list()
+    assert list(listed)[:2] == ["assistant", "gpt-5.4-mini"]
+    assert listed["assistant"]["models"] == ["gpt-5.4", "groq/x"]
+    # A model of the name of a resource is not what the name means.
+    assert listed["gpt-5.4-mini"]["kind"] == "resource"
+    row = json.loads(await harness.ask("/models/assistant"))
+    assert (row["id"], row["created"], row[FIELD]["kind"]) == ("assistant", 5, "resource")
+    limited = replace(GRANT, resources=("assistant",))
+    assert list(await harness.list(grant=limited)) == ["assistant"]
+    harness.models.check_visible(b"/models/assistant", limited)
+    elsewhere = replace(GRANT, project_id="proj_2")
+    assert "assistant" not in await harness.list(grant=elsewhere)
+    assert "assistant" not in await harness.list(credential_name="main")

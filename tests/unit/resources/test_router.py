@@ -106,7 +106,12 @@ def test_name_of_a_resource_leads_to_its_models_in_order(harness: Harness) -> No
         "temperature": b"0.5"
     }
     assert "proj_1" in harness.index.projects
-    assert harness.index.list_names("proj_1") == ["limited", "ruled", "smart", "with/slash"]
+    assert [name for name, _, _ in harness.index.list_routes("proj_1")] == [
+        "limited",
+        "ruled",
+        "smart",
+        "with/slash",
+    ]
 
 
 def test_resource_of_another_project_is_unknown(harness: Harness) -> None:

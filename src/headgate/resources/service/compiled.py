@@ -18,11 +18,19 @@ MILLISECONDS = 1_000
 class CompiledResource:
     """Hold one resource for its calls. `id` is None for one that exists in a request only."""
 
-    __slots__ = ("config", "fallbacks", "id", "name", "route", "routing", "subject")
+    __slots__ = ("config", "created_at", "fallbacks", "id", "name", "route", "routing", "subject")
 
-    def __init__(self, name: str, config: ResourceConfig, resource_id: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ResourceConfig,
+        resource_id: str | None = None,
+        *,
+        created_at: float = 0.0,
+    ) -> None:
         """Compile a resource. Raise `InvalidRoutingError`."""
         self.id = resource_id
+        self.created_at = created_at
         self.name = name
         self.config = config
         self.routing: CompiledRouting | None = None

@@ -80,9 +80,10 @@ class ResourceIndex:
         self._by_project = by_project
         self.is_loaded = True
 
-    def list_names(self, project_id: str) -> list[str]:
-        """Return the names of the resources of a project, in order."""
-        return sorted(self._by_project.get(project_id, ()))
+    def list_routes(self, project_id: str) -> list[tuple[str, float, CallRoute]]:
+        """Return name, time of creation and usual route of the resources of a project, by name."""
+        found = self._by_project.get(project_id, {})
+        return [(name, found[name].created_at, found[name].route) for name in sorted(found)]
 
     def find(self, project_id: str, name: str) -> CompiledResource | None:
         return self._by_project.get(project_id, {}).get(name)
@@ -200,7 +201,9 @@ class ResourceIndex:
 
     def _compile(self, resource: Resource) -> CompiledResource | None:
         try:
-            return CompiledResource(resource.name, resource.config, resource.id)
+            return CompiledResource(
+                resource.name, resource.config, resource.id, created_at=resource.created_at
+            )
         # One that an older version accepted must not keep the others from loading.
         except HeadgateError as error:
             log.error("resources.unusable", resource=resource.id, reason=error.message)
