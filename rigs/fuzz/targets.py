@@ -10,6 +10,7 @@ from rigs.fuzz.checks import (
     answers,
     conversions,
     edge,
+    media,
     network,
     requests,
     rules,
@@ -58,6 +59,36 @@ class Target:
         return [(path.name, path.read_bytes()) for path in paths]
 
 
+_PICTURES = (
+    b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"GIF89a", b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X",
+    b"\xff\xd8", b"\xff\xc0", b"\xff\xe1", b"\xff", b"\0\x10", b"\0\0\x02\x80", b"\0",
+)  # fmt: skip
+_PICTURE_SAMPLES = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\x80\0\0\x01\xe0",
+    b"\xff\xd8\xff\xe1\0\x04ab\xff\xc0\0\x11\x08\x01\xe0\x02\x80",
+    b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 14,
+)
+_DOCUMENTS = (
+    b"%PDF-1.7\n", b"/Type /Page", b"/Count 3", b"stream\n", b"endstream", b"BT", b"ET", b"(", b")",
+    b"<", b">", b"\\", b"Tj", b"x\x9c", b"/Type",
+)  # fmt: skip
+_CONTENT_URLS = (
+    b"https://", b"http://", b"a.example", b":443", b"/", b"?", b"#", b"@", b"[::1]", b"%", b"\\",
+    b"127.0.0.1", b" ", b"\xc3\xa9", b"..",
+)  # fmt: skip
+_MESSAGES = (
+    b'{"model":"gpt-5.4","max_tokens":9,"messages":[{"role":"user","content":[', b"]}]}", b",",
+    b'{"type":"text","text":"x"}', b'{"type":"image","source":{"type":"base64","media_type":',
+    b'"image/png","data":"iVBORw0KGgo="}}', b'{"type":"tool_result","tool_use_id":"a"}', b"null",
+    b'{"type":"tool_use","id":"a","name":"b","input":{}}', b'{"role":"assistant","content":[',
+    b'{"type":"document","source":{"type":"url","url":"https://a.example"}}', b"}",
+    b'{"type":"thinking"}',
+    b'"tools":[{"name":"b","input_schema":{"type":"object"}}]', b'"system":"x"', b'"stream":true',
+)  # fmt: skip
+_MESSAGES_SAMPLES = (
+    b'{"model":"gpt-5.4","max_tokens":9,"messages":[{"role":"user","content":"x"}]}',
+    _MESSAGES[0] + _MESSAGES[4] + b"," + _MESSAGES[5] + _MESSAGES[6] + _MESSAGES[1],
+)
 _MODELS = (
     b'{"data":[', b'{"id":"a"}', b'{"id":"a","x":[1.50,{}]}', b'{"headgate":1,"id":"b"}', b"{}",
     b"]}", b",", b" ", b"\n", b'"object":"list"', b'{"id":1}', b"null", b'{"id":"\\u00e9"}',
@@ -251,6 +282,12 @@ TARGETS = {
             (b"hg_", b"live", b"admin", b"_", b"0", b"hg_live_", b"hg_admin_"),
             samples=(b"hg_live_0123456789AB_" + b"a" * 49,),
         ),
+        Target("picture", media.check_picture, _PICTURES, samples=_PICTURE_SAMPLES),
+        Target("document", media.check_document, _DOCUMENTS, samples=(b"".join(_DOCUMENTS),)),
+        Target(
+            "content-url", media.check_address, _CONTENT_URLS, samples=(b"https://a.example/b",)
+        ),
+        Target("messages", media.check_messages, _MESSAGES, samples=_MESSAGES_SAMPLES),
         Target("advice", answers.check_advice, _ADVICE, samples=(b"a:1\nab:2", b"6m0s")),
         Target("refusal", answers.check_error_response, _CHUNKS, samples=_CHUNKS, ordered=True),
         Target("models", answers.check_models, _MODELS, samples=_MODELS_SAMPLES),

@@ -98,8 +98,8 @@ def find_addresses(value: Any, place: str) -> Iterator[Address]:
         source = block.get("source")
         if block.get("type") in ("image", "document") and isinstance(source, dict):
             fields = cast("dict[str, Any]", source)
-            if fields.get("type") == "url":
-                is_picture = block["type"] == "image"
-                yield Address(fields["url"], f"{place}.source.url", is_picture)
+            url = fields.get("url")
+            if fields.get("type") == "url" and isinstance(url, str):
+                yield Address(url, f"{place}.source.url", block["type"] == "image")
         for name in ("content", "source"):
             yield from find_addresses(block.get(name), f"{place}.{name}")

@@ -7,6 +7,7 @@ is one scanned picture has no text.
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
@@ -19,12 +20,15 @@ INFLATED_BYTES_MAX = 16 << 20
 """The streams of a document are searched up to so many bytes together."""
 STREAMS_MAX = 10_000
 PAGES_MAX = 10_000
+TEXTS_MAX = 200_000
+SEARCHED_BYTES = 65_536
+"""How much is searched for strings at once, so that other threads get their turn."""
 
 _STREAM = re.compile(rb"stream\r?\n")
 _PAGE = re.compile(rb"/Type\s{0,4}/Page(?![A-Za-z])")
 _COUNT = re.compile(rb"/Count\s{1,4}(\d{1,5})")
-_TEXT = re.compile(rb"\bBT\b(.*?)\bET\b", re.DOTALL)
-_STRINGS = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|<([0-9A-Fa-f\s]*)>", re.DOTALL)
+# Possessive, so that no garbled text makes a search go back.
+_STRINGS = re.compile(rb"\(((?:[^()\\]++|\\.)*+)\)|<([0-9A-Fa-f\s]*+)>", re.DOTALL)
 _ESCAPES = re.compile(rb"\\(?:[0-7]{1,3}|.)", re.DOTALL)
 
 
@@ -35,12 +39,11 @@ class DocumentSize(msgspec.Struct, frozen=True):
 
 def measure_document(data: bytes) -> DocumentSize:
     """Return the pages and the characters of a PDF, at least one page."""
-    pages = len(_PAGE.findall(data))
+    streams = list(_inflate(data))
+    pages = sum(len(_PAGE.findall(each)) for each in (data, *streams))
     stated = max((int(each) for each in _COUNT.findall(data)), default=0)
-    characters = 0
-    for stream in _inflate(data):
-        pages += len(_PAGE.findall(stream))
-        characters += sum(_count_characters(each[1]) for each in _TEXT.finditer(stream))
+    texts = itertools.chain.from_iterable(map(_find_texts, streams))
+    characters = sum(map(_count_characters, itertools.islice(texts, TEXTS_MAX)))
     return DocumentSize(min(max(pages or stated, 1), PAGES_MAX), characters)
 
 
@@ -62,6 +65,18 @@ def _inflate(data: bytes) -> Iterator[bytes]:
             stream = raw[:left]
         left -= len(stream)
         yield stream
+
+
+def _find_texts(stream: bytes) -> Iterator[bytes]:
+    """Yield what stands between `BT` and `ET`, in pieces."""
+    start = stream.find(b"BT")
+    while start >= 0:
+        end = stream.find(b"ET", start)
+        if end < 0:
+            return
+        for piece in range(start, end, SEARCHED_BYTES):
+            yield stream[piece : min(end, piece + SEARCHED_BYTES)]
+        start = stream.find(b"BT", end)
 
 
 def _count_characters(shown: bytes) -> int:
