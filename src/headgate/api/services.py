@@ -45,7 +45,7 @@ from headgate.request_log.service.error_rates import AttemptCounter
 from headgate.request_log.service.replay import Replayer
 from headgate.request_log.service.requests import RequestLogService
 from headgate.request_log.service.tail import RequestTails
-from headgate.resources.service import ResourceIndex, ResourceService
+from headgate.resources.service import DryRuns, ResourceIndex, ResourceService
 from headgate.signatures.model import Signatures
 from headgate.signatures.service import SigningSecretService
 from headgate.vault.jobs import RotationRunner
@@ -88,6 +88,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhookService
     credential_resolver: CredentialResolver
     resources: ResourceService
+    dry_runs: DryRuns
     resource_index: ResourceIndex
     capacity_tracker: CapacityTracker
     capacity: CapacityLimiter

@@ -15,6 +15,7 @@ from headgate.accounts.model import Project
 from headgate.api.schemas.resources import ResourceCreate, read_config, to_resource_response
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
+from headgate.cli.dry_run import dry_run
 from headgate.cli.keys import InvalidOptionError
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
@@ -27,6 +28,7 @@ LIST_MAX = 10_000
 STANDARD_INPUT = "-"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Manage named targets of calls.")
+app.command("dry-run")(dry_run)
 
 Reference = Annotated[str, typer.Argument(help="Id or name of the resource.")]
 Organization = Annotated[

@@ -60,6 +60,7 @@ from headgate.payments.service.invoices import InvoiceService
 from headgate.payments.service.monthly import MonthlyInvoices
 from headgate.payments.service.orders import OrderService
 from headgate.payments.service.settings import WalletSettingsService
+from headgate.relay.balancing import Balancer
 from headgate.relay.ports import OPERATOR
 from headgate.request_log.service.error_rates import AttemptCounter
 from headgate.request_log.service.index import TOPIC as REQUEST_LOG_TOPIC
@@ -89,8 +90,8 @@ class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
     What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
-    `managed_routes`, `resource_index`, `secrets`, `signing_secrets`, `rotations`, `webhooks` and
-    `credentials`.
+    `managed_routes`, `resource_index`, `dry_runs`, `secrets`, `signing_secrets`, `rotations`,
+    `webhooks` and `credentials`.
     Commands that touch no secret need no master key.
     """
 
@@ -98,6 +99,7 @@ class Application:
     credential_resolver: credentials.CredentialResolver
     managed_routes: credentials.ManagedModelRouteTable
     resource_index: resources.ResourceIndex
+    dry_runs: resources.DryRuns
     secrets: vault.SecretService
     signing_secrets: signatures.SigningSecretService
     rotations: vault.Rotations
@@ -175,6 +177,7 @@ class Application:
 
     def _build_observers(self) -> None:
         self.latencies = Latencies()
+        self.balancer = Balancer(self.clock)
         self.capacity_tracker = credentials.CapacityTracker(self.clock)
         index = self.request_log_index = RequestLogIndex(self.settings.request_log)
         self.request_log = RequestLogService(self.clock, self.audit, index)
@@ -276,16 +279,15 @@ class Application:
             sealer, self.catalog.integrations, self.clock
         )
         self.managed_routes = credentials.ManagedModelRouteTable(self.credential_resolver)
-        self.resource_index = resources.ResourceIndex(
-            self.credential_resolver,
-            self.catalog,
-            self.clock,
-            live_values=resources.LiveValuesSource(
-                error_rates=self.error_rates,
-                capacity=self.capacity,
-                find_credential=self.credential_resolver.find_named,
-            ),
+        live_values = resources.LiveValuesSource(
+            error_rates=self.error_rates,
+            capacity=self.capacity,
+            find_credential=self.credential_resolver.find_named,
         )
+        self.resource_index = resources.ResourceIndex(
+            self.credential_resolver, self.catalog, self.clock, live_values=live_values
+        )
+        self.dry_runs = resources.DryRuns(live_values, find_rest=self.balancer.find_rest)
         self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.signing_secrets = signatures.SigningSecretService(
             sealer, clock=self.clock, audit=self.audit

@@ -44,7 +44,6 @@ from headgate.main.application import Application
 from headgate.relay.admission import Admission
 from headgate.relay.backend import ReceiptObserver
 from headgate.relay.background import BackgroundCalls
-from headgate.relay.balancing import Balancer
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call, Caller
@@ -251,7 +250,7 @@ def build_pipelines(
         background=background,
         route_observer=application.error_rates,
         resources=application.resource_index,
-        balancer=Balancer(clock),
+        balancer=application.balancer,
         capacity=application.capacity,
     )
     route = functools.partial(

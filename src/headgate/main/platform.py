@@ -76,6 +76,7 @@ def build(
         webhooks=application.webhooks,
         credential_resolver=application.credential_resolver,
         resources=application.resources,
+        dry_runs=application.dry_runs,
         resource_index=application.resource_index,
         capacity_tracker=application.capacity_tracker,
         capacity=application.capacity,

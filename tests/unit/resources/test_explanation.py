@@ -49,12 +49,24 @@ def test_an_explanation_tells_values_errors_and_why_a_rule_decides() -> None:
     assert [each.fires for each in told.rules].index(True) == 3
     broken, shared, nested = (told.rules[index].conditions[0] for index in (1, 2, 3))
     assert (broken.actual, broken.error) == ("'support'", "'support' is no number")
-    assert (shared.actual, shared.value, shared.matched) == ("'1'", "1", True)
+    assert (shared.actual, shared.value, shared.matched) == ("1", "1", True)
     assert told.rules[2].drawn == 50.0
     assert told.rules[2].traffic == 10
     assert nested.type == "group"
     assert nested.conditions[0].expression == "request.toolsCount"
     assert told.rules[4].error == "there is no field 'nothing'"
+
+
+def test_an_expression_is_explained_by_the_values_that_it_looks_at() -> None:
+    source = "errorRate(5) > 40.0 || request.toolsCount > 3 || metadata['tier'] == 'gold'"
+    routing = compile_rules(expression_rule(source), expression_rule("tokens.input > 1"))
+    first, second = explain(routing, view(), NoLiveValues(), lambda _index: 0.0).rules
+    assert [(each.expression, each.actual) for each in first.conditions] == [
+        ("request.toolsCount", "1"),
+        ("metadata", '{"team":"growth","tier":"free"}'),
+        ("errorRate(5)", "0"),
+    ]
+    assert [each.expression for each in second.conditions] == ["tokens"]
 
 
 COMPARISONS = st.builds(

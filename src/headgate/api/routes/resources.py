@@ -9,6 +9,12 @@ import sqlalchemy as sa
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.keys import choose_project, find_authority
+from headgate.api.schemas.dry_runs import (
+    DryRunCreate,
+    DryRunResponse,
+    read_dry_run,
+    to_dry_run_response,
+)
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.resources import (
     ResourceCreate,
@@ -38,6 +44,7 @@ READ = organization("resources:read")
 WRITE = organization("resources:write")
 ALL = "/api/resources"
 ONE = "/api/resources/{resource_id}"
+DRY_RUN = "/api/resources/{resource_id}/dry-run"
 EXAMPLE = {
     "name": "assistant",
     "model": {"model": "gpt-5.4", "max_retries": 2, "timeout_ms": 30000},
@@ -157,6 +164,30 @@ async def delete_resource(context: RequestContext[Empty, Empty]) -> None:
         context.services.resources.delete(connection, resource, by=context.actor)
 
     await context.write(delete)
+
+
+@OPERATIONS.post(
+    DRY_RUN,
+    access=WRITE,
+    summary="Test the rules of a resource",
+    example={
+        "request": {"messages": [{"role": "user", "content": "Hello"}]},
+        "metadata": {"tier": "premium"},
+        "live": {"error_rate": 35},
+    },
+)
+async def dry_run_resource(context: RequestContext[Empty, DryRunCreate]) -> DryRunResponse:
+    """Tell what would happen to a request: which rule decides and why, with the value of every
+    condition, and the models and credentials that the call would try. Nothing is sent, counted or
+    stored."""
+
+    def read(connection: sa.Connection) -> tuple[Resource, dict[str, str]]:
+        return find(context, connection), list_credential_names(context, connection)
+
+    resource, names = await context.read(read)
+    body = context.body
+    result = context.services.dry_runs.run(resource, read_dry_run(body), body.routing)
+    return to_dry_run_response(resource.id, resource.name, result, names)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Resource:

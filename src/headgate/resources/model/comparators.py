@@ -18,6 +18,7 @@ from headgate.resources.model.patterns import Pattern
 from headgate.resources.model.routing_config import Comparator, ConditionValue, ValueType
 
 LIST_ITEMS_MAX = 1_000
+SHOWN_CHARACTERS_MAX = 64
 
 Test = Callable[[Any], bool]
 """Takes the left-hand side; raises `UncomparableError`."""
@@ -124,7 +125,8 @@ def describe(value: Any) -> str:
     if value is MISSING:
         return "what is missing"
     text = to_text(value)
-    return repr(text if len(text) <= 64 else text[:61] + "...")
+    shown = text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 3] + "..."
+    return repr(shown) if isinstance(value, str) else shown
 
 
 def is_same(left: Any, right: Any) -> bool:

@@ -15,7 +15,12 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.resources.model.comparators import build_test, describe
-from headgate.resources.model.evaluation import EVALUATION_ERRORS, Evaluation, check_arguments
+from headgate.resources.model.evaluation import (
+    EVALUATION_ERRORS,
+    SLOW_SEARCHES_MAX,
+    Evaluation,
+    check_arguments,
+)
 from headgate.resources.model.expressions import Expression, ExpressionError, join_used, unwrap
 from headgate.resources.model.live import LiveValues
 from headgate.resources.model.paths import (
@@ -25,6 +30,7 @@ from headgate.resources.model.paths import (
     parse_path,
     walk,
 )
+from headgate.resources.model.patterns import SlowPatternError
 from headgate.resources.model.request_view import ROOTS, RequestView
 from headgate.resources.model.routing_config import (
     Comparator,
@@ -37,6 +43,7 @@ from headgate.resources.model.routing_config import (
     RoutingGroup,
 )
 
+UNREAD = object()
 DEPTH_MAX = 8
 """How deep groups may be nested."""
 CONDITIONS_TOTAL_MAX = 1_000
@@ -113,18 +120,19 @@ class CompiledCondition:
         self._searches = config.comparator is Comparator.PATTERN
 
     def matches(self, evaluation: Evaluation) -> bool:
+        if self._searches and evaluation.slow_searches >= SLOW_SEARCHES_MAX:
+            return False
         try:
-            if self._searches:
-                return evaluation.search(self.test, self.read(evaluation))
-            return self.test(self.read(evaluation))
+            left = evaluation.values.get(self._source, UNREAD)
+            return self.test(self.read(evaluation) if left is UNREAD else left)
+        except SlowPatternError:
+            evaluation.slow_searches += 1
+            return False
         except EVALUATION_ERRORS:
             return False
 
     def read(self, evaluation: Evaluation) -> Any:
         """Return the left-hand side. Raise one of `EVALUATION_ERRORS`."""
-        values, source = evaluation.values, self._source
-        if source in values:
-            return values[source]
         live_call = self._live_call
         if self._path is not None:
             value = evaluation.view.read(self._path)
@@ -134,8 +142,7 @@ class CompiledCondition:
         else:
             assert self.expression is not None, "it has a path, a call or an expression"
             value = evaluation.evaluate(self.expression)
-        value = MISSING if value is None else value
-        values[source] = value
+        value = evaluation.values[self._source] = MISSING if value is None else value
         return value
 
 
@@ -204,6 +211,9 @@ class RoutingRule:
             else CompiledGroup(config, place, 1)
         )
         self.matches = self.condition.matches
+        if isinstance(self.condition, CompiledGroup) and len(self.condition.members) == 1:
+            # Most rules have one condition, which then decides alone.
+            self.matches = self.condition.members[0].matches
         self.traffic = None if model is None else model.traffic
         self.decision = RoutingDecision(index, config.description, blocks, model)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cel
@@ -127,6 +127,13 @@ class Evaluation:
             self._asked[asked] = find(*checked)
         return self._asked[asked]
 
+    def list_asked(self) -> Iterator[tuple[str, Any]]:
+        """Yield the live values that were asked for, each with its call as an expression."""
+        for (name, *arguments), value in self._asked.items():
+            while arguments and arguments[-1] is None:
+                arguments.pop()
+            yield f"{name}({', '.join(map(repr, arguments))})", value
+
     def _find_error_rate(
         self, window_minutes: int, status: int | None, connection: str | None, model: str | None
     ) -> float | None:
@@ -142,6 +149,9 @@ class Evaluation:
             root: view.gather(used.fields) if root == "request" else view.root(root)
             for root in used.roots
         }
+
+        if not used.calls_functions:
+            return cel.Context(variables=variables)
 
         def find_error_rate(*arguments: Any) -> Any:
             return self._call(self.ask, "errorRate", arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from headgate.resources.model.comparators import describe
@@ -23,14 +25,11 @@ from headgate.resources.model.routing_config import RoutingGroup
 
 
 class ConditionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Tell what became of a condition or of a nested group.
-
-    `actual` is the value of the left-hand side, shortened; None where there is none. `error` says
-    why it could not be evaluated, and so is false.
-    """
+    """Tell what became of a condition or of a nested group: the value that was found, and what it
+    was compared with."""
 
     type: str
-    matched: bool
+    matched: bool = False
     id: str = ""
     label: str = ""
     expression: str = ""
@@ -44,8 +43,7 @@ class ConditionResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Tell what became of a rule. `drawn` is the number that was drawn for its traffic; None where
-    it takes all."""
+    """Tell what became of a rule, and why it decides or does not."""
 
     index: int
     fires: bool
@@ -145,7 +143,8 @@ def explain_condition(
             matched = member.decide(evaluation)
         except EVALUATION_ERRORS as cause:
             error = str(cause)
-        return ConditionResult(type="expression", matched=matched, error=error)
+        values = tuple(_show_values(member, evaluation))
+        return ConditionResult(type="expression", matched=matched, error=error, conditions=values)
     results = tuple(explain_condition(each, evaluation) for each in member.members)
     matches = [result.matched for result in results]
     return ConditionResult(
@@ -156,6 +155,20 @@ def explain_condition(
         operator=member.config.operator.value,
         conditions=results,
     )
+
+
+def _show_values(member: CompiledExpression, evaluation: Evaluation) -> Iterator[ConditionResult]:
+    """Yield the variables that an expression looks at, with their values."""
+    used = member.expression.used
+    paths = [("request", name) for name in sorted(used.fields or ())]
+    paths += [(root,) for root in sorted(used.roots) if root != "request"]
+    for path in paths:
+        value = evaluation.view.read(path)
+        actual = None if value is MISSING else describe(value)
+        yield ConditionResult(type="variable", expression=".".join(path), actual=actual)
+    for call, value in evaluation.list_asked():
+        if call.partition("(")[0] in member.expression.source:
+            yield ConditionResult(type="variable", expression=call, actual=describe(value))
 
 
 def _explain_comparison(member: CompiledCondition, evaluation: Evaluation) -> ConditionResult:

@@ -28,10 +28,10 @@ LOOPS = frozenset({"map", "filter", "all", "exists", "exists_one"})
 LIVE_FUNCTIONS = frozenset({"errorRate", "capacityUsage"})
 SEARCH = "search"
 """What `matches` is renamed to: a function of ours, whose patterns are compiled once."""
+OWN_FUNCTIONS = LIVE_FUNCTIONS | {SEARCH}
 FUNCTIONS = frozenset(
     {
-        *LIVE_FUNCTIONS,
-        SEARCH,
+        *OWN_FUNCTIONS,
         "contains",
         "startsWith",
         "endsWith",
@@ -86,6 +86,8 @@ class UsedVariables(msgspec.Struct, frozen=True):
     roots: frozenset[str] = frozenset()
     fields: frozenset[str] | None = frozenset()
     weight: int = 1
+    calls_functions: bool = False
+    """Whether they call functions of ours."""
 
 
 def join_used(several: Sequence[UsedVariables]) -> UsedVariables:
@@ -96,6 +98,7 @@ def join_used(several: Sequence[UsedVariables]) -> UsedVariables:
         frozenset(root for each in several for root in each.roots),
         fields,
         max((each.weight for each in several), default=1),
+        any(each.calls_functions for each in several),
     )
 
 
@@ -115,14 +118,18 @@ class Expression:
             raise InvalidRoutingError("The expression is empty.")
         names = _NameReader(tokens)
         names.read()
-        self.used = UsedVariables(frozenset(names.roots), names.fields, names.weight)
         text = " ".join(token.text for token in tokens)
         try:
             self._program = cel.compile(text)
         except (ValueError, RuntimeError, TypeError, RecursionError) as error:
             message = f"The expression {source[:80]!r} cannot be read: {_first_line(error)}"
             raise InvalidRoutingError(message) from None
-        unknown = [name for name in self._program.functions() if _is_foreign(name)]
+        called = self._program.functions()
+        calls_functions = not OWN_FUNCTIONS.isdisjoint(called)
+        self.used = UsedVariables(
+            frozenset(names.roots), names.fields, names.weight, calls_functions
+        )
+        unknown = [name for name in called if _is_foreign(name)]
         if unknown:
             raise InvalidRoutingError(
                 f"The expression {source[:80]!r} calls the function `{unknown[0]}`, which does not "
