@@ -159,3 +159,16 @@ def test_error_of_the_provider_keeps_its_shape(converting: SimulatedGateway) -> 
     with pytest.raises(openai.APIStatusError) as caught:
         create(converting, extra_headers={"x-simulator-fault": "status=400"})
     assert caught.value.status_code == 400
+
+
+def test_envelope_of_vmx_speaks_to_the_provider_and_decorates_what_was_converted(
+    converting: SimulatedGateway,
+) -> None:
+    # A field of Responses, which a chat completion does not have.
+    body: dict[str, Any] = {"vmx": {"providerArgs": {"reasoning": {"effort": "low"}}}}
+    whole = create(converting, extra_body=body)
+    assert cast("Any", whole).vmx["events"] == []
+    streamed, chunks = stream(converting, extra_body=body)
+    assert streamed.choices[0].message.content == whole.choices[0].message.content
+    assert all(chunk.vmx["metrics"]["timeToFirstTokenMs"] > 0 for chunk in chunks)
+    assert chunks[-1].vmx["metrics"]["tokensPerSecond"] > 0

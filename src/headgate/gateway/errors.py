@@ -23,7 +23,9 @@ HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
 SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
-MESSAGES = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/anthropic/(?:v1/)?)?messages(?![^/?])")
+MESSAGES = re.compile(
+    rb"/v1/(?:completion/[^/?]+/[^/?]+/(?:anthropic/(?:v1/)?)?)?messages(?![^/?])"
+)
 """The targets that Anthropic's clients call."""
 API = b"/api/"
 NO_HEADERS: Headers = []
