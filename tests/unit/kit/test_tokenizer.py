@@ -51,7 +51,7 @@ def test_tokens_are_counted_as_openai_documents(
 
 @pytest.mark.parametrize("unit", [" ", "a", "^", "\n", "漢字", "\ud800"])
 def test_no_text_takes_long(tokenizer: Tokenizer, unit: str) -> None:
-    """Measured in processor time and with much room: half a megabyte takes about 0.3 s."""
+    """Measured in processor time and with much room: 200,000 characters take about 0.1 s."""
     begun = time.process_time()
-    assert 0 < tokenizer.count(unit * (500_000 // len(unit))) <= 1_500_000
-    assert time.process_time() - begun < 10.0
+    assert 0 < tokenizer.count(unit * (200_000 // len(unit))) <= 600_000
+    assert time.process_time() - begun < 5.0

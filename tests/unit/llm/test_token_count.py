@@ -198,12 +198,12 @@ def test_document_counts_its_text_and_a_picture_of_each_page(tokenizer: Tokenize
     ],
 )
 def test_garbled_document_is_one_page_and_takes_no_long_search(unit: bytes) -> None:
-    """Measured in processor time and with much room: 4 MB take about 50 ms."""
+    """Measured in processor time and with much room: a megabyte takes about 20 ms."""
     begun = time.process_time()
     for end in (b"", b"ET"):
-        data = b"%PDF-stream\n" + unit * (4_000_000 // max(1, len(unit))) + end
+        data = b"%PDF-stream\n" + unit * (1_000_000 // max(1, len(unit))) + end
         assert measure_document(data).pages == 1
-    assert time.process_time() - begun < 5.0
+    assert time.process_time() - begun < 3.0
 
 
 def test_reasoning_counts_in_its_own_turn(tokenizer: Tokenizer) -> None:
