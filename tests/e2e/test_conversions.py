@@ -6,9 +6,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
+import anthropic
 import openai
 import pytest
+from anthropic.types import Message
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
 
 from tests.fakes.gateway import find_port, running_gateway
 from tests.fakes.grammar.watching import watch_streams
@@ -18,7 +21,7 @@ from tests.fakes.simulated_gateway import SimulatedGateway
 CATALOG = Path(__file__).parents[1] / "golden" / "conversions"
 KEY = "sk-responder-0123456789abcdefghij"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -39,7 +42,7 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def converting(tmp_path_factory: pytest.TempPathFactory) -> Generator[SimulatedGateway]:
-    """Run a server whose simulator is reached as a provider that answers Responses only."""
+    """Run a server whose simulator is reached as two providers that have one API each."""
     port = find_port()
     folder = tmp_path_factory.mktemp("conversions")
     catalog = folder / "catalog"
@@ -51,12 +54,13 @@ def converting(tmp_path_factory: pytest.TempPathFactory) -> Generator[SimulatedG
         running_gateway(folder / "data", catalog_dir=catalog, **settings) as gateway,
         open_receipts(gateway) as receipts,
     ):
-        added = gateway.run(
-            *("credentials", "add", "responder", "--name", "ours", "--api-key-stdin"),
-            *("--organization", gateway.keys["organization_id"]),
-            stdin=KEY,
-        )
-        assert added.returncode == 0, added.stderr
+        for name in ("responder", "talker"):
+            added = gateway.run(
+                *("credentials", "add", name, "--name", name, "--api-key-stdin"),
+                *("--organization", gateway.keys["organization_id"]),
+                stdin=KEY,
+            )
+            assert added.returncode == 0, added.stderr
         http_client = openai.DefaultHttpxClient(event_hooks={"response": [watch_streams]})
         client = gateway.sdk(max_retries=0, timeout=10, http_client=http_client)
         yield SimulatedGateway(gateway, client, receipts)
@@ -111,6 +115,54 @@ def test_chat_completion_is_the_same_whole_and_streamed_and_costs_the_same(
         assert whole.usage == streamed.usage
         assert receipt.usage == receipt_of_stream.usage
         assert receipt.cost_nano == receipt_of_stream.cost_nano > 0
+
+
+FUNCTION: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": WEATHER["function"]["parameters"],
+    "strict": False,
+}
+
+
+@pytest.mark.parametrize("tools", [[], [FUNCTION]], ids=["text", "tool"])
+def test_response_of_a_chat_provider_is_the_same_whole_and_streamed(
+    converting: SimulatedGateway, tools: list[Any]
+) -> None:
+    converting.receipts.take()
+    fields: dict[str, Any] = {"model": "talk-1", "input": "Hello", "tools": tools}
+    whole = cast("Response", converting.client.responses.create(**fields))
+    receipt = converting.receipts.take_one()
+    with converting.client.responses.stream(**fields) as events:
+        assert list(events)[-1].type == "response.completed"
+        streamed = cast("Response", events.get_final_response())
+    receipt_of_stream = converting.receipts.take_one()
+    assert whole.output_text == streamed.output_text
+    assert [item.type for item in whole.output] == [item.type for item in streamed.output]
+    assert whole.usage == streamed.usage
+    assert (receipt.endpoint, receipt.provider) == ("responses", "talker")
+    assert (receipt.usage, receipt.cost_nano) == (
+        receipt_of_stream.usage,
+        receipt_of_stream.cost_nano,
+    )
+
+
+def test_message_reaches_a_provider_that_knows_chat_completions_only(
+    converting: SimulatedGateway,
+) -> None:
+    converting.receipts.take()
+    base_url = converting.gateway.base_url.removesuffix("/v1")
+    with anthropic.Anthropic(
+        base_url=base_url, api_key=converting.gateway.key, max_retries=0
+    ) as client:
+        fields: dict[str, Any] = {"model": "talk-1", "max_tokens": 500, "messages": HELLO}
+        whole = cast("Message", client.messages.create(**fields))
+        with client.messages.stream(**fields) as events:
+            text = events.get_final_text()
+            streamed = cast("Message", events.get_final_message())
+    assert whole.content[0].to_dict()["text"] == text
+    assert whole.usage.output_tokens == streamed.usage.output_tokens
+    assert {each.endpoint for each in converting.receipts.take()} == {"messages"}
 
 
 def test_losses_are_told_and_refused_in_strict_mode(converting: SimulatedGateway) -> None:
