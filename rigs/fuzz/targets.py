@@ -10,6 +10,7 @@ from rigs.fuzz.checks import (
     answers,
     conversions,
     edge,
+    envelopes,
     media,
     network,
     requests,
@@ -130,6 +131,30 @@ _FORM = (
     b'--b0\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n', b" \t", b":",
     b'--b0\r\ncontent-disposition: form-data; name="n"\r\n\r\n2\r\n',
 )  # fmt: skip
+_ENVELOPE = (
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"null",
+        b"1",
+        b"100",
+        b"1e9",
+        b"-1",
+        b'"a"',
+        b'"\\r\\n"',
+    ),
+    *(b'"correlationId":', b'"metadata":{"a":"b"}', b'"timeoutMs":500', b'"providerArgs":'),
+    *(b'"secondaryModelIndex":0', b'"resourceConfigOverrides":{}', b'{"model":"x","n":2}'),
+    *(b'"\\ud83d\\ude00"', b'"\\u0000"', b'"stream":true', b'"__vmx_passthrough":1'),
+)
+_ENVELOPE_SAMPLE = (
+    b'{"correlationId":"a\\r\\nb","metadata":{"K y":"v\\n"},"timeoutMs":500,'
+    b'"providerArgs":{"n":2,"model":"x"}}'
+)
 _SIGNATURE = (b"t=1,", b"nonce=0123456789abcdef,", b"sha256=" + b"0" * 64, b",v1=" + b"f" * 64)
 _SIGNATURE_SAMPLE = b"".join(_SIGNATURE)
 _FORM_SAMPLE = b"".join([_FORM[0], _FORM[17], _FORM[20], _FORM[2], b"\r\n"])
@@ -253,6 +278,8 @@ TARGETS = {
             ("*/*.json",),
             (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
         ),
+        Target("envelope", envelopes.check_envelope, _ENVELOPE, samples=(_ENVELOPE_SAMPLE,)),
+        Target("decoration", envelopes.check_decoration, _CHUNKS, ("*/*.json",), _CHUNKS),
         Target("signature", requests.check_signature, _SIGNATURE, samples=(_SIGNATURE_SAMPLE,)),
         Target(
             "converted-request",

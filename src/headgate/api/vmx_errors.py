@@ -15,6 +15,7 @@ from headgate.llm.vmx_names import to_vmx_name
 
 CONFIG_INVALID = "AI_CONNECTION_CONFIG_INVALID"
 PROVIDER_NOT_FOUND = "AI_PROVIDER_NOT_FOUND"
+RESOURCE_EXISTS = "AI_RESOURCE_ALREADY_EXISTS"
 ENVIRONMENT_NOT_FOUND = "ENVIRONMENT_NOT_FOUND"
 MISSING_CODES = {
     "ai-connection": "AI_CONNECTION_NOT_FOUND",
@@ -79,6 +80,8 @@ def find_code(error: HeadgateError, place: Sequence[str | int]) -> str:
         return CONFIG_INVALID
     if tuple(place[:2]) == ("body", "provider"):
         return PROVIDER_NOT_FOUND
+    if error.code == "resource_conflict" and error.param == "name":
+        return RESOURCE_EXISTS
     return (error.type if isinstance(error, InvalidFieldError) else error.code).upper()
 
 

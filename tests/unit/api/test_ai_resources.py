@@ -110,6 +110,12 @@ def test_fault_of_a_field_says_where_in_their_names(
     assert answer.json["details"] == {"path": ["body", *path]}
 
 
+def test_name_that_is_taken_has_their_code(api: Api) -> None:
+    create(api)
+    answer = api.post(address(api), {"name": "assistant", "model": {"model": "m"}})
+    assert (answer.status, answer.json["errorCode"]) == (409, "AI_RESOURCE_ALREADY_EXISTS")
+
+
 def test_deleting_a_connection_deletes_the_resources_that_use_it(api: Api) -> None:
     connection_id = connect(api)
     create(api, model={"model": "gpt-5.4", "connectionId": connection_id})
