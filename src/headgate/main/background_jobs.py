@@ -23,7 +23,7 @@ from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
 from headgate.main.background_work import build_background_work
-from headgate.main.data_plane import build_cache, build_claims
+from headgate.main.data_plane import build_cache, build_claims, build_request_recorder
 from headgate.main.payments import build_jobs as build_payment_jobs
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner, RollUps
@@ -66,8 +66,14 @@ class BackgroundJobs:
             writer, application.steady_clock, rows_max=settings.signature_nonces_max
         )
         self.claims = claims = build_claims(settings, application, writer)
+        self.recorder = build_request_recorder(settings, application, writer)
         self.responses = responses = build_background_work(
-            settings, application, writer=writer, ledger=ledger, client=client, observe=observe
+            settings,
+            application,
+            writer=writer,
+            ledger=ledger,
+            client=client,
+            observe=self._observe_end,
         )
         self._server = server
         self._observe = observe
@@ -112,6 +118,11 @@ class BackgroundJobs:
         if not self._writer.is_running:
             return "the database writer has stopped"
         return self._writer.health.describe()
+
+    def _observe_end(self, receipt: Receipt, settlement_microseconds: int) -> None:
+        """Tell the end of a response that ran in the background."""
+        self._observe(receipt, settlement_microseconds)
+        self.recorder.end(receipt)
 
     def reload(self) -> None:
         """Reload every snapshot whose data has changed; blocks, so call it in a thread."""

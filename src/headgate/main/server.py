@@ -133,7 +133,7 @@ async def _serve(
         traffic = data_plane.build_traffic(settings, application)
         observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
         await jobs.prepare()
-        requests = _build_requests(settings, application, writer, jobs, stack)
+        requests = _build_requests(settings, application, jobs, stack)
         denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
         handler = _build_handler(
             settings,
@@ -207,15 +207,13 @@ class RequestLogParts(msgspec.Struct, frozen=True):
 def _build_requests(
     settings: Settings,
     application: Application,
-    writer: Writer,
     jobs: BackgroundJobs,
     stack: contextlib.AsyncExitStack,
 ) -> RequestLogParts:
-    recorder = data_plane.build_request_recorder(settings, application, writer)
-    stack.push_async_callback(recorder.drain)
+    stack.push_async_callback(jobs.recorder.drain)
     replayer = InProcessReplayer(settings, application, jobs.claims)
     stack.push_async_callback(replayer.close)
-    return RequestLogParts(recorder, replayer)
+    return RequestLogParts(jobs.recorder, replayer)
 
 
 def _build_webhooks(

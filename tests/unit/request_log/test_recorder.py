@@ -10,8 +10,11 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 
+from headgate.llm.usage import Usage
 from headgate.request_log.model.entry import RequestEntry, RequestFilter
 from headgate.request_log.model.payload import PayloadNotKeptError, StoredExchange
 from headgate.request_log.service.followed_call import FollowedCall
@@ -284,3 +287,27 @@ async def test_bodies_are_freed_without_the_collector(gateway: InProcessGateway)
     finally:
         gc.enable()
     assert left == []
+
+
+async def test_row_of_a_response_in_the_background_gets_its_end(gateway: InProcessGateway) -> None:
+    body = b'{"id":"resp_1","object":"response","status":"queued","model":"gpt-5.4-mini"}'
+    gateway.provider.play = lambda peer: peer.answer(body)
+    asked = {"model": "gpt-5.4-mini", "input": "hi", "background": True}
+    await call(gateway, asked, path="/v1/responses")
+    entry = await read_only(gateway)
+    with gateway.application.database.transaction() as connection:
+        values = {"outcome": "pending", "cost_nano": 0}
+        connection.execute(sa.update(entries.ENTRIES).values(**values))
+    ended = msgspec.structs.replace(
+        gateway.receipts[0],
+        outcome="completed",
+        cost_nano=7,
+        usage=Usage(input_tokens=3),
+        model_served="gpt-5.4-mini-2026-03-17",
+    )
+    for receipt in (ended, msgspec.structs.replace(ended, cost_nano=8)):
+        gateway.recorder.end(receipt)
+        await gateway.writer.probe_commit()
+    after = await read_only(gateway)
+    assert (after.id, after.outcome, after.cost_nano) == (entry.id, "completed", 7)
+    assert json.loads(after.usage)["input_tokens"] == 3

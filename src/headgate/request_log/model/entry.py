@@ -9,6 +9,8 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 
 MICROSECONDS = 1_000_000
+PENDING = "pending"
+"""The outcome of a request whose response runs in the background."""
 REPLAYED = "replayed"
 """The outcome of a request that was answered from the store of idempotency keys."""
 TEXT_CHARACTERS_MAX = 1_000

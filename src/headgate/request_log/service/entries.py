@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from headgate.kit.errors import HeadgateError
@@ -93,6 +95,20 @@ def add_receipt(entry: RequestEntry, receipt: Receipt, state: CallState) -> Requ
         cache_status=receipt.cache_status,
         metadata=clean(receipt.metadata, None),
     )
+
+
+def list_end(receipt: Receipt) -> dict[str, Any]:
+    """Return what the last receipt of a response in the background changes in its row."""
+    return {
+        "outcome": receipt.outcome,
+        "status": receipt.status,
+        "error_code": clean(receipt.error_code or ""),
+        "model_served": clean(receipt.model_served or ""),
+        "response_id": clean(receipt.answer_id or ""),
+        "usage": encode_usage(receipt.usage),
+        "cost_nano": receipt.cost_nano,
+        "pricing": receipt.pricing,
+    }
 
 
 def build_refusal(

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 import structlog
 
 from headgate.kit.clock import Clock
-from headgate.kit.db.writer import Writer
+from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 from headgate.relay.call import Call, Caller
+from headgate.relay.ports import Receipt
 from headgate.relay.request_log import RefusedRequest
 from headgate.request_log.model.entry import RequestEntry
 from headgate.request_log.model.payload import (
@@ -25,7 +26,7 @@ from headgate.request_log.model.payload import (
     keep_body,
     parse_head,
 )
-from headgate.request_log.service.entries import build_entry, build_refusal
+from headgate.request_log.service.entries import build_entry, build_refusal, list_end
 from headgate.request_log.service.followed_call import FollowedCall, list_headers, read_body
 from headgate.request_log.service.index import RequestLogIndex
 from headgate.request_log.service.payloads import seal_payloads
@@ -75,6 +76,7 @@ class RequestRecorder:
         self._pending = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._queue = writer.create_queue(self._store, durable=False)
+        self._ends = writer.create_queue(self._settle, durable=False)
         index.listen(self._follow)
         self.dropped = 0
         """Rows that could not be written."""
@@ -101,6 +103,11 @@ class RequestRecorder:
     def refuse(self, request: RefusedRequest, error: HeadgateError) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._write(PendingEntry(build_refusal(request, error, now=now, monotonic=monotonic)))
+
+    def end(self, receipt: Receipt) -> None:
+        """Complete the row of a response that ran in the background. Must not raise."""
+        if receipt.project_id in self.projects:
+            self._put(self._ends, receipt)
 
     async def drain(self) -> None:
         """Wait until the bodies that are being encoded are queued."""
@@ -175,11 +182,14 @@ class RequestRecorder:
         return build
 
     def _write(self, pending: PendingEntry) -> None:
+        self._put(self._queue, pending)
+
+    def _put(self, queue: BatchQueue[Any, None], item: Any) -> None:
         if self._pending >= PENDING_MAX:
             self.dropped += 1
             return
         try:
-            future = self._queue.put(pending)
+            future = queue.put(item)
         except HeadgateError:
             self.dropped += 1
             return
@@ -216,6 +226,11 @@ class RequestRecorder:
             ],
         )
         return [None] * len(pending)
+
+    def _settle(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> Sequence[None]:
+        for receipt in receipts:
+            store.settle(connection, receipt.request_id, list_end(receipt))
+        return [None] * len(receipts)
 
 
 def find_address(caller: Caller) -> str:

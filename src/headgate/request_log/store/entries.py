@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.request_log.model.entry import (
     MICROSECONDS,
+    PENDING,
     RequestCursor,
     RequestEntry,
     RequestFilter,
@@ -20,7 +21,7 @@ from headgate.request_log.model.entry import (
 
 SCANNED_MAX = 100_000
 """How many rows one page examines at most. Only organization and time have an index."""
-CHECKED_OUTCOMES = ("completed", "cancelled", "pending", "replayed")
+CHECKED_OUTCOMES = ("completed", "cancelled", PENDING, "replayed")
 """The outcomes of requests that did not fail."""
 
 
@@ -103,6 +104,13 @@ def list_page(
         place = found[limit - 1]
         return RequestList(found[:limit], RequestCursor(place.created_at, place.id))
     return RequestList(found, None if last is None else RequestCursor(last))
+
+
+def settle(connection: sa.Connection, request_id: str, values: Mapping[str, Any]) -> int:
+    """Change the row of a request whose work went on in the background; return 1, or 0 where there
+    is none that waits for its end."""
+    waits = sa.and_(_E.id == request_id, _E.outcome == PENDING)
+    return connection.execute(sa.update(ENTRIES).where(waits).values(**values)).rowcount
 
 
 def forget_payload(connection: sa.Connection, request_id: str) -> None:
