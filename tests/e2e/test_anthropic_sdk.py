@@ -172,7 +172,7 @@ def test_tokens_are_counted_without_a_provider(
     }
     seen: list[Any] = [{"role": "user", "content": [picture]}]
     assert count(model=CHAT, messages=seen).input_tokens == 3 + 1 + 3 + 765
-    for address in ("http://169.254.169.254/latest", "https://10.0.0.1/x.png", "ftp://a.b/c"):
+    for address in ("http://169.254.169.254/a", "https://127.0.0.1/x.png", "ftp://a.b/c"):
         picture["source"] = {"type": "url", "url": address}
         place = r"messages\.0\.content\.0\.source\.url: "
         with pytest.raises(anthropic.BadRequestError, match=place) as refused:

@@ -13,6 +13,7 @@ from headgate.kit.http.message import Origin
 from headgate.main.login_settings import list_issuer_origins
 from headgate.main.payment_settings import parse_api_base
 from headgate.payments.service.provider import PAYMENTS
+from headgate.relay.content import PURPOSE as CONTENT
 from headgate.relay.ports import OPERATOR
 from headgate.settings import InvalidSettingError, Settings, variable_of
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
@@ -31,10 +32,11 @@ class InvalidCertificateAuthoritiesError(HeadgateError):
 def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRules:
     """Build the egress rules of each purpose.
 
-    The allow-list holds for every purpose. `OPENAI_BASE_URL` and the simulator are added for the
-    operator's credentials, the issuers of logins for those. Raise `InvalidSettingError`.
+    The allow-list holds for every purpose but the content that requests name by its address: there,
+    any client of the gateway chooses the address. `OPENAI_BASE_URL` and the simulator are added for
+    the operator's credentials, the issuers of logins for those. Raise `InvalidSettingError`.
     """
-    rules = EgressRules(build_rule(settings))
+    rules = EgressRules(build_rule(settings), {CONTENT: EgressRule()})
     rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
     rules = rules.with_origins(PAYMENTS, parse_api_base(settings))
     if settings.openai_base_url is not None:

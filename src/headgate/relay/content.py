@@ -30,8 +30,7 @@ KEPT_CHARACTERS = "!$&'()*+,-./:;=?@_~%"
 class UnsafeOutboundUrlError(HeadgateError):
     """The gateway would have to fetch content from an address that it may not connect to.
 
-    Use a public https address, or send the content itself in base64. The operator can allow an
-    address in `HEADGATE_EGRESS_ALLOW`.
+    Use a public https address, or send the content itself in base64.
     """
 
     kind = Kind.INVALID

@@ -16,6 +16,7 @@ from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.main.egress import build_rule, build_rules, open_client
 from headgate.main.master_keys import KeyServiceSender
+from headgate.relay.content import PURPOSE as CONTENT
 from headgate.relay.ports import OPERATOR
 from tests.fakes.gateway import find_port
 
@@ -69,7 +70,7 @@ async def send(given: settings.Settings, rules: EgressRules, request: Request) -
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("purpose", [TENANT, OPERATOR, IDENTITY, KEY_SERVICE])
+@pytest.mark.parametrize("purpose", [TENANT, OPERATOR, IDENTITY, KEY_SERVICE, CONTENT])
 async def test_address_is_reached_for_its_own_purpose_only(
     configured: settings.Settings, places: dict[str, Origin], purpose: str, place: str
 ) -> None:
