@@ -27,15 +27,35 @@ class Pair(NamedTuple):
     rules: Mapping[str, Rule]
     answers: Mapping[str, Rule]
     """What becomes of the target's answers."""
+    events: Mapping[str, Rule]
+    """What becomes of the events of the target's streams."""
 
 
 PAGES: Mapping[str, tuple[Pair, ...]] = {
     "anthropic.md": (
-        Pair("Messages", "Responses", messages_to_responses.RULES, messages_to_responses.ANSWERS),
+        Pair(
+            "Messages",
+            "Responses",
+            messages_to_responses.RULES,
+            messages_to_responses.ANSWERS,
+            messages_to_responses.EVENTS,
+        ),
     ),
     "conversions.md": (
-        Pair("Chat Completions", "Responses", chat_to_responses.RULES, chat_to_responses.ANSWERS),
-        Pair("Responses", "Chat Completions", responses_to_chat.RULES, responses_to_chat.ANSWERS),
+        Pair(
+            "Chat Completions",
+            "Responses",
+            chat_to_responses.RULES,
+            chat_to_responses.ANSWERS,
+            chat_to_responses.EVENTS,
+        ),
+        Pair(
+            "Responses",
+            "Chat Completions",
+            responses_to_chat.RULES,
+            responses_to_chat.ANSWERS,
+            responses_to_chat.EVENTS,
+        ),
     ),
 }
 """The pages with their tables. A page with several pairs has a heading for each."""
@@ -74,14 +94,20 @@ def _render_pair(pair: Pair) -> list[str]:
                 f"| {name} | {rule.target or '-'} | {rule.when or '-'} |\n"
                 for name, rule in rows.items()
             ]
-    parts.append(
-        f"\n**Answers.** `*` stands for any element of a list. What an answer loses is not reported"
-        f" in a header.\n\n| {pair.target} | {pair.source} | | when, or why |\n|---|---|---|---|\n"
-    )
+    note = "`*` stands for any element of a list. What an answer loses is in no header."
+    parts += _render_answers(f"**Answers.** {note}", pair, pair.answers)
+    parts += _render_answers("**Streams.**", pair, pair.events)
+    return parts
+
+
+def _render_answers(heading: str, pair: Pair, rules: Mapping[str, Rule]) -> list[str]:
+    parts = [
+        f"\n{heading}\n\n| {pair.target} | {pair.source} | | when, or why |\n|---|---|---|---|\n"
+    ]
     for handling in MEANINGS:
         parts += [
             f"| `{name}` | {rule.target or '-'} | {handling.value} | {rule.when or '-'} |\n"
-            for name, rule in pair.answers.items()
+            for name, rule in rules.items()
             if rule.handling is handling
         ]
     return parts

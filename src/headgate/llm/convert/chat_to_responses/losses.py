@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate.llm.convert.losses import Handling, Rule
-from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART
+from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART, make_events
 
 _C, _A, _X = Handling.CARRIED, Handling.APPROXIMATED, Handling.LOST
 _R, _G, _I = Handling.REFUSED, Handling.APPLIED, Handling.IGNORED
@@ -118,3 +118,24 @@ ANSWERS: dict[str, Rule] = {
     "*.type": Rule(_I, "", "each part has its own"),
 }
 """What becomes of a response, by place (`*` for any element, or the type that it has)."""
+
+EVENTS = make_events(
+    {
+        "response.created": "a chunk with the role",
+        "response.output_item.added": "a chunk with the head of a call",
+        "response.output_text.delta": "delta.content",
+        "response.refusal.delta": "delta.refusal",
+        "response.output_text.annotation.added": "delta.annotations",
+        "response.function_call_arguments.delta": "delta.tool_calls",
+        "response.function_call_arguments.done": "delta.tool_calls",
+        "response.custom_tool_call_input.delta": "delta.tool_calls",
+        "response.custom_tool_call_input.done": "delta.tool_calls",
+        "response.output_item.done": "what its events left out",
+        "response.completed": "finish_reason, usage, [DONE]",
+        "response.incomplete": "finish_reason, usage, [DONE]",
+        "response.failed": "error",
+        "error": "error",
+    },
+    ["response.reasoning_summary_text.delta", "response.reasoning_text.delta"],
+)
+"""What becomes of the events of a stream."""

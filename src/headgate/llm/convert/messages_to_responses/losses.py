@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate.llm.convert.losses import Handling, Rule
-from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART
+from headgate.llm.convert.response_fields import ECHO, HOSTED_ITEMS, TEXT_PART, make_events
 
 _C, _A, _X = Handling.CARRIED, Handling.APPROXIMATED, Handling.LOST
 
@@ -126,3 +126,23 @@ ANSWERS: dict[str, Rule] = {
     "*.type": Rule(_I, "", "each block has its own"),
 }
 """What becomes of a response, by place (`*` for any element, or the type that it has)."""
+
+EVENTS = make_events(
+    {
+        "response.created": "message_start, ping",
+        "response.output_item.added": "content_block_start",
+        "response.output_text.delta": "text_delta",
+        "response.refusal.delta": "text_delta",
+        "response.output_text.annotation.added": "citations_delta",
+        "response.function_call_arguments.delta": "input_json_delta",
+        "response.function_call_arguments.done": "input_json_delta",
+        "response.reasoning_summary_text.delta": "thinking_delta",
+        "response.reasoning_text.delta": "thinking_delta",
+        "response.output_item.done": "content_block_stop, signature_delta",
+        "response.completed": "message_delta, message_stop",
+        "response.incomplete": "message_delta, message_stop",
+        "response.failed": "error",
+        "error": "error",
+    }
+)
+"""What becomes of the events of a stream."""

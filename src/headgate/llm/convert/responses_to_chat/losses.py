@@ -131,3 +131,27 @@ ANSWERS: dict[str, Rule] = {
     "*.type": Rule(_I, "", "each item and part has its own"),
 }
 """What becomes of a chat completion, by place (`*` for any element, or the type that it has)."""
+
+EVENTS: dict[str, Rule] = {
+    "the first chunk": Rule(_C, "response.created, response.in_progress"),
+    "choices.*.delta.content": Rule(_C, "response.output_text.delta"),
+    "choices.*.delta.refusal": Rule(_C, "response.refusal.delta"),
+    "choices.*.delta.reasoning_content": Rule(_C, "response.reasoning_text.delta"),
+    "choices.*.delta.annotations": Rule(_C, "response.output_text.annotation.added"),
+    "choices.*.delta.tool_calls": Rule(
+        _C,
+        "response.function_call_arguments.delta, response.custom_tool_call_input.delta",
+        "the input of a custom tool comes in one piece",
+    ),
+    "choices.*.delta.function_call": Rule(_C, "response.function_call_arguments.delta"),
+    "choices.*.finish_reason": Rule(_C, "response.completed, response.incomplete"),
+    "usage": Rule(_C, "response.completed, response.incomplete"),
+    "obfuscation": Rule(_C, "obfuscation"),
+    "error": Rule(_C, "error"),
+    "choices.*.delta.audio": Rule(_X, "", "Responses cannot ask for it"),
+    "choices.*.logprobs.refusal": Rule(_X),
+    "system_fingerprint": Rule(_X),
+    "choices.*.delta.role": Rule(_I),
+    "choices.*.index": Rule(_I, "", "there is one choice"),
+}
+"""What becomes of the parts of a stream's chunks."""
