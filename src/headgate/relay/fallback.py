@@ -33,6 +33,7 @@ from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
 from headgate.relay.reservation import Reservation
 from headgate.relay.routing import Routing
+from headgate.relay.stream_start import wait_for_start
 from headgate.relay.targets import FALLBACK, CallEvent, Target
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
@@ -156,7 +157,10 @@ class Fallback:
             begin_target(state, attempt.target, index, named)
             failure: HeadgateError | None = None
             try:
-                response = await self._try(state, caller, encoder, disconnects, attempt)
+                may_follow = index + 1 < len(attempts)
+                response = await self._try(
+                    state, caller, encoder, disconnects, attempt, may_follow=may_follow
+                )
                 following = find_following(state, attempts, index, None)
                 if (
                     following is None
@@ -179,8 +183,11 @@ class Fallback:
         encoder: ResponseEncoder,
         disconnects: DisconnectHandler,
         attempt: TargetAttempt,
+        *,
+        may_follow: bool,
     ) -> ClientResponse:
-        """Send the call to one target; return what it answered, read whole if it is no stream."""
+        """Send the call to one target; return what it answered, read whole if it is no stream. A
+        stream has begun, if another target may follow."""
         call = state.call
         check_scope_of_target(call, self._models)
         self._routing.plan(state)
@@ -189,6 +196,8 @@ class Fallback:
         await self._reservation.hold(state)
         failpoint("after_hold")
         answer = await self._send(state, disconnects, attempt)
+        if may_follow:
+            await wait_for_start(answer)
         response = self._responses.create(state, answer, caller, encoder)
         if response.has_started:
             return response

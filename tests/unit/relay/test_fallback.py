@@ -45,6 +45,10 @@ pytestmark = pytest.mark.anyio
 
 JSON = [(b"content-type", b"application/json")]
 ANSWER = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":3,"completion_tokens":4}}'
+TEXT = b'data: {"id":"c","choices":[{"delta":{"content":"hello"}}]}\n\n'
+ENDING = (
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
+)
 A, B, C = Target("model-a", retries_max=0), Target("model-b", retries_max=0), Target("gpt-5.4-mini")
 
 
@@ -240,6 +244,50 @@ async def test_answer_that_cannot_be_read_moves_on_and_what_it_used_is_billed() 
     assert harness.caller.body == ANSWER
     (event,) = harness.encoder.events
     assert "provider_invalid_response" in event
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (None, "provider_timeout"),
+        (b"", "provider_invalid_response: The provider's stream ended"),
+        (b'data: {"error":{"message":"overloaded"}}\n\n', "began its stream with an error: over"),
+    ],
+)
+async def test_stream_that_fails_before_it_begins_moves_on(
+    first: bytes | None, reason: str
+) -> None:
+    stream = FakeResponse(200, [(b"content-type", b"text/event-stream")])
+    harness = Harness(stream, answer(), targets=(C, C), managed=False)
+    running = asyncio.ensure_future(harness.run(STREAMED_CHAT))
+    await stream.streaming.wait()
+    if first is None:
+        stream.fail(FirstByteTimeoutError("late"))
+    elif first:
+        stream.feed(first)
+    else:
+        stream.end()
+    await running
+    assert (harness.caller.status, harness.caller.body) == (200, ANSWER)
+    (event,) = harness.encoder.events
+    assert reason in event
+
+
+async def test_stream_that_began_is_passed_on_as_it_came() -> None:
+    stream = FakeResponse(200, [(b"content-type", b"text/event-stream")])
+    harness = Harness(stream, answer(), targets=(C, C), managed=False)
+    running = asyncio.ensure_future(harness.run(STREAMED_CHAT))
+    await stream.streaming.wait()
+    pieces = [TEXT[:20], TEXT[20:], ENDING]
+    for piece in pieces:
+        stream.feed(piece)
+        await asyncio.sleep(0)
+    stream.end()
+    await running
+    assert harness.caller.body.startswith(TEXT)
+    assert harness.caller.body.endswith(b"data: [DONE]\n\n")
+    assert (harness.receipt().outcome, harness.receipt().cost_nano) == ("completed", 43)
+    assert not stream.paused
 
 
 async def test_started_stream_is_never_restarted() -> None:
