@@ -44,6 +44,7 @@ from headgate.main.application import Application
 from headgate.relay.admission import Admission
 from headgate.relay.backend import ReceiptObserver
 from headgate.relay.background import BackgroundCalls
+from headgate.relay.balancing import Balancer
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call, Caller
@@ -85,11 +86,13 @@ class Traffic(msgspec.Struct, frozen=True):
     breakers: Breakers
     drains: Drains
     bodies: BodyBudget
+    balancer: Balancer
 
     @property
     def gauges(self) -> Mapping[str, Callable[[], float]]:
         return {
             "breakers_open": lambda: self.breakers.open,
+            "credentials_ejected": lambda: self.balancer.ejected,
             "drains": lambda: self.drains.active,
             "calls_admitted": lambda: self.concurrency.running,
             "calls_of_one_key_max": lambda: self.concurrency.calls_per_key_max,
@@ -100,6 +103,7 @@ class Traffic(msgspec.Struct, frozen=True):
     def counters(self) -> Mapping[str, Callable[[], float]]:
         return {
             "breaker_openings": lambda: self.breakers.openings,
+            "credential_ejections": lambda: self.balancer.ejections,
             "bodies_refused": lambda: self.bodies.refusals,
         }
 
@@ -381,6 +385,7 @@ def build_traffic(settings: Settings, application: Application) -> Traffic:
             drains_max=settings.drains_max,
         ),
         BodyBudget(settings.bodies_bytes_max or find_memory_bytes() // MEMORY_SHARE),
+        application.balancer,
     )
 
 
