@@ -92,7 +92,8 @@ def test_connection_is_listed_as_a_credential(api: Api) -> None:
     assert made["config"] == {
         **{"api_key": MASK, "base_url": "https://proxy.example/v1", "organization": "org-1"},
     }
-    assert made["capacity"] == [{**entry, "tokens": None, "enabled": True, "dimension_field": None}]
+    defaults = {"tokens": None, "enabled": True, "dimension_field": None, "discovered": False}
+    assert made["capacity"] == [{**entry, **defaults}]
     path = f"/api/connections/{made['id']}"
     assert api.get(path).json == made
     assert api.get("/api/connections").json["connections"] == [made]
