@@ -72,7 +72,10 @@ from headgate.signatures import service as signatures
 from headgate.vault import service as vault
 from headgate.webhooks import service as webhooks
 
-TABLES = (idempotency.IDEMPOTENT_RESPONSES, claim_store.CLAIMS, cache_store.CACHED)
+TABLES = (
+    *(idempotency.IDEMPOTENT_RESPONSES, claim_store.CLAIMS, cache_store.CACHED),
+    capacity.WINDOWS,
+)
 """The tables that no service below uses: a command that makes the database makes them, too."""
 
 

@@ -3,5 +3,6 @@
 from headgate.capacity.service.limiter import CapacityLimiter
 from headgate.capacity.service.pools import TOPIC, PoolIndex, PoolService
 from headgate.capacity.service.windows import Windows
+from headgate.capacity.store.usage import WINDOWS
 
-__all__ = ["TOPIC", "CapacityLimiter", "PoolIndex", "PoolService", "Windows"]
+__all__ = ["TOPIC", "WINDOWS", "CapacityLimiter", "PoolIndex", "PoolService", "Windows"]
