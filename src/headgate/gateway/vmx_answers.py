@@ -46,7 +46,9 @@ class VmxEncoder:
         self._clock = clock
         self.state: CallState | None = None
         """The call's state, once its answer has a head."""
-        self._first_token_seconds: float | None = None
+        self._metrics: dict[str, float | None] = {}
+        self._described = b""
+        """What every chunk tells until the usage is known; made with the first one."""
 
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
@@ -79,13 +81,13 @@ class VmxEncoder:
         state = self.state
         if state is None:
             return b""
-        now = self._clock.monotonic()
-        if self._first_token_seconds is None:
-            self._first_token_seconds = now - state.sent_at
-        metrics = measure(state, self._first_token_seconds)
-        if state.parsed_usage.usage is not None:
-            metrics["tokensPerSecond"] = find_rate(state, now)
-        return describe(state, metrics)
+        if not self._described:
+            self._metrics = measure(state, self._clock.monotonic() - state.sent_at)
+            self._described = describe(state, self._metrics)
+        if state.parsed_usage.usage is None:
+            return self._described
+        rate = find_rate(state, self._clock.monotonic())
+        return describe(state, {**self._metrics, "tokensPerSecond": rate})
 
 
 class VmxChatCaller:
