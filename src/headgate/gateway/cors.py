@@ -34,6 +34,7 @@ EXPOSED = (
         "x-headgate-cache-status",
         "x-headgate-retries",
         "x-headgate-pricing",
+        "x-headgate-conversion-losses",
     ),
     *("x-headgate-overhead-us", "idempotent-replayed", "openai-processing-ms", "openai-version"),
     *(

@@ -51,6 +51,23 @@ def test_opened_credential_is_ready_to_be_sent(harness: VaultHarness) -> None:
     assert not credential.managed
 
 
+@pytest.mark.parametrize(
+    ("base_url", "has_catalog_models"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("https://api.openai.com.proxy.example/v1", False),
+        ("https://gate.example/v1", False),
+    ],
+)
+def test_what_the_catalog_says_of_models_holds_at_their_own_address(
+    harness: VaultHarness, base_url: str, has_catalog_models: bool
+) -> None:
+    harness.add(base_url=base_url)
+    credential = harness.resolver.resolve(harness.own, integration="openai", name=None)
+    assert credential.has_catalog_models is has_catalog_models
+
+
 def test_no_organization_header_unless_configured(harness: VaultHarness) -> None:
     harness.add()
     credential = harness.resolver.resolve(harness.own, integration="openai", name=None)

@@ -284,13 +284,21 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         asks_usage=STREAM_USAGE_NEVER not in (record.stream_usage, integration.stream_usage),
         has_integration_address=has_integration_address,
         surfaces=frozenset(integration.surfaces),
-        # An integration without an address of its own has its models at every address.
-        has_catalog_models=has_integration_address or not integration.base_url,
+        has_catalog_models=has_integration_address or has_models_of(integration, origin.host),
         deadlines=make_deadlines(
             record.first_byte_seconds, record.idle_seconds, record.total_seconds
         ),
         capacity=read_limits(msgspec.convert(record.capacity, list[CapacityEntry])),
     )
+
+
+def has_models_of(integration: Integration, host: str) -> bool:
+    """Return whether a host has the models of an integration: its own, one below that, such as
+    `eu.api.openai.com`, or any if the integration has no address of its own."""
+    if not integration.base_url:
+        return True
+    own = parse_base_url(integration.base_url)[0].host
+    return host == own or host.endswith(f".{own}")
 
 
 def _allows_model(candidate: _Candidate, model: str | None, *, is_free: bool) -> bool:
