@@ -24,7 +24,7 @@ from headgate.relay.backend import Backend, ReceiptObserver
 from headgate.relay.balancing import Balancer, TargetAttempt, find_next
 from headgate.relay.breaker import CircuitOpenError
 from headgate.relay.call import Call, Caller
-from headgate.relay.call_state import CallState
+from headgate.relay.call_state import CallState, ClientDisconnectedError
 from headgate.relay.capacity import CapacityGate
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler
@@ -174,6 +174,8 @@ class Fallback:
                     raise
                 failure = error
             await self._leave(state, failure, begun_at)
+            if disconnects.disconnected:
+                raise ClientDisconnectedError("The client disconnected.")
             index = following
 
     async def _try(

@@ -19,7 +19,7 @@ from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
 from headgate.relay.pipeline import CallPipeline
-from headgate.relay.ports import DisconnectPolicy, Receipt
+from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
 from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
@@ -318,6 +318,24 @@ async def test_client_that_left_gets_no_further_target() -> None:
     await harness.run()
     assert harness.models_sent == ["model-a"]
     assert harness.receipt().outcome == "upstream_error"
+
+
+async def test_client_that_leaves_during_a_settlement_gets_no_further_target() -> None:
+    harness = Harness(FirstByteTimeoutError("late"), answer(), targets=(C, C))
+    release = harness.ledger.release
+
+    async def leave(hold: Hold, receipt: Receipt | None) -> None:
+        harness.caller.task = None
+        assert harness.caller.listener is not None
+        harness.caller.listener.connection_lost()
+        await release(hold, receipt)
+
+    harness.ledger.release = leave  # type: ignore[method-assign]
+    with pytest.raises(HeadgateError):
+        await harness.run()
+    assert len(harness.client.sent) == 1
+    lost, final = harness.ledger.receipts
+    assert (lost.outcome, final.outcome, final.cost_nano) == ("unknown", "cancelled", 0)
 
 
 async def test_default_arguments_fill_in_what_the_caller_leaves_out() -> None:
