@@ -29,6 +29,7 @@ COMMANDS = (
     "vault",
     "models",
     "resources",
+    "pools",
     "budgets",
     "plans",
     "wallet",

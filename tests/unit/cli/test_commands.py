@@ -389,3 +389,20 @@ def test_limits_of_a_key_and_a_credential_are_set_shown_and_removed() -> None:
     assert run_json("keys", "show", key)["enforce_capacity"] is False
     result = run("keys", "capacity", key, "discovered")
     assert result.exit_code != 0
+
+
+def test_priority_pools_are_set_shown_and_removed(data: Path) -> None:
+    file = data.parent / "pools.json"
+    file.write_text(
+        '[{"name":"batch","rank":1,"max_reservation":50},{"name":"chat","rank":0,"keys":["key_1"]}]'
+    )
+    assert run("pools", "show").exit_code != 0
+    stored = run_json("pools", "set", str(file))
+    assert [pool["name"] for pool in stored["pools"]] == ["batch", "chat"]
+    shown = run("pools", "show").stdout
+    assert shown.index("chat") < shown.index("batch")
+    file.write_text('[{"name":"batch"}]')
+    refused = run("pools", "set", str(file))
+    assert refused.exit_code != 0
+    assert run("pools", "remove").exit_code == 0
+    assert run("pools", "remove").exit_code != 0

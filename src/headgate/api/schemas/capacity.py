@@ -10,17 +10,15 @@ from msgspec import Meta
 
 from headgate.api.schemas.fields import to_datetime
 from headgate.capacity.model.pools import (
-    MEMBERS_MAX,
     POOLS_MAX,
+    Members,
+    Percentage,
+    PoolName,
     PriorityPool,
     PriorityPools,
+    Rank,
 )
 from headgate.capacity.model.windows import WindowState
-
-PoolName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Percentage = Annotated[float, Meta(ge=0, le=100)]
-Member = Annotated[str, Meta(min_length=1, max_length=200)]
-Members = Annotated[tuple[Member, ...], Meta(max_length=MEMBERS_MAX)]
 
 
 class PoolEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,7 +26,7 @@ class PoolEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     credential; the pool of the lowest rank comes first."""
 
     name: PoolName
-    rank: Annotated[int, Meta(ge=0, le=1000)]
+    rank: Rank
     min_reservation: Percentage = 0.0
     max_reservation: Percentage = 100.0
     resources: Members = ()

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -47,16 +49,23 @@ class PoolsNotFoundError(HeadgateError):
     code = "not_found"
 
 
-class PriorityPool(msgspec.Struct, frozen=True, kw_only=True):
+PoolName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Rank = Annotated[int, Meta(ge=0, le=1000)]
+Percentage = Annotated[float, Meta(ge=0, le=PERCENT)]
+Member = Annotated[str, Meta(min_length=1, max_length=200)]
+Members = Annotated[tuple[Member, ...], Meta(max_length=MEMBERS_MAX)]
+
+
+class PriorityPool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Reserve percentages of a credential's tokens per minute for resources and API keys. Among
     pools, the one of the lowest `rank` comes first."""
 
-    name: str
-    rank: int
-    min_reservation: float = 0.0
-    max_reservation: float = 100.0
-    resources: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
+    name: PoolName
+    rank: Rank
+    min_reservation: Percentage = 0.0
+    max_reservation: Percentage = 100.0
+    resources: Members = ()
+    keys: Members = ()
 
 
 class PriorityPools(msgspec.Struct, frozen=True, kw_only=True):
