@@ -9,6 +9,8 @@ from collections.abc import Collection
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import form
 from headgate.llm.convert.field_rules import apply_rules
+from headgate.llm.convert.reasoning_text import MARK as REASONING_MARK
+from headgate.llm.convert.reasoning_text import cut_reasoning_text
 from headgate.llm.endpoint import CHAT_COMPLETIONS, RESPONSES, Body, Endpoint, Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.admission import ModelOutOfScopeError, is_any_in_scope
@@ -279,15 +281,13 @@ class Routing:
         if endpoint.surface:
             credential = state.credential
             assert credential is not None, "it is chosen first"
-            surfaces = credential.surfaces
-            if state.model is not None and state.model.surfaces and credential.has_catalog_models:
-                surfaces = state.model.surfaces
+            model = state.model
+            is_own = model is not None and model.surfaces and credential.has_catalog_models
+            surfaces = model.surfaces if model is not None and is_own else credential.surfaces
             if surfaces and endpoint.surface not in surfaces:
-                conversion = self._begin_conversion(state, surfaces)
-                endpoint = conversion.endpoint
-                state.target = credential.base_path + endpoint.path.encode()
-                body = conversion.convert_request(body)
-                check_losses(call, conversion.losses)
+                endpoint, body = self._convert(state, body, credential, surfaces)
+            elif endpoint.surface == RESPONSES and REASONING_MARK in body.body:
+                body = cut_reasoning_text(body)
         if call.route is not None or state.conversion is not None or call.envelope is not None:
             body = self._adapt(state, body, endpoint)
         if body.stream and endpoint.asks_usage and not body.includes_usage:
@@ -320,6 +320,21 @@ class Routing:
         elif losses:
             state.losses = losses
         return body
+
+    def _convert(
+        self,
+        state: CallState,
+        body: JsonRequest,
+        credential: Credential,
+        surfaces: Collection[str],
+    ) -> tuple[Endpoint, JsonRequest]:
+        """Return the provider's endpoint, and the request as its API wants it."""
+        conversion = self._begin_conversion(state, surfaces)
+        endpoint = conversion.endpoint
+        state.target = credential.base_path + endpoint.path.encode()
+        body = conversion.convert_request(body)
+        check_losses(state.call, conversion.losses)
+        return endpoint, body
 
     def _begin_conversion(self, state: CallState, surfaces: Collection[str]) -> Conversion:
         """Begin to convert a call for a provider that does not speak the client's API. Raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -75,6 +77,24 @@ def test_call_is_passed_on_where_its_api_is_spoken(credential: Credential, model
     state = plan(make_call(body=ASK), credential, model)
     assert state.conversion is None
     assert state.target == b"/v1/chat/completions"
+
+
+def test_reasoning_that_a_chat_server_has_shown_is_not_sent_to_openai() -> None:
+    shown: dict[str, Any] = {
+        "type": "reasoning",
+        "summary": [],
+        "encrypted_content": "headgate:reasoning",
+    }
+    own: dict[str, Any] = {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}
+    said = {"role": "user", "content": 'It says "headgate:reasoning".'}
+    body = msgspec.json.encode({"model": "m", "input": [shown, own, said], "store": False})
+    call = make_call("/responses", body=body)
+    state = plan(call, BOTH)
+    assert isinstance(state.body, JsonRequest)
+    assert msgspec.json.decode(state.body.body)["input"] == [own, said]
+    # A server of Chat Completions gets its reasoning back.
+    chat = replace(BOTH, surfaces=frozenset({CHAT_COMPLETIONS}))
+    assert plan(make_call("/responses", body=body), chat).conversion is not None
 
 
 def test_model_that_is_not_converted_for_names_its_endpoint() -> None:
