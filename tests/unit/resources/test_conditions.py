@@ -311,8 +311,11 @@ def test_what_cannot_be_read_is_refused_with_its_place(
 
 
 def test_a_rule_needs_a_model_or_blocks() -> None:
-    with pytest.raises(InvalidRoutingError, match=r"routing\.conditions\[0\]\.then"):
-        compile_rules(group(condition("request.model", "EXISTS")))
+    yes = condition("request.model", "EXISTS")
+    for unfinished in (group(yes), group(yes, then={})):
+        with pytest.raises(InvalidRoutingError, match=r"routing\.conditions\[0\]\.then"):
+            compile_rules(unfinished)
+    assert decide(group(yes, then={}, action="BLOCK")).is_blocked
 
 
 def test_groups_have_a_depth() -> None:

@@ -202,7 +202,7 @@ class RoutingRule:
     def __init__(self, config: RoutingGroup, index: int, place: str) -> None:
         self.index = index
         blocks = config.action is GroupAction.BLOCK
-        if not blocks and config.then is None:
+        if not blocks and (config.then is None or not config.then.model):
             raise InvalidRoutingError(f"`{place}.then`: a rule that calls a model names it there.")
         model = None if blocks else config.then
         self.condition: CompiledGroup | CompiledExpression = (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from headgate.resources.model.slot import ModelSlot
+from headgate.resources.model.slot import MODEL_CHARACTERS_MAX, ModelSlot
 
 GROUPS_MAX = 100
 CONDITIONS_MAX = 100
@@ -86,9 +86,10 @@ class RoutingCondition(
 
 
 class RoutedModel(ModelSlot, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Name the model of a rule. `traffic` is the percentage of the matching calls that it gets;
-    None for all."""
+    """Name the model of a rule; a rule that blocks may leave it out. `traffic` is the percentage of
+    the matching calls that it gets; None for all."""
 
+    model: Annotated[str, msgspec.Meta(max_length=MODEL_CHARACTERS_MAX)] = ""
     traffic: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
 
 
