@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from headgate.gateway.messages import convert_call
+from headgate.kit.json_limits import JsonLimits
 from headgate.resources.model.request_view import ANTHROPIC, RESPONSES
+from headgate.resources.model.resource import ResourceConfig
+from headgate.resources.model.slot import ModelSlot
+from headgate.resources.service import CompiledResource, make_view
+from tests.fakes.pipeline import FakeModels, make_call
 from tests.unit.resources.routing_rules import condition, matches, view
 
 
@@ -58,3 +66,25 @@ def test_one_rule_reads_all_surfaces_alike() -> None:
             condition("request.format", "EQUAL", surface),
             seen=view({"model": "m", **body}, surface=surface),
         )
+
+
+def test_rules_see_what_a_client_of_messages_sent() -> None:
+    sent = {
+        "model": "support",
+        "max_tokens": 100,
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "top_k": 5,
+    }
+    call = make_call("/messages", body=json.dumps(sent).encode())
+    convert_call(call, FakeModels(), JsonLimits())
+    resource = CompiledResource("support", ResourceConfig(model=ModelSlot(model="gpt")), "res_1")
+    for expression, value in (
+        ("request.format", "anthropic"),
+        ("request.messages[0].content", "Be brief."),
+        ("request.lastMessage.content", "Hello"),
+        ("request.max_output_tokens", "100"),
+        ("request.nativeBody.top_k", "5"),
+        ("resource.name", "support"),
+    ):
+        assert matches(condition(expression, "EQUAL", value), seen=make_view(call, resource))
