@@ -189,6 +189,9 @@ def test_what_cannot_be_converted_is_refused_before_it_is_sent(
         converting.client.responses.create(model="responder/search-1", input="x")
     assert (search.value.code, search.value.param) == ("model_endpoint_mismatch", "model")
     assert "/v1/chat/completions" in search.value.message
+    with pytest.raises(openai.BadRequestError) as background:
+        converting.client.responses.create(model="talk-1", input="x", background=True)
+    assert background.value.param == "background"
     assert {each.outcome for each in converting.receipts.take()} == {"refused"}
 
 
