@@ -10,6 +10,7 @@ import msgspec
 
 from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm import sse
 from headgate.llm.answers import DECODE_ERRORS, DONE
 from headgate.llm.convert.fields import UnreadableResponseError
@@ -20,6 +21,8 @@ from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.ports import Receipt
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
+EVENT_BYTES_MAX = 64 << 20
+"""The largest event that is converted: as large as a whole answer may be by default."""
 PING_SECONDS = 10.0
 """A client hears something at least this often."""
 Event = dict[str, Any]
@@ -87,6 +90,8 @@ class ConvertedCaller:
         stream_format: StreamFormat,
         call_later: CallLater | None = None,
         feed_piece: Callable[[bytes], bytes | None] | None = None,
+        *,
+        event_bytes_max: int = EVENT_BYTES_MAX,
     ) -> None:
         self._feed_piece = feed_piece
         self._is_silent = False
@@ -97,6 +102,9 @@ class ConvertedCaller:
         self._stream = stream
         self._format = stream_format
         self._buffer = bytearray()
+        self._event_bytes_max = event_bytes_max
+        self._held_bytes = UNHELD_BYTES
+        """Memory that is counted for an event which waits for its end."""
         self._searched = 0
         self._timer: Timer | None = None
         self._prepared: bytes | None = None
@@ -176,6 +184,8 @@ class ConvertedCaller:
         return rest
 
     def _convert(self, data: bytes) -> bytes:
+        if self._stream.ended:
+            return b""
         self._buffer += data
         ends = sse.find_ends(self._buffer, self._searched)
         converted = b""
@@ -184,7 +194,21 @@ class ConvertedCaller:
             del self._buffer[: ends[-1]]
             converted = self._convert_events(whole, ends)
         self._searched = sse.next_search_offset(self._buffer)
+        if len(self._buffer) > self._held_bytes:
+            converted += self._hold_event()
         return converted
+
+    def _hold_event(self) -> bytes:
+        """Count the memory of a large event, and end the stream where there is none for it."""
+        size = max(UNHELD_BYTES, len(self._buffer))
+        try:
+            sse.check_size(len(self._buffer), self._event_bytes_max)
+            self._caller.reserve_memory(size)
+        except HeadgateError as error:
+            self._buffer.clear()
+            return self._fail(error.message)
+        self._held_bytes += size
+        return b""
 
     def _convert_events(self, whole: bytes, ends: list[int]) -> bytes:
         frames: list[bytes] = []

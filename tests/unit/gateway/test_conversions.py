@@ -10,11 +10,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from headgate.gateway.chat_conversion import FORMAT
 from headgate.gateway.conversions import ConversionTable
+from headgate.gateway.converted import ConvertedCaller
 from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.messages import MessagesCaller, MessagesEncoder
 from headgate.kit.errors import HeadgateError
 from headgate.llm import sse
+from headgate.llm.convert.chat_to_responses import request as chat_request
+from headgate.llm.convert.chat_to_responses.stream import CompletionStream
 from headgate.llm.convert.messages_to_responses.request import convert_request
 from headgate.llm.providers.openai import PROVIDER
 from headgate.relay.breaker import Breakers
@@ -183,6 +187,27 @@ async def test_last_chunk_waits_for_the_settlement_and_can_be_previewed() -> Non
     assert answering.client.body == before + rest
     assert rest.endswith(b"data: [DONE]\n\n")
     assert (await run(plan_chat(), events)).client.body == answering.client.body
+
+
+async def test_event_without_an_end_is_counted_and_has_a_limit() -> None:
+    client = FakeCaller()
+    converted = chat_request.convert_request(
+        {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    )
+    stream = CompletionStream(converted, len_of)
+    caller = ConvertedCaller(client, stream, FORMAT, event_bytes_max=1 << 20)
+    caller.start(200, b"")
+    caller.write(b'data: {"a":"')
+    for _ in range(40):
+        caller.write(b"x" * 65_536)
+    assert 1 << 20 <= client.held_bytes <= 3 << 20
+    caller.finish()
+    assert client.body.count(b'"error"') == 1
+    assert b"stream event of more than 1048576 bytes" in client.body
+
+
+def len_of(characters: int) -> int:
+    return characters
 
 
 @pytest.mark.parametrize("garbage", [b"data: nonsense\n\n", b"data: [1]\n\n", b'data: "x"\n\n'])
