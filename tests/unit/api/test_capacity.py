@@ -89,6 +89,14 @@ def test_used_capacity_is_shown(api: Api, key_path: str) -> None:
     assert made.status == 201, made.text
     shown = api.get(f"/api/connections/{made.json['id']}/capacity").json["windows"]
     assert [each["requests_limit"] for each in shown] == [50]
+    resource = {
+        **{"name": "search", "project_id": api.own.project_id, "model": {"model": "gpt-5.4-mini"}},
+        **{"capacity": LIMITS[:1], "enforce_capacity": True},
+    }
+    made_resource = api.post("/api/resources", resource)
+    assert made_resource.status == 201, made_resource.text
+    path = f"/api/resources/{made_resource.json['id']}/capacity"
+    assert [each["tokens_limit"] for each in api.get(path).json["windows"]] == [50_000]
     wrong = {"capacity": [{"period": "day", "discovered": True}]}
     assert api.patch(f"/api/connections/{made.json['id']}", wrong).status == 422
 

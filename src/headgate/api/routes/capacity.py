@@ -12,6 +12,7 @@ from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.connections import find as find_connection
 from headgate.api.routes.keys import find as find_key
 from headgate.api.routes.projects import find as find_project
+from headgate.api.routes.resources import find as find_resource
 from headgate.api.schemas.capacity import (
     CapacityResponse,
     PoolsResponse,
@@ -22,7 +23,7 @@ from headgate.api.schemas.capacity import (
 )
 from headgate.api.schemas.fields import Empty
 from headgate.capacity.model.pools import PoolsNotFoundError, PriorityPools
-from headgate.relay.capacity_limits import CREDENTIAL, KEY, CapacityEntry, read_limits
+from headgate.relay.capacity_limits import CREDENTIAL, KEY, RESOURCE, CapacityEntry, read_limits
 
 OPERATIONS = Operations(
     "Capacity",
@@ -54,6 +55,19 @@ async def get_connection_capacity(context: RequestContext[Empty, Empty]) -> Capa
     record = await context.read(lambda connection: find_connection(context, connection))
     limits = read_limits(msgspec.convert(record.capacity, list[CapacityEntry]))
     return to_capacity_response(context.services.capacity.list_usage(CREDENTIAL, record.id, limits))
+
+
+@OPERATIONS.get(
+    "/api/resources/{resource_id}/capacity",
+    access=organization("resources:read"),
+    summary="Read the used capacity of a resource",
+)
+async def get_resource_capacity(context: RequestContext[Empty, Empty]) -> CapacityResponse:
+    """Return what is used of the limits in the `capacity` of a resource, whether they are enforced
+    or not; only enforced limits count."""
+    resource = await context.read(lambda connection: find_resource(context, connection))
+    limits = read_limits(resource.config.capacity)
+    return to_capacity_response(context.services.capacity.list_usage(RESOURCE, resource.id, limits))
 
 
 @OPERATIONS.get(
