@@ -37,8 +37,8 @@ from headgate.llm.convert.responses_to_chat.request import ChatRequest
 from headgate.llm.convert.responses_to_chat.tools import unwrap_input
 
 Event = dict[str, Any]
-CHARACTERS_MAX = 64 << 20
-"""The longest answer of a stream: its last event repeats it, so it is kept."""
+BYTES_MAX = 128 << 20
+"""The most bytes of a stream: its last event repeats the answer, which is kept until then."""
 CALLS_MAX = 1_024
 UNFINISHED = "The provider's stream ended before its answer was complete."
 TOO_LONG = "The provider's answer is too long to be converted."
@@ -77,7 +77,7 @@ class ResponseStream:
         self._reason = ""
         self._usage: Any = None
         self._moderation: dict[str, Any] = {}
-        self._characters = 0
+        self._bytes = 0
         self._obfuscation: Any = None
 
     def feed(self, event: Fields, size: int = 0) -> Iterator[Event]:
@@ -94,8 +94,8 @@ class ResponseStream:
             self._usage = event["usage"]
         if event.get("moderation") is not None:
             self._moderation = convert_moderation(event)
-        self._characters += size
-        if self._characters > CHARACTERS_MAX:
+        self._bytes += size
+        if self._bytes > BYTES_MAX:
             yield from self.fail(make_error(502, TOO_LONG))
             return
         for choice in list_objects(event.get("choices")):

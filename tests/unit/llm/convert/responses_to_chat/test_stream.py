@@ -21,7 +21,12 @@ from headgate.llm import sse
 from headgate.llm.convert.fields import UnreadableResponseError
 from headgate.llm.convert.responses_to_chat.reply import convert_reply
 from headgate.llm.convert.responses_to_chat.request import ChatRequest, convert_request
-from headgate.llm.convert.responses_to_chat.stream import ResponseStream, make_error
+from headgate.llm.convert.responses_to_chat.stream import (
+    BYTES_MAX,
+    CALLS_MAX,
+    ResponseStream,
+    make_error,
+)
 from tests.fakes.grammar.responses import check_stream
 
 GOLDEN = Path(__file__).parents[4] / "golden" / "chat"
@@ -253,6 +258,16 @@ def test_error_in_a_stream_ends_it_once() -> None:
     assert events[-1]["error"]["code"] == "rate_limit_exceeded"
     assert not list(stream.feed(make_chunk({"content": "x"})))
     assert not list(stream.fail(make_error(502, "Again.")))
+
+
+def test_answer_that_is_too_long_to_keep_is_an_error() -> None:
+    stream = ResponseStream(make_request())
+    events = [*stream.feed(make_chunk({"content": "x"}), 9)]
+    events += stream.feed(make_chunk({"content": "x"}), BYTES_MAX)
+    check_stream(events)
+    assert events[-1]["type"] == "error"
+    calls = [{"index": n, "id": f"c{n}", "function": {"name": "f"}} for n in range(CALLS_MAX + 1)]
+    assert run([make_chunk({"tool_calls": calls})])[-1]["type"] == "error"
 
 
 def test_stream_without_an_end_is_an_error() -> None:
