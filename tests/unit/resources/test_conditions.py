@@ -7,12 +7,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from headgate.resources.model.conditions import choose, draw_sticky
 from headgate.resources.model.live import CapacityState, NoLiveValues
 from headgate.resources.model.paths import InvalidRoutingError
 from headgate.resources.model.request_view import RESPONSES
+from headgate.resources.model.resource import ResourceConfig
 from headgate.resources.model.routing_config import Comparator, ValueType
+from headgate.resources.model.slot import ModelSlot
+from headgate.resources.service import CompiledResource
 from tests.unit.resources.routing_rules import (
     LiveTable,
     compile_rules,
@@ -298,7 +302,7 @@ def test_a_limit_that_is_not_set_matches_nothing() -> None:
         (condition("request.model", "IN", "[1", "json-array"), "[0].value", "not JSON"),
         (condition("request.model", "EQUAL", "[]", "json-object"), "[0].value", "no json object"),
         (condition("request.model", "PATTERN", "(a"), "[0].value", "no regular expression"),
-        (condition("request.model", "PATTERN", "(a{99}){99}{99}"), "[0].value", "multiply"),
+        (condition("request.model", "PATTERN", "(a{99}){99}{2}"), "[0].value", "come to"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(
@@ -324,3 +328,14 @@ def test_groups_have_a_depth() -> None:
         nested = group(nested)
     with pytest.raises(InvalidRoutingError, match="nested at most 8 deep"):
         compile_rules(rule(nested))
+
+
+def test_rules_of_a_request_are_short_and_those_of_a_resource_are_compiled_once() -> None:
+    long = compile_rules(*[rule(condition("request.model", "PATTERN", "a" * 900))] * 5)
+    config = ResourceConfig(model=ModelSlot(model="gpt"), routing=long.config)
+    stored = CompiledResource("support", config, "res_1")
+    changed = replace(config, model=ModelSlot(model="mini"))
+    again = CompiledResource("support", changed, stored=stored, characters_max=4_000)
+    assert again.routing is stored.routing
+    with pytest.raises(InvalidRoutingError, match="at most 4000 characters"):
+        CompiledResource("support", changed, characters_max=4_000)

@@ -30,7 +30,7 @@ from headgate.resources.model.paths import (
     parse_path,
     walk,
 )
-from headgate.resources.model.patterns import SlowPatternError
+from headgate.resources.model.patterns import SlowPatternError, count_repetitions
 from headgate.resources.model.request_view import ROOTS, RequestView
 from headgate.resources.model.routing_config import (
     Comparator,
@@ -47,6 +47,10 @@ UNREAD = object()
 DEPTH_MAX = 8
 """How deep groups may be nested."""
 CONDITIONS_TOTAL_MAX = 1_000
+CHARACTERS_MAX = 100_000
+"""How long all expressions and patterns of a resource may be, repetitions counted as characters."""
+REQUEST_CHARACTERS_MAX = 4_000
+"""The same for rules that come with a request, which are compiled while other calls wait."""
 Draw = Callable[[int], float]
 """Gives a rule, by its index, a number from 0 to less than 100: the rule gets the call where the
 number is less than its traffic."""
@@ -224,13 +228,22 @@ class CompiledRouting:
     `used` are the variables that its expressions look at.
     """
 
-    def __init__(self, config: RoutingConfig, place: str = "routing") -> None:
+    def __init__(
+        self,
+        config: RoutingConfig,
+        place: str = "routing",
+        *,
+        characters_max: int = CHARACTERS_MAX,
+    ) -> None:
         """Compile the rules. Raise `InvalidRoutingError`, which names the place of what is
         wrong."""
         self.config = config
         if count_conditions(config.conditions) > CONDITIONS_TOTAL_MAX:
             message = f"`{place}`: a resource has at most {CONDITIONS_TOTAL_MAX} conditions."
-            raise InvalidRoutingError(message)
+            raise InvalidRoutingError(message, param=place)
+        if measure_rules(config.conditions) > characters_max:
+            message = f"`{place}`: all expressions and patterns have at most {characters_max} "
+            raise InvalidRoutingError(f"{message}characters here.", param=place)
         rules = [
             RoutingRule(group, index, f"{place}.conditions[{index}]")
             for index, group in enumerate(config.conditions)
@@ -253,6 +266,19 @@ def compile_member(
 def count_conditions(members: Sequence[RoutingCondition | RoutingGroup]) -> int:
     groups = [each for each in members if isinstance(each, RoutingGroup)]
     return len(members) + sum(count_conditions(group.conditions) for group in groups)
+
+
+def measure_rules(members: Sequence[RoutingCondition | RoutingGroup]) -> int:
+    """Return how many characters have to be compiled."""
+    total = 0
+    for each in members:
+        total += len(each.expression)
+        if isinstance(each, RoutingGroup):
+            total += measure_rules(each.conditions)
+        elif each.comparator is Comparator.PATTERN:
+            pattern = each.value.expression
+            total += len(pattern) + count_repetitions(pattern)
+    return total
 
 
 def _list_expressions(

@@ -6,6 +6,7 @@ counts of its repetitions are bounded, and a search ends after a few millisecond
 
 from __future__ import annotations
 
+import math
 import re
 
 import regex
@@ -14,7 +15,7 @@ from headgate.resources.model.paths import InvalidRoutingError
 
 PATTERN_CHARACTERS_MAX = 1_000
 REPETITIONS_MAX = 10_000
-"""The most that the counts of all repetitions, such as `{3,20}`, multiply to."""
+"""The most that the counts of all repetitions, such as `{3,20}`, come to."""
 SEARCH_SECONDS_MAX = 0.005
 
 STEPS_MAX = 100_000
@@ -23,6 +24,13 @@ STEPS_MAX = 100_000
 _COUNTS = re.compile(r"\{(\d*)(?:,(\d*))?\}")
 _COMPLEX = re.compile(r"\)[*+{]|\(\?(?!:|i\))|\\[1-9gk]")
 """Finds repeated groups, assertions and back references, for which there is no bound here."""
+
+
+def count_repetitions(source: str) -> int:
+    """Return what the counts of a pattern come to: their product where groups are repeated, which
+    may be nested, else their sum. Compiling takes the longer the more that is."""
+    counts = [int(most or least or 1) for least, most in _COUNTS.findall(source)]
+    return math.prod(counts) if "){" in source else sum(counts)
 
 
 class SlowPatternError(Exception):
@@ -42,14 +50,11 @@ class Pattern:
         self.source = source
         if len(source) > PATTERN_CHARACTERS_MAX:
             raise InvalidRoutingError(f"A pattern has at most {PATTERN_CHARACTERS_MAX} characters.")
-        repetitions = 1
-        for least, most in _COUNTS.findall(source):
-            repetitions *= max(1, int(most or least or 1))
-            if repetitions > REPETITIONS_MAX:
-                raise InvalidRoutingError(
-                    "The counts of the pattern's repetitions multiply to more than "
-                    f"{REPETITIONS_MAX}: {source[:64]!r}."
-                )
+        if count_repetitions(source) > REPETITIONS_MAX:
+            raise InvalidRoutingError(
+                "The counts of the pattern's repetitions come to more than "
+                f"{REPETITIONS_MAX}: {source[:64]!r}."
+            )
         try:
             compiled = regex.compile(source, cache_pattern=False)
         except (regex.error, RecursionError, OverflowError, ValueError) as error:

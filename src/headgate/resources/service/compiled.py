@@ -7,7 +7,7 @@ import msgspec
 from headgate.relay.capacity_limits import read_limits
 from headgate.relay.ports import DEFAULT_INTEGRATION
 from headgate.relay.targets import CallRoute, Target
-from headgate.resources.model.conditions import CompiledRouting
+from headgate.resources.model.conditions import CHARACTERS_MAX, CompiledRouting
 from headgate.resources.model.resource import ResourceConfig
 from headgate.resources.model.slot import ModelSlot
 from headgate.resources.service.live_values import RuleSubject
@@ -27,15 +27,21 @@ class CompiledResource:
         resource_id: str | None = None,
         *,
         created_at: float = 0.0,
+        stored: CompiledResource | None = None,
+        characters_max: int = CHARACTERS_MAX,
     ) -> None:
-        """Compile a resource. Raise `InvalidRoutingError`."""
+        """Compile a resource. The rules of a `stored` one that are the same are not compiled
+        again. Raise `InvalidRoutingError`."""
         self.id = resource_id
         self.created_at = created_at
         self.name = name
         self.config = config
         self.routing: CompiledRouting | None = None
-        if config.routing is not None and config.routing.enabled and config.routing.conditions:
-            self.routing = CompiledRouting(config.routing)
+        known = None if stored is None else stored.routing
+        if known is not None and config.routing == known.config:
+            self.routing = known
+        elif config.routing is not None and config.routing.enabled and config.routing.conditions:
+            self.routing = CompiledRouting(config.routing, characters_max=characters_max)
         self.fallbacks: tuple[Target, ...] = ()
         if config.use_fallback:
             self.fallbacks = tuple(map(make_target, config.fallback_models))

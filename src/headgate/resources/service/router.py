@@ -17,7 +17,13 @@ from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call
 from headgate.relay.ports import ModelCatalog
 from headgate.relay.targets import ROUTING, CallEvent, CallRoute, Target
-from headgate.resources.model.conditions import Draw, RoutingBlockedError, choose, draw_sticky
+from headgate.resources.model.conditions import (
+    REQUEST_CHARACTERS_MAX,
+    Draw,
+    RoutingBlockedError,
+    choose,
+    draw_sticky,
+)
 from headgate.resources.model.overrides import choose_secondary, name_place, override
 from headgate.resources.model.request_view import ANTHROPIC, CHAT, RESPONSES, RequestView
 from headgate.resources.model.resource import (
@@ -148,7 +154,13 @@ class ResourceIndex:
             for index, each in enumerate(slot.credentials):
                 self._check_credential(call, f"{place}.credentials[{index}]", each)
         stored_id = None if stored is None else stored.id
-        return CompiledResource(call.model or "", config, stored_id)
+        return CompiledResource(
+            call.model or "",
+            config,
+            stored_id,
+            stored=stored,
+            characters_max=REQUEST_CHARACTERS_MAX,
+        )
 
     def _check_credential(
         self, call: Call, place: str, slot: ModelSlot | WeightedCredential
