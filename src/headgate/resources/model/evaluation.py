@@ -24,6 +24,8 @@ from headgate.resources.model.request_view import RequestView
 SLOW_SEARCHES_MAX = 2
 """How many searches of one call may be stopped before no further one begins."""
 PATTERNS_KEPT_MAX = 256
+PATTERNS_COMPILED_MAX = 20
+"""How many patterns that are not known yet one call may compile."""
 
 EVALUATION_ERRORS = (
     UncomparableError,
@@ -43,6 +45,7 @@ class Evaluation:
 
     __slots__ = (
         "_asked",
+        "_compiled",
         "_context",
         "_contexts",
         "_failure",
@@ -58,6 +61,7 @@ class Evaluation:
         self.live = live
         self.slow_searches = 0
         self._failure: Exception | None = None
+        self._compiled = 0
         self.values: dict[str, Any] = {}
         """The variables that conditions have read, by their expressions."""
         self._used = used
@@ -178,6 +182,9 @@ class Evaluation:
             raise ExpressionError("`matches` takes a text and a pattern")
         pattern = _patterns.get(source)
         if pattern is None:
+            self._compiled += 1
+            if self._compiled > PATTERNS_COMPILED_MAX:
+                raise ExpressionError("the expression makes too many patterns of the request")
             if len(_patterns) >= PATTERNS_KEPT_MAX:
                 _patterns.clear()
             pattern = _patterns[source] = Pattern(source)
