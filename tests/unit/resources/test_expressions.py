@@ -114,7 +114,7 @@ def test_only_the_fields_of_an_expression_are_read() -> None:
 
 
 def test_a_request_cannot_make_many_patterns() -> None:
-    words = [f"{number}+" for number in range(30)]
+    words = [f"{number}+" for number in range(60)]
     seen = view({"model": "m", "input": words}, surface=RESPONSES)
     source = "request.input.all(word, !request.model.matches(word))"
     told = explain(compile_rules(expression_rule(source)), seen, NoLiveValues(), lambda _index: 0.0)
