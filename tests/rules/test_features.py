@@ -31,3 +31,9 @@ def test_feature_lives_somewhere_and_is_shown(row: str) -> None:
         path, _, name = test.partition("::")
         text = (ROOT / path).read_text()
         assert not name or re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), test
+
+
+def test_no_feature_has_two_rows() -> None:
+    """Merges keep both versions of a row."""
+    names = [columns(row)[0] for row in ROWS]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

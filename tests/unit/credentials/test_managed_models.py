@@ -29,6 +29,7 @@ from headgate.credentials.store import credentials as credential_store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import IdGenerator
+from headgate.llm.convert.field_rules import FieldRules
 from headgate.relay.ports import Credential, Model, ModelMatch
 from headgate.vault.service import TOPIC, LocalMasterKey, Sealer, store_master_key
 from tests.fakes.pipeline import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
@@ -48,6 +49,9 @@ class WideModels:
         if not model_id or model_id.startswith("unknown"):
             return None
         return Model(model_id, model_id, 0 if model_id.startswith("endless") else 1_000, 500)
+
+    def field_rules(self, integration: str, endpoint: str) -> FieldRules | None:
+        return None
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> FlatPrice | None:
         return None if model_id.startswith("unpriced") else FlatPrice()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -50,7 +50,7 @@ def select_page(
     return [read_credential(row) for row in connection.execute(statement)]
 
 
-def select_usable(connection: sa.Connection, organization_id: str) -> list[sa.Row[Any]]:
+def select_usable(connection: sa.Connection, organization_id: str) -> Sequence[sa.Row[Any]]:
     """Return id, organization, name and integration of the credentials of an organization, then of
     the platform's."""
     table = CREDENTIALS.c
@@ -61,7 +61,7 @@ def select_usable(connection: sa.Connection, organization_id: str) -> list[sa.Ro
         )
         .order_by(table.organization_id.is_(None), table.id)
     )
-    return list(connection.execute(statement))
+    return connection.execute(statement).all()
 
 
 def count_kinds(connection: sa.Connection, filters: CredentialFilter) -> dict[tuple[str, str], int]:
