@@ -50,7 +50,9 @@ def select_page(
     return [read_credential(row) for row in connection.execute(statement)]
 
 
-def select_usable(connection: sa.Connection, organization_id: str) -> Sequence[sa.Row[Any, Any, Any, Any]]:
+def select_usable(
+    connection: sa.Connection, organization_id: str
+) -> Sequence[sa.Row[Any, Any, Any, Any]]:
     """Return id, organization, name and integration of the credentials of an organization, then of
     the platform's."""
     table = CREDENTIALS.c
