@@ -513,11 +513,23 @@ class OpenAiHandler:
         if error.kind is Kind.LIMITED and request_head.grant is not None:
             self._on_rate_limited(error, request_head.grant, request_head.request_id)
         grant = request_head.grant
+        has_answer = not exchange.response_started
+        head = self._render_refusal(exchange, request_head, error) if has_answer else b""
+        body = (
+            errors.encode_body(error, exchange.target, request_head.request_id, exchange.headers)
+            if has_answer
+            else b""
+        )
         if grant is not None and grant.project_id in self._request_log.projects:
-            self._record_refusal(exchange, request_head, grant, error)
-        if exchange.response_started:
+            self._record_refusal(exchange, request_head, grant, error, head, body)
+        if has_answer:
+            exchange.answer(error.kind.value, head, body)
+        else:
             exchange.finish(complete=False)
-            return
+
+    def _render_refusal(
+        self, exchange: InboundExchange, request_head: RequestHead, error: HeadgateError
+    ) -> bytes:
         request_id = request_head.request_id.encode()
         head = errors.encode_head(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
@@ -535,11 +547,7 @@ class OpenAiHandler:
             head += vmx_answers.render_request(
                 request_head.request_id, request_head.envelope, request_head.correlation_id
             )
-        exchange.answer(
-            error.kind.value,
-            head,
-            errors.encode_body(error, exchange.target, request_head.request_id, exchange.headers),
-        )
+        return head
 
     def _record_refusal(
         self,
@@ -547,11 +555,13 @@ class OpenAiHandler:
         request_head: RequestHead,
         grant: Grant,
         error: HeadgateError,
+        head: bytes,
+        body: bytes,
     ) -> None:
         """Tell the request log of a refusal: of a call that it follows, or of a request before
         it."""
         if request_head.record is not None:
-            request_head.record.fail(error)
+            request_head.record.fail(error, head, body)
             return
         refused = RefusedRequest(
             request_head.request_id,

@@ -33,9 +33,9 @@ class CallRecord(Protocol):
         """Take the call's `CallState` and its receipt, once that is committed. Must not raise."""
         ...
 
-    def fail(self, error: HeadgateError) -> None:
-        """Keep the call with the error that the client gets instead of an answer. Must not
-        raise."""
+    def fail(self, error: HeadgateError, head: bytes, body: bytes) -> None:
+        """Keep the call with the error that ends it, and the answer that tells the client; both
+        are empty where another answer has begun. Must not raise."""
         ...
 
 

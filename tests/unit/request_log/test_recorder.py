@@ -210,6 +210,10 @@ async def test_refusals_of_a_known_key_are_rows(gateway: InProcessGateway) -> No
     assert denied.model == "gpt-5.4-mini"
     assert all(each.failure_reason for each in (denied, unknown_path, malformed))
     assert not any(each.payload for each in (unknown_path, malformed))
+    refused = read_payload(gateway, denied)
+    assert (refused.status, refused.response.media_type) == (403, "application/json")
+    assert json.loads(refused.response.body or b"")["error"]["message"] == denied.failure_reason
+    assert denied.response_bytes == refused.response.size
 
 
 async def test_client_that_leaves_is_a_row(gateway: InProcessGateway) -> None:

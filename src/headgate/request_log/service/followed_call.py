@@ -71,8 +71,11 @@ class FollowedCall:
     def settle(self, state: Any, receipt: Receipt) -> None:
         self.state, self.receipt = state, receipt
 
-    def fail(self, error: HeadgateError) -> None:
+    def fail(self, error: HeadgateError, head: bytes, body: bytes) -> None:
         self.error = error
+        if body:
+            self.status, self.head = error.kind.value, head
+            self._keep(body)
         self._end()
 
     # The caller.
