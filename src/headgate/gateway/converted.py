@@ -12,8 +12,8 @@ from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm import sse
-from headgate.llm.answers import DECODE_ERRORS, DONE
-from headgate.llm.convert.fields import UnreadableResponseError
+from headgate.llm.answers import DONE
+from headgate.llm.convert.fields import UnreadableResponseError, decode_answer
 from headgate.llm.convert.losses import Losses
 from headgate.relay.call import Caller, CallerListener
 from headgate.relay.call_state import CallState
@@ -225,8 +225,8 @@ class ConvertedCaller:
         if data.strip() == DONE:
             return self._encode(self._stream.close())
         try:
-            event = msgspec.json.decode(data)
-        except DECODE_ERRORS:
+            event = decode_answer(data)
+        except UnreadableResponseError:
             event = None
         if not isinstance(event, dict):
             return self._fail("The provider sent an event that is no JSON object.")
@@ -291,12 +291,9 @@ class ConvertedEncoder:
     def convert(self, body: bytes) -> Event:
         """Convert a whole answer. Raise `InvalidProviderResponseError`."""
         try:
-            return self._convert_reply(msgspec.json.decode(body))
-        except DECODE_ERRORS:
-            message = "The provider answered with something that is not JSON."
+            return self._convert_reply(decode_answer(body))
         except UnreadableResponseError as error:
-            message = str(error)
-        raise InvalidProviderResponseError(message, should_retry=False)
+            raise InvalidProviderResponseError(str(error), should_retry=False) from None
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """Return the error as the provider would send it: `ConvertedCaller` converts it."""

@@ -11,7 +11,7 @@ from headgate.gateway.losses import render_losses
 from headgate.kit.errors import HeadgateError
 from headgate.kit.json_limits import JsonLimits
 from headgate.llm import request
-from headgate.llm.convert.fields import UnreadableResponseError, read_object
+from headgate.llm.convert.fields import UnreadableResponseError, decode_answer, read_object
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
@@ -83,7 +83,7 @@ class MessagesEncoder:
     def encode_body(self, state: CallState, body: bytes) -> bytes:
         """Return a whole response as a message."""
         try:
-            message = convert_reply(msgspec.json.decode(body), self._converted)
+            message = convert_reply(decode_answer(body), self._converted)
         except UnreadableResponseError as error:
             raise InvalidProviderResponseError(str(error), should_retry=False) from None
         return self._encoder.encode_body(state, msgspec.json.encode(message))

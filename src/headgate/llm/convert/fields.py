@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any, cast
+
+import msgspec
+
+from headgate.llm.answers import DECODE_ERRORS
 
 Fields = Mapping[str, Any]
 
 
 class UnreadableResponseError(Exception):
     """The answer is none of its API, or one that failed."""
+
+
+def decode_answer(data: bytes) -> Any:
+    """Return an answer, or an event of one. Raise `UnreadableResponseError` for what is not JSON.
+
+    Some providers send half of a surrogate pair, or NaN. Their own clients read that, so it is no
+    reason to lose the answer: the half becomes U+FFFD, the number null.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except DECODE_ERRORS:
+        pass
+    try:
+        return _clean(json.loads(data))
+    except (ValueError, RecursionError):
+        message = "The provider answered with something that is not JSON."
+        raise UnreadableResponseError(message) from None
+
+
+def _clean(value: Any) -> Any:
+    """Return a value without what cannot be written as JSON in UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_clean(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {_clean(name): _clean(each) for name, each in fields.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_object(fields: Fields, name: str) -> Fields:

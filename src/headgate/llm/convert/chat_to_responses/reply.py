@@ -70,12 +70,14 @@ class CompletionMessage:
         self.logprobs: list[dict[str, Any]] = []
         self.was_cut = False
         self._request = request
-        self._text = ""
+        self._texts: list[str] = []
+        self._length = 0
+        """Characters of all texts."""
         self._refusals: list[str] = []
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, item: Fields) -> None:
-        kind = item.get("type")
+        kind = str(item.get("type") or "")
         if self.was_cut:
             return
         if kind == "message" and not is_left_out(item, self._request):
@@ -84,24 +86,29 @@ class CompletionMessage:
             self.calls.append(convert_call(item))
 
     def _add_message(self, item: Fields) -> None:
-        text, before = "", self._text + MESSAGE_SEPARATOR if self._text else ""
+        texts: list[str] = []
+        before = MESSAGE_SEPARATOR if self._length else ""
+        end = self._length + len(before)
         annotations: list[dict[str, Any]] = []
         logprobs: list[dict[str, Any]] = []
         for part in list_objects(item.get("content")):
             if isinstance(part.get("text"), str):
                 for each in list_objects(part.get("annotations")):
-                    annotation = convert_annotation(each, len(before) + len(text))
+                    annotation = convert_annotation(each, end)
                     annotations += [annotation] if annotation else []
-                text += part["text"]
+                texts.append(part["text"])
+                end += len(part["text"])
                 logprobs += convert_logprobs(part.get("logprobs"))
             elif isinstance(part.get("refusal"), str):
                 self._refusals.append(part["refusal"])
-        kept = self._cut(text)
-        self._text = before + kept if kept else self._text
+        kept = self._cut("".join(texts))
+        if kept:
+            self._texts += [before, kept]
+            self._length += len(before) + len(kept)
         self._annotations += [
             each
             for each in annotations
-            if each["url_citation"]["end_index"] <= len(self._text) or not self.was_cut
+            if each["url_citation"]["end_index"] <= self._length or not self.was_cut
         ]
         self.logprobs += keep_tokens(logprobs, len(kept)) if self.was_cut else logprobs
 
@@ -119,7 +126,7 @@ class CompletionMessage:
         """Return the message, with the fields that OpenAI sends."""
         refusal = "".join(self._refusals) or None
         # An answer without any text is empty, and one with something else in its place is null.
-        content = self._text or (None if self.calls or refusal else "")
+        content = "".join(self._texts) or (None if self.calls or refusal else "")
         message: dict[str, Any] = {
             "role": "assistant",
             "content": content,

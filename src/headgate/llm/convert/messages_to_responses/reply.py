@@ -22,6 +22,8 @@ from headgate.llm.convert.stop_sequences import StopSequences
 Block = dict[str, Any]
 FAILURES = ("failed", "cancelled")
 SUMMARY_SEPARATOR = "\n\n"
+CITED_CHARACTERS_MAX = 150
+"""How much of a text Anthropic quotes in a citation of the web."""
 
 
 def convert_reply(response: Any, request: ConvertedRequest) -> dict[str, Any]:
@@ -88,24 +90,29 @@ def convert_part(part: Fields) -> Block | None:
     cited = [
         citation
         for each in list_objects(part.get("annotations"))
-        if (citation := convert_annotation(each, text)) is not None
+        if (citation := convert_annotation(each, text[find_cited(each)])) is not None
     ]
     if cited:
         block["citations"] = cited
     return block
 
 
-def convert_annotation(annotation: Fields, text: str) -> dict[str, Any] | None:
-    """Return the citation of a page of the web; None for other annotations."""
+def find_cited(annotation: Fields) -> slice:
+    """Return which part of a text an annotation is about, as much as a citation quotes."""
+    start = read_count(annotation, "start_index")
+    end = read_count(annotation, "end_index")
+    return slice(start, min(end, start + CITED_CHARACTERS_MAX))
+
+
+def convert_annotation(annotation: Fields, cited: str) -> dict[str, Any] | None:
+    """Return the citation of a page of the web, quoting a text; None for other annotations."""
     if annotation.get("type") != "url_citation":
         return None
-    start, end = annotation.get("start_index"), annotation.get("end_index")
-    is_range = isinstance(start, int) and isinstance(end, int)
     return {
         "type": "web_search_result_location",
         "url": str(annotation.get("url") or ""),
         "title": annotation.get("title"),
-        "cited_text": text[start:end] if is_range else "",
+        "cited_text": cited,
         "encrypted_index": "",
     }
 

@@ -6,6 +6,7 @@ before the next begins, one `message_delta` and one `message_stop`; or it ends w
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from headgate.llm.convert.messages_to_responses.reply import (
     convert_reasoning,
     convert_search,
     convert_usage,
+    find_cited,
     find_stop_reason,
     make_message_id,
 )
@@ -290,8 +292,8 @@ class OpenItem:
         self._open = ""
         """The type of the open block; empty for none."""
         self._part: int = -1
-        self._texts: list[str] = []
-        """The pieces of the open block's text, which citations quote."""
+        self._text = io.StringIO()
+        """The open block's text, which citations quote."""
         self._sent = 0
         """Characters of arguments that were sent."""
         self._parts_done: set[int] = set()
@@ -327,7 +329,7 @@ class OpenItem:
             is_open = self._open == "text" and piece.content_index == self._part
             if not is_open or self._request.stop_sequences:
                 return None
-            self._texts.append(piece.delta)
+            self._text.write(piece.delta)
             return TEXT_FRAME
         if kind == "response.function_call_arguments.delta" and self._open == "tool_use":
             self._sent += len(piece.delta)
@@ -374,10 +376,10 @@ class OpenItem:
             yield from self._close()
             if self._stream.halted:
                 return
-            self._part, self._open, self._texts = part, "text", []
+            self._part, self._open, self._text = part, "text", io.StringIO()
             self._parts_done.add(part)
             yield self._stream.open_block({"type": "text", "text": ""})
-        self._texts.append(text)
+        self._text.write(text)
         cut = self._stop.feed(text)
         if cut.text:
             yield self._stream.change_block("text_delta", text=cut.text)
@@ -387,12 +389,16 @@ class OpenItem:
             self._stream.stop(cut.sequence)
 
     def _cite(self, annotation: Fields) -> Iterator[Event]:
-        text = "".join(self._texts)
-        # One piece from now on, so that each piece is joined once.
-        self._texts = [text]
-        citation = convert_annotation(annotation, text)
+        citation = convert_annotation(annotation, self._quote(find_cited(annotation)))
         if citation is not None and self._open == "text":
             yield self._stream.change_block("citations_delta", citation=citation)
+
+    def _quote(self, cited: slice) -> str:
+        text = self._text
+        text.seek(min(cited.start, text.tell()))
+        quoted = text.read(max(0, cited.stop - cited.start))
+        text.seek(0, io.SEEK_END)
+        return quoted
 
     def _finish_message(self, item: Fields) -> Iterator[Event]:
         for number, part in enumerate(list_objects(item.get("content"))):

@@ -72,8 +72,11 @@ class ResponseStream:
         self.output: list[ToldItem] = []
         self._number = -1
         self._open: list[ToldItem] = []
-        self._calls: dict[int, OpenCall] = {}
-        """The calls of functions, by the provider's index."""
+        self._counts: dict[str, int] = {}
+        """How many items of each kind there are."""
+        self._calls: dict[Any, OpenCall] = {}
+        """The last call of a function by each of the provider's indexes, and by None the last."""
+        self._calls_count = 0
         self._reason = ""
         self._usage: Any = None
         self._moderation: dict[str, Any] = {}
@@ -134,6 +137,13 @@ class ResponseStream:
             self._obfuscation = None
         return event
 
+    def make_id(self, prefix: str) -> str:
+        """Return the id of the next item of a kind."""
+        assert self.head is not None, "the stream has begun"
+        number = self._counts.get(prefix, 0)
+        self._counts[prefix] = number + 1
+        return self.head.make_id(prefix, number)
+
     def _start(self, chunk: Fields) -> Iterator[Event]:
         self.head = read_head(chunk, self.request)
         for kind in ("response.created", "response.in_progress"):
@@ -181,14 +191,17 @@ class ResponseStream:
             yield from item.cite(annotation)
 
     def _call(self, call: Fields) -> Iterator[Event]:
+        if self.ended:
+            return
         item = self._find_call(call)
         if item is None:
-            if len(self._calls) >= CALLS_MAX:
+            if self._calls_count >= CALLS_MAX:
                 yield from self.fail(make_error(502, TOO_LONG))
                 return
             yield from self._close_texts()
-            item = OpenCall(self, len(self._calls), call)
-            self._calls[len(self._calls)] = item
+            item = OpenCall(self, self._calls_count, call)
+            self._calls[item.index] = self._calls[None] = item
+            self._calls_count += 1
             yield from self._begin(item)
         yield from item.add(call)
 
@@ -197,12 +210,10 @@ class ResponseStream:
 
         Some servers state no index, or 0 for all calls: then another id begins another call.
         """
-        index, call_id = call.get("index"), read_text(call, "id")
-        for item in reversed(self._calls.values()):
-            if index is not None and item.index != index:
-                continue
-            return None if call_id and item.given_id and call_id != item.given_id else item
-        return None
+        item, call_id = self._calls.get(read_index(call)), read_text(call, "id")
+        if item is not None and call_id and item.given_id and call_id != item.given_id:
+            return None
+        return item
 
     def _last(self) -> ToldItem | None:
         return self._open[-1] if self._open else None
@@ -252,10 +263,7 @@ class OpenReasoning(ToldItem):
     """Tell the reasoning that a server shows, in one part."""
 
     def __init__(self, stream: ResponseStream, field: str) -> None:
-        number = sum(isinstance(each, OpenReasoning) for each in stream.output)
-        assert stream.head is not None, "the stream has begun"
-        item_id = stream.head.make_id("rs", number)
-        super().__init__(stream, make_reasoning(item_id, "", field, stream.request))
+        super().__init__(stream, make_reasoning(stream.make_id("rs"), "", field, stream.request))
 
     def begin(self) -> Iterator[Event]:
         yield from super().begin()
@@ -279,9 +287,7 @@ class OpenMessage(ToldItem):
     """Tell a message: a part of text, a part of refusal, or one after the other."""
 
     def __init__(self, stream: ResponseStream) -> None:
-        number = sum(isinstance(each, OpenMessage) for each in stream.output)
-        assert stream.head is not None, "the stream has begun"
-        super().__init__(stream, make_message(stream.head.make_id("msg", number), (), "completed"))
+        super().__init__(stream, make_message(stream.make_id("msg"), (), "completed"))
         self._part: dict[str, Any] = {}
         """The open part; empty for none."""
 
@@ -342,7 +348,7 @@ class OpenCall(ToldItem):
 
     def __init__(self, stream: ResponseStream, number: int, call: Fields) -> None:
         assert stream.head is not None, "the stream has begun"
-        self.index = call.get("index")
+        self.index = read_index(call)
         self.given_id = read_text(call, "id")
         name = read_text(_read_function(call), "name")
         self._is_native = bool(read_object(call, "custom"))
@@ -380,6 +386,11 @@ class OpenCall(ToldItem):
                 yield self._tell("response.custom_tool_call_input.delta", delta=text)
             yield self._tell("response.custom_tool_call_input.done", input=text)
         yield from super().close(status)
+
+
+def read_index(call: Fields) -> int | None:
+    index = call.get("index")
+    return index if isinstance(index, int) else None
 
 
 def _read_function(call: Fields) -> Fields:
