@@ -57,6 +57,19 @@ class RequestLog(Protocol):
         ...
 
 
+class AttemptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Select attempts; None does not restrict. `credential` is an id or a name. With a `status`,
+    only attempts that ended with it count as failed."""
+
+    resource_id: str | None = None
+    credential: str | None = None
+    model: str | None = None
+    status: int | None = None
+
+
+ALL_ATTEMPTS = AttemptFilter()
+
+
 class ErrorRates(Protocol):
     """Find how often attempts failed in the last minutes, from memory.
 
@@ -66,20 +79,10 @@ class ErrorRates(Protocol):
     """
 
     def find(
-        self,
-        project_id: str,
-        *,
-        minutes: int = 10,
-        resource_id: str | None = None,
-        credential: str | None = None,
-        model: str | None = None,
-        status: int | None = None,
+        self, project_id: str, wanted: AttemptFilter = ALL_ATTEMPTS, *, minutes: int = 10
     ) -> float:
-        """Return the failed attempts in percent of all, from 0.0 to 100.0; 0.0 without attempts.
-
-        None does not restrict. `credential` is an id or a name. With a `status`, only attempts that
-        ended with it count as failed.
-        """
+        """Return the failed attempts in percent of all, from 0.0 to 100.0; 0.0 without
+        attempts."""
         ...
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from headgate.relay.capacity_limits import CapacityLimit, WindowUsage
 from headgate.relay.ports import Credential, Grant
+from headgate.relay.request_log import ALL_ATTEMPTS, AttemptFilter
 from headgate.resources.model.conditions import choose
 from headgate.resources.model.slot import ModelSlot
 from headgate.resources.service.live_values import LiveValuesSource, RuleSubject, join_usage
@@ -21,11 +22,13 @@ LIMIT = CapacityLimit("minute", requests=10, tokens=1_000)
 
 class FakeRates:
     def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.asked: list[tuple[int, AttemptFilter]] = []
 
-    def find(self, project_id: str, **asked: Any) -> float:
-        self.asked.append(asked)
-        return 40.0 if asked["credential"] == "main" else 0.0
+    def find(
+        self, project_id: str, wanted: AttemptFilter = ALL_ATTEMPTS, *, minutes: int = 10
+    ) -> float:
+        self.asked.append((minutes, wanted))
+        return 40.0 if wanted.credential == "main" else 0.0
 
 
 class FakeUsage:
@@ -59,9 +62,9 @@ def test_error_rates_are_those_of_the_resource_unless_a_rule_names_others() -> N
     assert matches_with(source, condition("errorRate()", "GREATER_THAN", "30", "number"))
     named = "errorRate(5, 429, 'other', 'mini')"
     assert not matches_with(source, condition(named, "GREATER_THAN", "30", "number"))
-    own = {"minutes": 10, "credential": "main", "model": "gpt", "status": None}
-    other = {"minutes": 5, "credential": "other", "model": "mini", "status": 429}
-    assert rates.asked == [own | {"resource_id": "res_1"}, other | {"resource_id": "res_1"}]
+    own = AttemptFilter(resource_id="res_1", credential="main", model="gpt")
+    other = AttemptFilter(resource_id="res_1", credential="other", model="mini", status=429)
+    assert rates.asked == [(10, own), (5, other)]
 
 
 def test_capacity_is_that_of_the_limit_that_is_nearest_to_its_end() -> None:

@@ -31,6 +31,7 @@ from headgate.api.schemas.requests import (
     to_request_log_response,
     to_request_response,
 )
+from headgate.relay.request_log import AttemptFilter
 from headgate.request_log.model.entry import (
     RequestEntry,
     RequestFilter,
@@ -196,11 +197,13 @@ async def get_resource_error_rate(
     resource = await context.read(lambda connection: find_resource(context, connection))
     total = services.error_rates.sum(
         resource.project_id,
+        AttemptFilter(
+            resource_id=resource.id,
+            credential=query.credential,
+            model=query.model,
+            status=query.status_code,
+        ),
         minutes=query.window_minutes,
-        resource_id=resource.id,
-        credential=query.credential,
-        model=query.model,
-        status=query.status_code,
     )
     return ResourceErrorRateResponse(
         window_minutes=query.window_minutes,

@@ -6,6 +6,7 @@ database, with the period of the job that writes back (five seconds).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from headgate.kit.clock import Clock
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
+from headgate.relay.request_log import ALL_ATTEMPTS, AttemptFilter
 from headgate.relay.targets import FALLBACK
 from headgate.request_log.store import error_rates as store
 from headgate.request_log.store.error_rates import AttemptCount, AttemptKind
@@ -21,15 +23,18 @@ from headgate.request_log.store.error_rates import AttemptCount, AttemptKind
 MINUTE = 60
 MINUTES_MAX = 60
 """The longest window. Older minutes are forgotten."""
-KINDS_MAX = 1_000
-"""How many kinds of attempts one project has in one minute; further ones count without their
+KINDS_MAX = 200
+"""How many kinds of attempts one resource has in one minute; further ones count without their
 model, since callers choose that."""
+SUMS_MAX = 10_000
+"""How many sums of past minutes are kept."""
 ERROR = 400
 UNCOUNTED = frozenset({"refused", "cancelled", "pending"})
 """The outcomes that say nothing about the provider."""
 
 Kinds = dict[AttemptKind, int]
-Minutes = dict[int, Kinds]
+Minutes = dict[int, dict[str, Kinds]]
+"""What was counted, by minute and resource."""
 
 
 class AttemptTotal(msgspec.Struct, frozen=True):
@@ -53,6 +58,8 @@ class AttemptCounter:
         self._others: Mapping[str, Minutes] = {}
         self._changed: set[int] = set()
         self._minute = 0
+        self._past: dict[tuple[str, AttemptFilter, int, int], AttemptTotal] = {}
+        """The sums over the minutes before the current one, which change with `_others` only."""
 
     def observe(self, state: CallState, receipt: Receipt) -> None:
         """Count the attempts of a call: those before each fallback, and the one that answered."""
@@ -84,49 +91,25 @@ class AttemptCounter:
         self._count(project_id, kind)
 
     def find(
-        self,
-        project_id: str,
-        *,
-        minutes: int = 10,
-        resource_id: str | None = None,
-        credential: str | None = None,
-        model: str | None = None,
-        status: int | None = None,
+        self, project_id: str, wanted: AttemptFilter = ALL_ATTEMPTS, *, minutes: int = 10
     ) -> float:
-        total = self.sum(
-            project_id,
-            minutes=minutes,
-            resource_id=resource_id,
-            credential=credential,
-            model=model,
-            status=status,
-        )
-        return total.percent
+        return self.sum(project_id, wanted, minutes=minutes).percent
 
     def sum(
-        self,
-        project_id: str,
-        *,
-        minutes: int = 10,
-        resource_id: str | None = None,
-        credential: str | None = None,
-        model: str | None = None,
-        status: int | None = None,
+        self, project_id: str, wanted: AttemptFilter = ALL_ATTEMPTS, *, minutes: int = 10
     ) -> AttemptTotal:
-        """Return the attempts of a window, which ends now; `find` has the meaning of the others."""
-        first = int(self._clock.now() // MINUTE) - min(minutes, MINUTES_MAX) + 1
-        attempts = failed = 0
-        for known in (self._own.get(project_id), self._others.get(project_id)):
-            for minute, kinds in (known or {}).items():
-                if minute < first:
-                    continue
-                for kind, count in kinds.items():
-                    if not _matches(kind, resource_id, credential, model):
-                        continue
-                    attempts += count
-                    if kind.failed and status in (None, kind.status):
-                        failed += count
-        return AttemptTotal(attempts, failed)
+        """Return the attempts of a window, which ends now."""
+        current = int(self._clock.now() // MINUTE)
+        first = current - min(minutes, MINUTES_MAX) + 1
+        # Rules ask for the same before every call, so past minutes are summed once.
+        past, asked = self._past, (project_id, wanted, first, current)
+        before = past.get(asked)
+        if before is None:
+            if len(past) >= SUMS_MAX:
+                past.clear()
+            before = past[asked] = self._sum(project_id, wanted, range(first, current))
+        now = self._sum(project_id, wanted, range(current, current + 1))
+        return AttemptTotal(before.attempts + now.attempts, before.failed + now.failed)
 
     def share(self, connection: sa.Connection) -> None:
         """Tell other processes what this one counted, and learn what they did."""
@@ -137,15 +120,30 @@ class AttemptCounter:
             store.delete_before(connection, now - MINUTES_MAX)
         others: dict[str, Minutes] = {}
         for each in store.select_others(connection, self._process_id, now - MINUTES_MAX):
-            kinds = others.setdefault(each.project_id, {}).setdefault(each.minute, {})
+            resources = others.setdefault(each.project_id, {}).setdefault(each.minute, {})
+            kinds = resources.setdefault(each.kind.resource_id, {})
             kinds[each.kind] = kinds.get(each.kind, 0) + each.attempts
+        # In this order: a sum that is made meanwhile of what was before goes with it.
         self._others = others
+        self._past = {}
+
+    def _sum(self, project_id: str, wanted: AttemptFilter, minutes: range) -> AttemptTotal:
+        attempts = failed = 0
+        known = (self._own.get(project_id, {}), self._others.get(project_id, {}))
+        for minute, counted in itertools.product(minutes, known):
+            for kind, count in _list_kinds(counted.get(minute, {}), wanted.resource_id):
+                if matches(kind, wanted):
+                    attempts += count
+                    if kind.failed and wanted.status in (None, kind.status):
+                        failed += count
+        return AttemptTotal(attempts, failed)
 
     def _count(self, project_id: str, kind: AttemptKind) -> None:
         minute = int(self._clock.now() // MINUTE)
         if minute != self._minute:
             self._forget(minute)
-        kinds = self._own.setdefault(project_id, {}).setdefault(minute, {})
+        resources = self._own.setdefault(project_id, {}).setdefault(minute, {})
+        kinds = resources.setdefault(kind.resource_id, {})
         if kind not in kinds and len(kinds) >= KINDS_MAX:
             kind = msgspec.structs.replace(kind, model="")
         kinds[kind] = kinds.get(kind, 0) + 1
@@ -153,7 +151,7 @@ class AttemptCounter:
 
     def _forget(self, minute: int) -> None:
         """Begin a minute, and forget those that no window reaches any more."""
-        self._minute = minute
+        self._minute, self._past = minute, {}
         for project_id, minutes in list(self._own.items()):
             for each in [each for each in minutes if each <= minute - MINUTES_MAX]:
                 del minutes[each]
@@ -165,17 +163,25 @@ class AttemptCounter:
         return [
             AttemptCount(minute, project_id, kind, count)
             for project_id, known in list(self._own.items())
-            for minute, kinds in list(known.items())
+            for minute, resources in list(known.items())
             if minute in wanted
+            for kinds in list(resources.values())
             for kind, count in list(kinds.items())
         ]
 
 
-def _matches(
-    kind: AttemptKind, resource_id: str | None, credential: str | None, model: str | None
-) -> bool:
-    return (
-        (resource_id is None or kind.resource_id == resource_id)
-        and (credential is None or credential in (kind.credential_id, kind.credential_name))
-        and (model is None or kind.model == model or kind.model.endswith(f"/{model}"))
+def _list_kinds(
+    resources: Mapping[str, Kinds], resource_id: str | None
+) -> Iterable[tuple[AttemptKind, int]]:
+    """Return the kinds of one resource, or of all."""
+    if resource_id is not None:
+        return resources.get(resource_id, {}).items()
+    return itertools.chain.from_iterable(kinds.items() for kinds in resources.values())
+
+
+def matches(kind: AttemptKind, wanted: AttemptFilter) -> bool:
+    """Return whether attempts are of this credential and model."""
+    credential, model = wanted.credential, wanted.model
+    return (credential is None or credential in (kind.credential_id, kind.credential_name)) and (
+        model is None or kind.model == model or kind.model.endswith(f"/{model}")
     )

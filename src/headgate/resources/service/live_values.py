@@ -10,7 +10,7 @@ import msgspec
 from headgate.relay.capacity import CapacityUsage
 from headgate.relay.capacity_limits import CREDENTIAL, KEY, RESOURCE, CapacityLimit, WindowUsage
 from headgate.relay.ports import Credential, Grant
-from headgate.relay.request_log import ErrorRates
+from headgate.relay.request_log import ALL_ATTEMPTS, AttemptFilter, ErrorRates
 from headgate.resources.model.live import CapacityState, LiveValues
 from headgate.resources.model.slot import ModelSlot
 
@@ -31,14 +31,7 @@ class NoErrorRates:
     """Know no attempts (`ErrorRates`)."""
 
     def find(
-        self,
-        project_id: str,
-        *,
-        minutes: int = 10,
-        resource_id: str | None = None,
-        credential: str | None = None,
-        model: str | None = None,
-        status: int | None = None,
+        self, project_id: str, wanted: AttemptFilter = ALL_ATTEMPTS, *, minutes: int = 10
     ) -> float:
         return 0.0
 
@@ -98,14 +91,13 @@ class ResourceLiveValues:
         self, window_minutes: int, status: int | None, connection: str | None, model: str | None
     ) -> float | None:
         subject = self._subject
-        return self._error_rates.find(
-            self._grant.project_id,
-            minutes=window_minutes,
+        wanted = AttemptFilter(
             resource_id=subject.id or None,
             credential=connection or find_reference(subject.slot),
             model=model or subject.slot.model,
             status=status,
         )
+        return self._error_rates.find(self._grant.project_id, wanted, minutes=window_minutes)
 
     def capacity_usage(
         self, period: str, connection: str | None, model: str | None
