@@ -72,7 +72,8 @@ class Counting:
         outcome: str = "completed",
         pricing: str = "priced",
     ) -> None:
-        receipt = make_outcome(used, attempts=attempts, outcome=outcome, pricing=pricing)
+        state.attempts, total = attempts, attempts + state.failed_attempts
+        receipt = make_outcome(used, attempts=total, outcome=outcome, pricing=pricing)
         self.limiter.settle(state, receipt)
 
     def count(self, state: CallState, level: str, period: str = "minute") -> tuple[int, int]:

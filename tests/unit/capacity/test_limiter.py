@@ -187,6 +187,20 @@ def test_further_target_counts_its_credential_only() -> None:
     assert counting.refuse(other).code == "resource_exhausted"
 
 
+def test_further_target_that_is_sent_nothing_counts_nothing() -> None:
+    counting, limits = Counting(), [CapacityLimit("minute", requests=9, tokens=900)]
+    state = counting.admit(make_limited(key=limits, credential=limits, body=BODY))
+    state.failed_attempts = 1
+    counting.limiter.leave(state, sent=True)
+    state.credential = replace(CREDENTIAL, id="cred_2", capacity=(ONE_A_MINUTE,))
+    counting.admit(state)
+    counting.settle(state, None, attempts=0, outcome="refused", pricing="free")
+    assert counting.count(state, "key") == (1, 0)
+    other = make_limited()
+    other.credential = state.credential
+    counting.admit(other)
+
+
 def test_calls_that_no_model_answers_are_not_counted() -> None:
     counting, limit = Counting(), CapacityLimit("minute", requests=0)
     state = counting.admit(make_limited(key=[limit], path="/models", method="GET", body=b""))

@@ -15,7 +15,7 @@ from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA, REVISIONS
 from headgate.kit.db.writer import Writer
 from headgate.relay.capacity_limits import CapacityLimit
-from tests.unit.capacity.counting import Counting, make_limited, make_outcome
+from tests.unit.capacity.counting import Counting, make_limited
 
 pytestmark = pytest.mark.anyio
 LIFETIME = CapacityLimit("lifetime", requests=3)
@@ -138,7 +138,7 @@ async def test_usage_of_a_call_is_stored_and_ended_windows_are_deleted(place: Pa
         state = make_limited(key=[limit])
         await process.counting.limiter.admit(state)
         await process.sync.run()
-        process.counting.limiter.settle(state, make_outcome(400))
+        process.counting.settle(state, 400)
         await process.sync.run()
     async with running(place) as process:
         usage = process.counting.limiter.find("key", "key_1", [limit], "hour")

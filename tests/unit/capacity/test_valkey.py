@@ -15,7 +15,7 @@ from headgate.capacity.service.valkey_client import RETRY_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.relay.call_state import CallState
 from headgate.relay.capacity_limits import CapacityLimit
-from tests.unit.capacity.counting import Counting, make_limited, make_outcome
+from tests.unit.capacity.counting import Counting, make_limited
 
 pytestmark = pytest.mark.anyio
 FIFTY = CapacityLimit("minute", requests=50)
@@ -61,7 +61,7 @@ class Process:
         return ""
 
     async def settle(self, state: CallState, used: int) -> None:
-        self.counting.limiter.settle(state, make_outcome(used))
+        self.counting.settle(state, used)
         await self.valkey.counters.flush()
         await self.valkey.pools.flush()
 

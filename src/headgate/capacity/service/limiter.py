@@ -143,7 +143,7 @@ class CapacityLimiter:
         if not isinstance(admitted, Admitted):
             return
         try:
-            self._settle(admitted, receipt)
+            self._settle(admitted, receipt, was_sent=state.attempts > 0)
         # Called between an answer and its receipt, which must not be lost.
         except Exception:
             log.exception("capacity.fault", request_id=receipt.request_id)
@@ -238,8 +238,8 @@ class CapacityLimiter:
             self._windows.add([check.window for check in checks], -1, -tokens)
             raise
 
-    def _settle(self, admitted: Admitted, receipt: Receipt) -> None:
-        was_sent = receipt.attempts > 0
+    def _settle(self, admitted: Admitted, receipt: Receipt, *, was_sent: bool) -> None:
+        """Settle a call; `was_sent` tells of its last target, the receipt of all of them."""
         is_served = was_sent or admitted.was_sent or receipt.outcome == "completed"
         used = count_used(receipt, admitted.tokens) if was_sent else 0
         difference = used - admitted.tokens
