@@ -13,6 +13,10 @@ FALLBACK = "fallback"
 ROUTING = "routing"
 TARGETS_MAX = 10
 """The targets of one call."""
+CREDENTIALS_MAX = 20
+"""The credentials among which the calls of one target are shared out."""
+ATTEMPTS_MAX = TARGETS_MAX * CREDENTIALS_MAX
+"""How often one call may go on: a target with several credentials is tried with each."""
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from headgate.billing.model.ledger import (
     make_transaction,
     make_unknown_receipt,
 )
+from headgate.billing.model.receipts import name_transactions
 from headgate.billing.model.refusals import InsufficientFundsError
 from headgate.billing.service.ledger import Ledger, fund, read_available
 from headgate.billing.store import ledger as store
@@ -36,6 +37,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import Kind
 from headgate.kit.money import divide_half_up, format_dollars, nano_from_dollars
 from headgate.relay.ports import Hold, Receipt
+from headgate.relay.targets import ATTEMPTS_MAX, TARGETS_MAX
 
 HOLD = Hold(
     "req_1",
@@ -350,3 +352,17 @@ def test_dollars_and_nano_dollars_are_the_same_money() -> None:
     assert format_dollars(0) == "0.000000000"
     with pytest.raises(ValueError, match=r"0\.0000000001 dollars is not a whole number of nano"):
         nano_from_dollars("0.0000000001")
+
+
+@pytest.mark.parametrize("index", [0, 1, TARGETS_MAX, ATTEMPTS_MAX - 1])
+def test_entries_of_every_target_of_a_call_are_found(index: int) -> None:
+    hold = msgspec.structs.replace(HOLD, target_index=index)
+    lost = f"{hold.request_id}.a{index}" if index else ""
+    billed = msgspec.structs.replace(hold, request_id=lost or hold.request_id)
+    entries = [
+        *make_hold_entries(hold),
+        *make_settlement_entries(hold, 100, lost),
+        *make_excess_entries(billed, 500, wallet_nano=0),
+    ]
+    known = name_transactions(hold.request_id, ())
+    assert [each.transaction_id for each in entries if each.transaction_id not in known] == []

@@ -10,7 +10,7 @@ import msgspec
 from headgate.billing.model.recomputation import Recomputation
 from headgate.metering.model import CORRECTED
 from headgate.relay.ports import Receipt
-from headgate.relay.targets import TARGETS_MAX
+from headgate.relay.targets import ATTEMPTS_MAX
 
 _CORRECTION = re.compile(r"(?P<request_id>.+)\.c[0-9]+")
 
@@ -73,8 +73,9 @@ def find_wallet_debit(receipt: Receipt) -> int:
 def name_transactions(request_id: str, corrections: Sequence[str]) -> list[str]:
     """Return the ids of all transactions that a call can have."""
     names = [f"{kind}:{request_id}" for kind in ("hold", "settle", "excess")]
-    for index in range(1, TARGETS_MAX):
-        names += [f"hold:{request_id}.{index}", f"settle:{request_id}.a{index}"]
+    for index in range(1, ATTEMPTS_MAX):
+        lost = f"{request_id}.a{index}"
+        names += [f"hold:{request_id}.{index}", f"settle:{lost}", f"excess:{lost}"]
     for each in corrections:
         names += [f"correct:{each}", f"repay:correct:{each}"]
     return names

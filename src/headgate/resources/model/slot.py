@@ -6,13 +6,14 @@ from typing import Annotated
 
 import msgspec
 
+from headgate.relay.targets import CREDENTIALS_MAX
+
 MODEL_CHARACTERS_MAX = 256
 NAME_CHARACTERS_MAX = 128
 RETRIES_MAX = 10
 TIMEOUT_MILLISECONDS_MIN = 100
 TIMEOUT_MILLISECONDS_MAX = 600_000
 WEIGHT_MAX = 1_000
-CREDENTIALS_MAX = 20
 
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=MODEL_CHARACTERS_MAX)]
 CredentialReference = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
