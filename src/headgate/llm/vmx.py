@@ -118,14 +118,15 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 def _read_provider_args(args: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     """Return the fields for the provider, without those that are the gateway's own."""
-    for name in GATEWAY_FIELDS:
-        if name in args:
+    for name in args:
+        # As in bodies: some providers ignore the case of names.
+        if name.casefold() in GATEWAY_FIELDS:
             raise InvalidEnvelopeError(
                 f"Invalid 'vmx.providerArgs.{name}': set `{name}` in the body of the request.",
                 param=f"vmx.providerArgs.{name}",
                 should_retry=False,
             )
-    return {name: value for name, value in args.items() if name not in _LEFT_OUT}
+    return {name: value for name, value in args.items() if name.casefold() not in _LEFT_OUT}
 
 
 def _explain(text: str) -> InvalidEnvelopeError:

@@ -39,7 +39,7 @@ def test_control_characters_are_taken_out_of_the_correlation_id() -> None:
 
 
 def test_provider_args_never_name_model_or_envelopes() -> None:
-    envelope = parse_envelope(b'{"providerArgs":{"user":"u","model":"m","vmx":1}}')
+    envelope = parse_envelope(b'{"providerArgs":{"user":"u","model":"m","MODEL":"m","vmx":1}}')
     assert {name: bytes(raw) for name, raw in envelope.provider_args.items()} == {"user": b'"u"'}
 
 
@@ -58,6 +58,7 @@ def test_provider_args_never_name_model_or_envelopes() -> None:
         (msgspec.json.encode({"metadata": {str(n): "" for n in range(17)}}), "vmx.metadata"),
         (b'{"providerArgs":7}', "vmx.providerArgs"),
         (b'{"providerArgs":{"stream":false}}', "vmx.providerArgs.stream"),
+        (b'{"providerArgs":{"Stream":true}}', "vmx.providerArgs.Stream"),
         (b'{"providerArgs":{"background":true}}', "vmx.providerArgs.background"),
         (b'{"secondaryModelIndex":-1}', "vmx.secondaryModelIndex"),
         (b'{"secondaryModelIndex":0.5}', "vmx.secondaryModelIndex"),

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from headgate.resources.model import evaluation
 from headgate.resources.model.conditions import choose
 from headgate.resources.model.explanation import explain
-from headgate.resources.model.expressions import OPEN_LOOP_WEIGHT, Expression
+from headgate.resources.model.expressions import (
+    LOOP_WEIGHT,
+    OPEN_INNER_LOOP_WEIGHT,
+    OPEN_LOOP_WEIGHT,
+    OUTER_LOOK_WEIGHT,
+    Expression,
+)
 from headgate.resources.model.live import NoLiveValues
 from headgate.resources.model.paths import InvalidRoutingError
 from headgate.resources.model.request_view import RESPONSES
@@ -83,15 +90,49 @@ def test_an_expression_that_cannot_work_is_refused(expression: str, message: str
     ("expression", "weight"),
     [
         ("request.model == 'a'", 1),
-        ("request.model + request.model == 'aa'", 2),
-        ("request.tools.exists(t, t.name == 'exists(x, y)')", 4),
-        ("request.tools.all(t, t.parts.exists(p, p.name == t.name))", 8),
-        ("request.tools.exists(t, t.name == request.model)", OPEN_LOOP_WEIGHT),
+        ("request.tools.exists(t, t.name == 'exists(x, y)')", LOOP_WEIGHT),
+        ("request.tools.exists(t, t.name in ['a', 'b'])", 2 * LOOP_WEIGHT),
+        ("request.tools.all(t, t.parts.exists(p, p.name == 'x'))", 2 * LOOP_WEIGHT),
+        ("request.tools.all(t, t.parts.exists(p, p.name == t.name))", OUTER_LOOK_WEIGHT),
+        ("request.tools.exists(t, t.name == request.model)", LOOP_WEIGHT),
+        ("request.tools.exists(t, t.name == request.tool_choice)", OPEN_LOOP_WEIGHT),
         ("request.tools.exists(t, errorRate(5) > 1.0)", OPEN_LOOP_WEIGHT),
+        ("request.tools.exists(t, request.input.exists(i, i == t))", OPEN_INNER_LOOP_WEIGHT),
     ],
 )
 def test_loops_weigh_by_what_they_look_at(expression: str, weight: int) -> None:
     assert Expression(expression).used.weight == weight
+
+
+TEN = "[0,1,2,3,4,5,6,7,8,9]"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        f"{TEN}.exists(a, {TEN}.exists(b, {TEN}.exists(c, c > 9)))",
+        f"{TEN}.map(a, {TEN}.map(b, b)) == []",
+        "['x']" + ".map(a, a + a)" * 99 + " == []",
+        "['x']" + ".map(a, [a, a])" * 99 + " == []",
+        "['x']" + ".map(a, {'b': a, 'c': a})" * 60 + " == []",
+        "[0" + ",0" * 400 + "].exists(a, [0" + ",0" * 400 + "].exists(b, b > 9))",
+        # In a raw text, a backslash is a sign like others: what follows the quote is no text.
+        r"""r"\" == 'x' || """ + f"{TEN}.map(a, {TEN}.map(b, b)) == [] || '' == " + '""',
+    ],
+)
+def test_loops_that_would_never_end_are_refused(expression: str) -> None:
+    with pytest.raises(InvalidRoutingError):
+        Expression(expression)
+
+
+def test_rules_of_one_call_stop_looping_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "SECONDS_MAX", -1)
+    loop = "request.input.exists(a, a == 'x')"
+    routing = compile_rules(expression_rule(loop), expression_rule("size(request.input) > 0"))
+    small = view({"model": "m", "input": ["x"]}, surface=RESPONSES)
+    told = explain(routing, small, NoLiveValues(), lambda _index: 0.0)
+    assert "the rules of this call took more than" in str(told.rules[0].error)
+    assert choose(routing, small, NoLiveValues(), lambda _index: 0.0).index == 1
 
 
 def test_a_request_that_is_too_large_for_a_loop_is_told() -> None:

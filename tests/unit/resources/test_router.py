@@ -209,6 +209,16 @@ def test_overrides_lift_no_limit(harness: Harness, overrides: dict[str, Any]) ->
     assert route.capacity == (CapacityLimit("day", requests=5),)
 
 
+def test_rules_that_come_with_a_request_are_few(harness: Harness) -> None:
+    rules = [make_rule("x", then=B)] * 4
+    advanced = [{"mode": "ADVANCED", "expression": "tokens.input > 1 " * 60, "then": B}] * 10
+    # The stored rules are not compiled again, so they do not count.
+    assert harness.route("ruled", overrides={"use_fallback": False}) is not None
+    assert harness.route("smart", overrides={"routing": {"conditions": rules}}) is not None
+    with pytest.raises(HeadgateError, match="at most 4000 characters"):
+        harness.route("smart", overrides={"routing": {"conditions": advanced}})
+
+
 def test_overrides_can_be_a_whole_resource(harness: Harness) -> None:
     overrides = {"model": {"model": "m", "credential_name": "acme"}, "name": "ignored"}
     route = harness.route("nothing-stored", overrides=overrides)

@@ -30,7 +30,7 @@ from headgate.resources.model.paths import (
     parse_path,
     walk,
 )
-from headgate.resources.model.patterns import SlowPatternError, count_repetitions
+from headgate.resources.model.patterns import measure_pattern
 from headgate.resources.model.request_view import ROOTS, RequestView
 from headgate.resources.model.routing_config import (
     Comparator,
@@ -48,7 +48,7 @@ DEPTH_MAX = 8
 """How deep groups may be nested."""
 CONDITIONS_TOTAL_MAX = 1_000
 CHARACTERS_MAX = 100_000
-"""How long all expressions and patterns of a resource may be, repetitions counted as characters."""
+"""How long all expressions and patterns of a resource may be, with repetitions written out."""
 REQUEST_CHARACTERS_MAX = 4_000
 """The same for rules that come with a request, which are compiled while other calls wait."""
 Draw = Callable[[int], float]
@@ -128,10 +128,8 @@ class CompiledCondition:
             return False
         try:
             left = evaluation.values.get(self._source, UNREAD)
-            return self.test(self.read(evaluation) if left is UNREAD else left)
-        except SlowPatternError:
-            evaluation.slow_searches += 1
-            return False
+            left = self.read(evaluation) if left is UNREAD else left
+            return evaluation.search(self.test, left) if self._searches else self.test(left)
         except EVALUATION_ERRORS:
             return False
 
@@ -276,8 +274,7 @@ def measure_rules(members: Sequence[RoutingCondition | RoutingGroup]) -> int:
         if isinstance(each, RoutingGroup):
             total += measure_rules(each.conditions)
         elif each.comparator is Comparator.PATTERN:
-            pattern = each.value.expression
-            total += len(pattern) + count_repetitions(pattern)
+            total += measure_pattern(each.value.expression)
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ import msgspec
 from headgate.kit.errors import HeadgateError
 from headgate.resources.model.comparators import Test, UncomparableError
 from headgate.resources.model.expressions import (
-    COST_MAX,
     SEARCH,
     Expression,
     ExpressionError,
@@ -23,6 +23,8 @@ from headgate.resources.model.request_view import RequestView
 
 SLOW_SEARCHES_MAX = 2
 """How many searches of one call may be stopped before no further one begins."""
+SECONDS_MAX = 0.05
+"""The time after which no further search or loop of one call begins."""
 PATTERNS_KEPT_MAX = 256
 PATTERNS_COMPILED_MAX = 20
 """How many patterns that are not known yet one call may compile."""
@@ -49,6 +51,7 @@ class Evaluation:
         "_context",
         "_contexts",
         "_failure",
+        "_seconds",
         "_used",
         "live",
         "slow_searches",
@@ -60,8 +63,9 @@ class Evaluation:
         self.view = view
         self.live = live
         self.slow_searches = 0
-        self._failure: Exception | None = None
+        self._seconds = 0.0
         self._compiled = 0
+        self._failure: Exception | None = None
         self.values: dict[str, Any] = {}
         """The variables that conditions have read, by their expressions."""
         self._used = used
@@ -76,21 +80,37 @@ class Evaluation:
         """
         if self.slow_searches >= SLOW_SEARCHES_MAX:
             raise SlowPatternError("earlier patterns of this call took too long")
+        began = self._begin()
         try:
             return test(left)
         except SlowPatternError:
             self.slow_searches += 1
             raise
+        finally:
+            self._seconds += time.thread_time() - began
+
+    def _begin(self) -> float:
+        """Return the time of this thread in seconds. Raise `SlowPatternError` where the rules of
+        this call have used up theirs."""
+        if self._seconds > SECONDS_MAX:
+            milliseconds = int(SECONDS_MAX * 1_000)
+            raise SlowPatternError(f"the rules of this call took more than {milliseconds} ms")
+        return time.thread_time()
 
     def evaluate(self, expression: Expression) -> Any:
         """Return the value of an expression. Raise `ExpressionError`."""
         context = self._context or self._find_context(expression)
         self._failure = None
+        has_loops = expression.used.weight > 1
+        began = self._begin() if has_loops else 0.0
         try:
             value = expression.evaluate(context)
         except ExpressionError:
             self._raise_failure()
             raise
+        finally:
+            if has_loops:
+                self._seconds += time.thread_time() - began
         if self._failure is not None:
             self._raise_failure()
         return value
@@ -98,16 +118,16 @@ class Evaluation:
     def _find_context(self, expression: Expression) -> cel.Context:
         """Return the variables of an expression: those of all expressions, made once, where the
         request is small enough for any of them. Raise `ExpressionError`."""
-        joint, weight = self._used, self._used.weight
-        if self._measure(joint) * weight <= COST_MAX:
+        joint = self._used
+        if joint.can_look_at(*self._measure(joint)):
             self._context = self._make_context(joint)
             return self._context
         used = expression.used
-        size = self._measure(used)
-        if size * used.weight > COST_MAX:
+        values, size = self._measure(used)
+        if not used.can_look_at(values, size):
             raise ExpressionError(
-                f"the request is too large for this expression: {size} bytes, at most "
-                f"{COST_MAX // used.weight}"
+                f"the request is too large for this expression: {values} values in {size} bytes, "
+                f"and it weighs {used.weight}"
             )
         if used not in self._contexts:
             self._contexts[used] = self._make_context(used)
@@ -119,8 +139,13 @@ class Evaluation:
         if self._failure is not None:
             raise ExpressionError(str(self._failure)) from None
 
-    def _measure(self, used: UsedVariables) -> int:
-        return self.view.measure(used.fields) if "request" in used.roots else 0
+    def _measure(self, used: UsedVariables) -> tuple[int, int]:
+        """Return about how many values and bytes of the request are looked at."""
+        if "request" not in used.roots:
+            return 0, 0
+        size = self.view.measure(used.fields)
+        # Only loops go through the values.
+        return (0 if used.weight == 1 else self.view.count_values(used.fields)), size
 
     def ask(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Return a live value. Raise `ExpressionError` for arguments that it does not take."""
@@ -180,6 +205,10 @@ class Evaluation:
     def _search(self, text: Any, source: Any) -> bool:
         if not (isinstance(text, str) and isinstance(source, str)):
             raise ExpressionError("`matches` takes a text and a pattern")
+        return self.search(lambda given: self._find_pattern(source).is_in(given), text)
+
+    def _find_pattern(self, source: str) -> Pattern:
+        """Return a compiled pattern. Raise `InvalidRoutingError` and `ExpressionError`."""
         pattern = _patterns.get(source)
         if pattern is None:
             self._compiled += 1
@@ -188,7 +217,7 @@ class Evaluation:
             if len(_patterns) >= PATTERNS_KEPT_MAX:
                 _patterns.clear()
             pattern = _patterns[source] = Pattern(source)
-        return self.search(pattern.is_in, text)
+        return pattern
 
 
 _patterns: dict[str, Pattern] = {}

@@ -103,6 +103,15 @@ class RequestView:
         sizes = (len(bytes(self.fields[name])) for name in names if name not in SMALL_FIELDS)
         return sum(sizes)
 
+    def count_values(self, names: frozenset[str] | None) -> int:
+        """Return at most how many values these fields have, as `measure`: each follows a comma or
+        opens a list or an object. Commas of texts count as well."""
+        if names is None or not names <= (SMALL_FIELDS | self.fields.keys()):
+            pieces = [self.body]
+        else:
+            pieces = [bytes(self.fields[name]) for name in names if name not in SMALL_FIELDS]
+        return sum(piece.count(sign) for piece in pieces for sign in (b",", b"[", b"{"))
+
     @property
     def fields(self) -> dict[str, msgspec.Raw]:
         if self._raw is None:

@@ -193,7 +193,8 @@ def check_capacity(entries: Sequence[CapacityEntry]) -> None:
 def check_default_args(arguments: dict[str, Any]) -> None:
     """Raise `InvalidResourceError` for default arguments that no resource may set."""
     for name in arguments:
-        if name in RESERVED_ARGS:
+        # Some providers ignore the case of names.
+        if name.casefold() in RESERVED_ARGS:
             place = f"default_args.{name}"
             message = f"Invalid '{place}': the request itself says that."
             raise InvalidResourceError(message, param=place)
