@@ -31,6 +31,6 @@ def check_losses(call: Call, losses: Losses) -> None:
     raise ConversionLossyError(
         f"The conversion of this request would lose: {', '.join(listed)}. Leave that out, or send "
         "the request without `x-headgate-conversion: strict`.",
-        param=found[0][0],
+        param=found[0][0][:PLACE_CHARACTERS_MAX],
         should_retry=False,
     )

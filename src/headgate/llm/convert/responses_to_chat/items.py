@@ -96,6 +96,8 @@ class ItemConverter:
         self._messages: list[Message] = []
         self._answer: Message = {}
         """The open message of the model; empty for none."""
+        self._thoughts: dict[str, list[str]] = {}
+        """The reasoning of the open message, by the fields that it goes into."""
         self._outputs: dict[str, tuple[Fields, str]] = {}
         """The outputs of tools with their places, by the ids of their calls."""
         self._called: set[str] = set()
@@ -173,8 +175,8 @@ class ItemConverter:
             if "tool_calls" in self._answer:
                 self._close_answer()
             name = field if is_shown else REASONING_FIELDS[0]
-            before = [self._answer[name]] if name in self._answer else []
-            self._answer[name] = "\n\n".join([*before, *texts])
+            self._thoughts.setdefault(name, []).extend(texts)
+            self._answer[name] = ""  # holds its place; joined when the answer is closed
 
     def _convert_call(self, item: Fields, place: str) -> None:
         arguments = read_text(item, "arguments", place)
@@ -217,6 +219,8 @@ class ItemConverter:
         answer, self._answer = self._answer, {}
         if not answer:
             return
+        answer |= {name: "\n\n".join(texts) for name, texts in self._thoughts.items()}
+        self._thoughts = {}
         self._messages.append({"role": "assistant", "content": answer.pop("content", None)})
         self._messages[-1] |= answer
         attached: list[Message] = []

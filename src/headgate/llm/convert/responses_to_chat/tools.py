@@ -34,6 +34,9 @@ CHOICES = ("none", "auto", "required")
 OPTIONS = ("async", "defer_loading", "allowed_callers", "output_schema", "caller")
 _DEFAULTS: tuple[Any, ...] = (None, False, ["direct"], {"type": "direct"})
 _NAMED = ("function", "custom")
+PREFACES_CHARACTERS_MAX = 1_000_000
+"""How long the description of a namespace may be, times its tools: each of them repeats it."""
+PREFACES_TOO_LONG = "The description of a namespace is too long to be repeated for each of"
 LEAVE_OUT = "Leave the tool out, or give the model a function instead."
 
 
@@ -75,6 +78,8 @@ class ToolConverter:
 
     def __init__(self, names: FunctionNames, losses: Losses) -> None:
         self.tools: list[dict[str, Any]] = []
+        self._listed: set[str] = set()
+        """The names of `tools`."""
         self._names = names
         self._losses = losses
 
@@ -118,7 +123,7 @@ class ToolConverter:
         report_options(tool, place, self._losses)
         known = ("type", "name", "description", "parameters", "strict", *OPTIONS)
         self._losses.add_rest(tool, known, place)
-        self.tools.append({"type": "function", "function": function})
+        self._list(function)
 
     def _add_custom(self, tool: Fields, place: str, namespace: str = "", preface: str = "") -> None:
         self._losses.add("custom", place)
@@ -141,13 +146,20 @@ class ToolConverter:
                 "additionalProperties": False,
             },
         }
+        self._list(function)
+
+    def _list(self, function: dict[str, Any]) -> None:
         self.tools.append({"type": "function", "function": function})
+        self._listed.add(function["name"])
 
     def _add_namespace(self, tool: Fields, place: str) -> None:
         name = read_text(tool, "name", place)
         preface = read_optional(tool, "description", place, str) or ""
         self._losses.add_rest(tool, ("type", "name", "description", "tools"), place)
-        for index, each in enumerate(read_list(tool, "tools", place)):
+        tools = read_list(tool, "tools", place)
+        if len(preface) * len(tools) > PREFACES_CHARACTERS_MAX:
+            fail(join(place, "description"), f"{PREFACES_TOO_LONG} '{join(place, 'tools')}'.")
+        for index, each in enumerate(tools):
             inner = f"{place}.tools.{index}"
             nested = check_object(each, inner)
             kind = read_text(nested, "type", inner)
@@ -181,13 +193,13 @@ class ToolConverter:
         mode = read_text(fields, "mode", "tool_choice")
         if mode not in CHOICES[1:]:
             fail_value("tool_choice.mode", mode, CHOICES[1:])
-        allowed: list[str] = []
+        allowed: set[str] = set()
         for index, each in enumerate(read_list(fields, "tools", "tool_choice")):
             inner = join(place, index)
             named = check_object(each, inner)
             if read_text(named, "type", inner) in _NAMED:
                 self._losses.add_rest(named, ("type", "name", "namespace"), inner)
-                allowed.append(self._find_listed(named, inner))
+                allowed.add(self._find_listed(named, inner))
             else:
                 self._losses.add("tool_choice of another tool", inner)
         tools = [each for each in self.tools if each["function"]["name"] in allowed]
@@ -197,7 +209,7 @@ class ToolConverter:
         name = read_text(fields, "name", place)
         namespace = read_optional(fields, "namespace", place, str) or ""
         flat = self._names.add(ToolName(name, namespace))
-        if all(each["function"]["name"] != flat for each in self.tools):
+        if flat not in self._listed:
             param = join(place, "name")
             fail(param, f"Tool choice '{name[:NAME_CHARACTERS_MAX]}' not found in 'tools'.")
         return flat

@@ -1,4 +1,4 @@
-"""Answers that a provider makes to hurt: the work grows with their size, and no value crashes."""
+"""Requests and answers that are made to hurt: work grows with their size, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from headgate.llm.convert.messages_to_responses.request import convert_request a
 from headgate.llm.convert.messages_to_responses.stream import MessageStream
 from headgate.llm.convert.responses_to_chat.request import convert_request as convert_response
 from headgate.llm.convert.responses_to_chat.stream import CALLS_MAX, ResponseStream
+from headgate.llm.request import InvalidRequestError
 
 HELLO = [{"role": "user", "content": "x"}]
 MESSAGE = convert_message({"model": "m", "max_tokens": 9, "messages": HELLO})
@@ -62,10 +63,25 @@ def measure(events: Iterable[Any]) -> int:
     return sum(len(msgspec.json.encode(event)) for event in events)
 
 
+def allow_tools(count: int) -> int:
+    """Return the size of a request whose choice lists all of its tools."""
+    tools: list[Any] = [{"type": "function", "name": f"t{number}"} for number in range(count)]
+    choice: dict[str, Any] = {"type": "allowed_tools", "mode": "auto", "tools": tools}
+    fields = {"model": "m", "input": "x", "tools": tools, "tool_choice": choice}
+    return measure([convert_response(fields).body])
+
+
+def reason(count: int) -> int:
+    """Return the size of a request with very many items of reasoning, for one message."""
+    item = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "ab" * 500}]}
+    return measure([convert_response({"model": "m", "input": [item] * count}).body])
+
+
 @pytest.mark.parametrize(
-    ("convert", "count"), [(alternate, 400), (cite, 400), (list_messages, 2_500)]
+    ("convert", "count"),
+    [(alternate, 400), (cite, 400), (list_messages, 2_500), (allow_tools, 400), (reason, 1_000)],
 )
-def test_work_and_output_grow_with_the_size_of_an_answer(
+def test_work_and_output_grow_with_the_size_of_the_input(
     convert: Callable[[int], int], count: int
 ) -> None:
     best = [float("inf"), float("inf")]
@@ -77,6 +93,19 @@ def test_work_and_output_grow_with_the_size_of_an_answer(
             best[number] = min(best[number], time.thread_time() - started)
     assert sizes[1] <= sizes[0] * FACTOR * 1.2
     assert best[1] <= best[0] * RATIO_MAX
+
+
+def test_description_of_a_namespace_is_not_repeated_without_end() -> None:
+    tool = {"type": "function", "name": "t", "parameters": {}}
+    tools: list[Any] = [{**tool, "name": f"t{number}"} for number in range(100)]
+    namespace: dict[str, Any] = {"type": "namespace", "name": "n", "tools": tools}
+    namespace["description"] = "d" * 10_000
+    fields: dict[str, Any] = {"model": "m", "input": "x", "tools": [namespace]}
+    assert len(convert_response(fields).body["tools"]) == 100
+    namespace["description"] += "d"
+    with pytest.raises(InvalidRequestError) as caught:
+        convert_response(fields)
+    assert caught.value.param == "tools[0].description"
 
 
 def test_citation_quotes_what_anthropic_quotes() -> None:
