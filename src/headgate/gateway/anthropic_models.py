@@ -13,8 +13,7 @@ from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.model_metadata import FIELD
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
-from headgate.llm.convert.messages_to_responses.errors import make_error
-from headgate.llm.convert.messages_to_responses.reply import read_count, read_object
+from headgate.llm.convert.fields import read_count, read_object
 from headgate.llm.convert.messages_to_responses.validation import fail
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
@@ -91,9 +90,7 @@ class AnthropicModelsEncoder:
 
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         body = self._encoder.encode_error(state, answer, body)
-        message = read_object(msgspec.json.decode(body), "error").get("message")
-        text = str(message or f"The provider answered {answer.status}.")
-        return msgspec.json.encode(make_error(answer.status, text, state.call.request_id))
+        return errors.convert_for_anthropic(body, answer.status, state.call.request_id)
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
         body = self._encoder.encode_body(state, body)

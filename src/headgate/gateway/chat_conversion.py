@@ -17,7 +17,7 @@ from headgate.llm.convert.chat_to_responses.stream import (
 )
 from headgate.llm.convert.losses import Losses
 from headgate.llm.endpoint import Endpoint
-from headgate.llm.estimate import BYTES_PER_TOKEN
+from headgate.llm.estimate import estimate_text_tokens
 from headgate.llm.providers.openai_endpoints import ENDPOINTS
 from headgate.relay.call import Caller
 from headgate.relay.ports import Model
@@ -48,7 +48,7 @@ class ChatToResponses:
         return self._converted
 
     def convert_request(self, body: request.JsonRequest) -> request.JsonRequest:
-        self._prompt_tokens = estimate_tokens(len(body.body))
+        self._prompt_tokens = estimate_text_tokens(len(body.body))
         self._converted = convert_request(cast("dict[str, Any]", msgspec.json.decode(body.body)))
         return request.encode(self._converted.body)
 
@@ -58,14 +58,10 @@ class ChatToResponses:
         def convert(answer: Any) -> dict[str, Any]:
             return convert_reply(answer, converted)
 
-        stream = CompletionStream(converted, estimate_tokens, self._prompt_tokens)
+        stream = CompletionStream(converted, estimate_text_tokens, self._prompt_tokens)
         self._caller = ConvertedCaller(caller, stream, FORMAT)
         return self._caller, ConvertedEncoder(encoder, converted.losses, convert)
 
     def preview(self, data: bytes) -> bytes:
         assert self._caller is not None, "it is wrapped first"
         return self._caller.preview(data)
-
-
-def estimate_tokens(characters: int) -> int:
-    return -(-characters // BYTES_PER_TOKEN)

@@ -15,8 +15,9 @@ from headgate.llm import sse
 from headgate.llm.answers import DONE
 from headgate.llm.convert.fields import UnreadableResponseError, decode_answer
 from headgate.llm.convert.losses import Losses
-from headgate.relay.call import Caller, CallerListener
+from headgate.relay.call import Caller
 from headgate.relay.call_state import CallState
+from headgate.relay.caller_wrapper import CallerWrapper
 from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.ports import Receipt
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
@@ -73,7 +74,7 @@ class StreamFormat(msgspec.Struct, frozen=True):
     ping: bytes = b""
 
 
-class ConvertedCaller:
+class ConvertedCaller(CallerWrapper):
     """Stand before the client of a converted call: the provider's stream goes in, a stream of the
     client's API comes out (`relay.call.Caller`).
 
@@ -93,12 +94,11 @@ class ConvertedCaller:
         *,
         event_bytes_max: int = EVENT_BYTES_MAX,
     ) -> None:
+        super().__init__(caller)
         self._feed_piece = feed_piece
         self._is_silent = False
         """Whether nothing was sent since the timer was set."""
         self._call_later = call_later or asyncio.get_running_loop().call_later
-        self.takes_trailers = caller.takes_trailers
-        self._caller = caller
         self._stream = stream
         self._format = stream_format
         self._buffer = bytearray()
@@ -111,30 +111,11 @@ class ConvertedCaller:
         """The end of the stream where `preview` has converted it."""
 
     @property
-    def gone(self) -> bool:
-        return self._caller.gone
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._caller.sent_bytes
-
-    @property
     def has_enough(self) -> bool:
         return self._stream.stopped or self._caller.has_enough
 
-    @property
-    def client_address(self) -> str:
-        return self._caller.client_address
-
-    def reserve_memory(self, size: int) -> None:
-        self._caller.reserve_memory(size)
-
-    def answer(self, status: int, head: bytes, body: bytes) -> None:
-        self._caller.answer(status, head, body)
-
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        self._caller.start(status, head, trailer_names)
-        self.takes_trailers = self._caller.takes_trailers
+        super().start(status, head, trailer_names)
         self._set_timer()
 
     def write(self, data: bytes) -> None:
@@ -161,12 +142,6 @@ class ConvertedCaller:
         if self._timer is not None:
             self._timer.cancel()
         self._caller.finish(trailers=trailers)
-
-    def set_listener(self, listener: CallerListener | None) -> None:
-        self._caller.set_listener(listener)
-
-    def abandon(self) -> None:
-        self._caller.abandon()
 
     def _take_prepared(self) -> bytes:
         prepared, self._prepared = self._prepared or b"", b""

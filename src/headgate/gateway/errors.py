@@ -12,6 +12,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm import provider_errors
+from headgate.llm.convert.fields import read_object
 from headgate.llm.convert.messages_to_responses.errors import make_error
 from headgate.llm.error_object import TYPES, describe
 from headgate.llm.routes import MethodNotAllowedError
@@ -41,6 +42,13 @@ def is_for_anthropic(target: bytes, headers: Headers = NO_HEADERS) -> bool:
     if MODELS.match(target):
         return any(name == VERSION_HEADER for name, _ in headers)
     return MESSAGES.match(target) is not None
+
+
+def convert_for_anthropic(body: bytes, status: int, request_id: str) -> bytes:
+    """Return the body of a provider's error, which has OpenAI's shape, in Anthropic's."""
+    message = read_object(msgspec.json.decode(body), "error").get("message")
+    text = str(message or f"The provider answered {status}.")
+    return msgspec.json.encode(make_error(status, text, request_id))
 
 
 def encode_body(

@@ -6,23 +6,21 @@ from typing import Any, cast
 
 import msgspec
 
-from headgate.gateway.converted import CallLater, ConvertedCaller, StreamFormat
-from headgate.gateway.losses import render_losses
-from headgate.kit.errors import HeadgateError
+from headgate.gateway.converted import CallLater, ConvertedCaller, ConvertedEncoder, StreamFormat
+from headgate.gateway.errors import convert_for_anthropic
 from headgate.kit.json_limits import JsonLimits
 from headgate.llm import request
-from headgate.llm.convert.fields import UnreadableResponseError, decode_answer, read_object
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.reply import convert_reply
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest, convert_request
 from headgate.llm.convert.messages_to_responses.stream import MessageStream, encode_event
-from headgate.llm.estimate import BYTES_PER_TOKEN
+from headgate.llm.estimate import estimate_text_tokens
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.losses import check_losses
 from headgate.relay.ports import ModelCatalog, Receipt
-from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
+from headgate.relay.upstream import UpstreamResponse
 
 TARGET = b"/responses"
 """Where a converted call goes, below `/v1`."""
@@ -52,45 +50,25 @@ def is_for_anthropic(name: bytes) -> bool:
     return name.startswith(b"anthropic-")
 
 
-class MessagesEncoder:
+class MessagesEncoder(ConvertedEncoder):
     """Encode the answer to one converted call, as far as it comes whole (`ResponseEncoder`)."""
 
     def __init__(self, encoder: ResponseEncoder, converted: ConvertedRequest) -> None:
-        self.trailer_names = encoder.trailer_names
-        self._encoder = encoder
-        self._converted = converted
+        def convert(answer: Any) -> dict[str, Any]:
+            return convert_reply(answer, converted)
+
+        super().__init__(encoder, converted.losses, convert)
 
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
     ) -> bytes:
-        head = self._encoder.encode_head(state, answer, receipt)
-        return b"%brequest-id: %b\r\n%b" % (
-            head,
-            state.call.request_id.encode(),
-            render_losses(self._converted.losses),
-        )
-
-    def encode_trailers(self, receipt: Receipt) -> bytes:
-        return self._encoder.encode_trailers(receipt)
+        head = super().encode_head(state, answer, receipt)
+        return b"%brequest-id: %b\r\n" % (head, state.call.request_id.encode())
 
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         """Return the provider's error in Anthropic's shape."""
-        body = self._encoder.encode_error(state, answer, body)
-        message = read_object(msgspec.json.decode(body), "error").get("message")
-        text = str(message or f"The provider answered {answer.status}.")
-        return msgspec.json.encode(errors.make_error(answer.status, text, state.call.request_id))
-
-    def encode_body(self, state: CallState, body: bytes) -> bytes:
-        """Return a whole response as a message."""
-        try:
-            message = convert_reply(decode_answer(body), self._converted)
-        except UnreadableResponseError as error:
-            raise InvalidProviderResponseError(str(error), should_retry=False) from None
-        return self._encoder.encode_body(state, msgspec.json.encode(message))
-
-    def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
-        """Return the error as an event of Responses, which `MessagesCaller` converts."""
-        return self._encoder.encode_error_frame(state, error)
+        body = super().encode_error(state, answer, body)
+        return convert_for_anthropic(body, answer.status, state.call.request_id)
 
 
 class MessagesCaller(ConvertedCaller):
@@ -100,9 +78,5 @@ class MessagesCaller(ConvertedCaller):
     def __init__(
         self, caller: Caller, converted: ConvertedRequest, call_later: CallLater | None = None
     ) -> None:
-        stream = MessageStream(converted, estimate_tokens)
+        stream = MessageStream(converted, estimate_text_tokens)
         super().__init__(caller, stream, FORMAT, call_later, stream.feed_piece)
-
-
-def estimate_tokens(characters: int) -> int:
-    return -(-characters // BYTES_PER_TOKEN)

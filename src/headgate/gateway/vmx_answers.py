@@ -17,8 +17,9 @@ from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm import json_members, sse
 from headgate.llm.request import JsonRequest
 from headgate.llm.vmx import NAME, Envelope
-from headgate.relay.call import Call, Caller, CallerListener
+from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
+from headgate.relay.caller_wrapper import CallerWrapper
 from headgate.relay.client_response import ResponseEncoder
 from headgate.relay.ports import Receipt
 from headgate.relay.targets import FALLBACK, CallEvent
@@ -34,6 +35,8 @@ _NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9a-z]")
 """What no name of a header may contain."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_OBJECT_END = re.compile(rb"(?:\A|[\r\n])data:[^\r\n]*(\})[ \t]*(?=[\r\n]|\Z)")
+"""A line of an event with the end of its data."""
 _EMPTY_OBJECT = re.compile(rb"\{[ \t\r\n]*\Z")
 
 
@@ -90,44 +93,17 @@ class VmxEncoder:
         return describe(state, {**self._metrics, "tokensPerSecond": rate})
 
 
-class VmxChatCaller:
+class VmxChatCaller(CallerWrapper):
     """Stand before the client of a streamed chat completion: each chunk gets the member `vmx`
     (`relay.call.Caller`)."""
 
     def __init__(self, caller: Caller, encoder: VmxEncoder) -> None:
-        self.takes_trailers = caller.takes_trailers
-        self._caller = caller
+        super().__init__(caller)
         self._encoder = encoder
         self._buffer = bytearray()
         self._searched = 0
         self._has_failed = False
         """Whether the last event told an error."""
-
-    @property
-    def gone(self) -> bool:
-        return self._caller.gone
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._caller.sent_bytes
-
-    @property
-    def has_enough(self) -> bool:
-        return self._caller.has_enough
-
-    @property
-    def client_address(self) -> str:
-        return self._caller.client_address
-
-    def reserve_memory(self, size: int) -> None:
-        self._caller.reserve_memory(size)
-
-    def answer(self, status: int, head: bytes, body: bytes) -> None:
-        self._caller.answer(status, head, body)
-
-    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        self._caller.start(status, head, trailer_names)
-        self.takes_trailers = self._caller.takes_trailers
 
     def write(self, data: bytes) -> None:
         """Pass on the whole events of a piece of the stream; the rest waits for its end."""
@@ -149,12 +125,6 @@ class VmxChatCaller:
             self._caller.write(ERROR_END)
         self._caller.finish(complete=complete, trailers=trailers)
 
-    def set_listener(self, listener: CallerListener | None) -> None:
-        self._caller.set_listener(listener)
-
-    def abandon(self) -> None:
-        self._caller.abandon()
-
     def _decorate(self, whole: bytes, ends: Iterable[int]) -> bytes:
         pieces: list[bytes] = []
         start = 0
@@ -165,7 +135,7 @@ class VmxChatCaller:
             if data.startswith(ERROR):
                 self._has_failed = True
             elif data.startswith(b"{"):
-                event = decorate_event(event, self._encoder.describe_chunk())
+                event = decorate_event(event, data, self._encoder.describe_chunk())
             elif data:
                 self._has_failed = False
             pieces.append(event)
@@ -182,13 +152,16 @@ def decorate(
     return caller, decorating
 
 
-def decorate_event(event: bytes, value: bytes) -> bytes:
-    """Return an event of a chat stream with the member `vmx` in its chunk; as it came for an empty
-    value."""
-    if not value:
+def decorate_event(event: bytes, data: bytes, value: bytes) -> bytes:
+    """Return an event of a chat stream with the member `vmx` in its chunk, which is `data`; as it
+    came for an empty value, and for data that is no object."""
+    chunk = data.rstrip()
+    if not value or not chunk.endswith(b"}"):
         return event
-    end = event.rindex(b"}")
-    return event[:end] + join_member(event[:end], value) + event[end:]
+    end = 0
+    for found in _OBJECT_END.finditer(event):
+        end = found.start(1)
+    return event[:end] + join_member(chunk[:-1], value) + event[end:]
 
 
 def put_member(body: bytes, value: bytes) -> bytes:

@@ -51,6 +51,11 @@ _AROUND_BYTES = 96
 """How far from a picture its `detail` is searched."""
 
 
+def estimate_text_tokens(size: int) -> int:
+    """Return the estimated tokens of a text of so many bytes or characters, rounded up."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
 def estimate_input_tokens(body: bytes, model: str | None) -> int:
     """Return the estimated tokens of a JSON request's input, rounded up. The scan goes from quote
     to quote, and inspects only what is long between two of them."""

@@ -26,6 +26,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey, encode_fields, open_
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller, CallerListener
+from headgate.relay.caller_wrapper import CallerWrapper
 from headgate.relay.client_response import ClientResponse, ResponseEncoder
 from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
 
@@ -340,44 +341,35 @@ class OpenClaim:
         )
 
 
-class RecordingCaller:
+class RecordingCaller(CallerWrapper):
     """Pass an answer on to the client, and keep what it gets, also after it disconnected."""
 
     def __init__(self, caller: Caller, bytes_max: int) -> None:
-        self._caller = caller
-        self.gone = False
-        """Never true: the answer is kept for who comes back. The listener hears of the
-        disconnect."""
-        self.takes_trailers = caller.takes_trailers
+        super().__init__(caller)
         self.bytes_max = bytes_max
         self.status = 0
         self.head = b""
         self.pieces: list[bytes] = []
-        self.sent_bytes = 0
+        self._sent_bytes = 0
         self.is_too_large = False
         self._counted_bytes = 0
 
     @property
-    def client_address(self) -> str:
-        return self._caller.client_address
+    def gone(self) -> bool:
+        """Return False: the answer is kept for who comes back. The listener hears of the
+        disconnect."""
+        return False
 
     @property
-    def has_enough(self) -> bool:
-        return self._caller.has_enough
-
-    def reserve_memory(self, size: int) -> None:
-        self._caller.reserve_memory(size)
-
-    def answer(self, status: int, head: bytes, body: bytes) -> None:
-        self._caller.answer(status, head, body)
+    def sent_bytes(self) -> int:
+        return self._sent_bytes
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         self.status, self.head = status, head
-        self._caller.start(status, head, trailer_names)
-        self.takes_trailers = self._caller.takes_trailers
+        super().start(status, head, trailer_names)
 
     def write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
+        self._sent_bytes += len(data)
         self._keep(data)
         self._caller.write(data)
 
@@ -389,13 +381,10 @@ class RecordingCaller:
         if listener is not None and self._caller.gone:
             listener.connection_lost()
 
-    def abandon(self) -> None:
-        self._caller.abandon()
-
     def _keep(self, data: bytes) -> None:
         if self.is_too_large:
             return
-        if self.sent_bytes > self._counted_bytes:
+        if self._sent_bytes > self._counted_bytes:
             try:
                 self._caller.reserve_memory(CAPTURED_AT_ONCE + len(data))
             except HeadgateError:

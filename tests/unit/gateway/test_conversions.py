@@ -263,6 +263,16 @@ async def test_whole_answer_is_converted_and_what_is_none_is_an_error() -> None:
             await answering.delivery.transfer()
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b"\xff", b'{"id":"x"}'])
+def test_whole_answer_that_is_no_response_is_an_error_of_messages(body: bytes) -> None:
+    converted = convert_request(
+        {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "x"}]}
+    )
+    encoder = MessagesEncoder(ENCODER, converted)
+    with pytest.raises(InvalidProviderResponseError):
+        encoder.encode_body(plan_chat(), body)
+
+
 async def test_message_passes_two_conversions_to_a_provider_of_chat_completions() -> None:
     converted = convert_request(
         {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "x"}]}

@@ -71,8 +71,24 @@ def test_stream_that_ends_with_an_error_ends_with_a_mark() -> None:
     assert client.body == b'data: {"error":{}}\n\ndata: [ERROR]\n\n'
 
 
+def test_event_that_is_no_object_passes_as_it_is() -> None:
+    client = FakeCaller()
+    caller = VmxChatCaller(client, Encoder())
+    caller.start(200, b"")
+    garbage = b'data: {"a":1\n\ndata: {"a":1} x\n\n'
+    caller.write(garbage)
+    caller.finish()
+    assert client.body == garbage
+
+
+def test_comment_of_an_event_is_no_part_of_its_chunk() -> None:
+    event = b'data: {"a":1}\n: }\n\n'
+    assert decorate_event(event, b'{"a":1}', b"1") == b'data: {"a":1,"vmx":1}\n: }\n\n'
+
+
 def test_stream_without_a_state_passes_as_it_is() -> None:
-    assert decorate_event(b'data: {"a":1}\n\n', b"") == b'data: {"a":1}\n\n'
+    event = b'data: {"a":1}\n\n'
+    assert decorate_event(event, b'{"a":1}', b"") == event
 
 
 @pytest.mark.parametrize(

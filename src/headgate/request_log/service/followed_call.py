@@ -11,8 +11,9 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 from headgate.llm.headers import DENIED
 from headgate.llm.request import JsonRequest
-from headgate.relay.call import Call, Caller, CallerListener
+from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
+from headgate.relay.caller_wrapper import CallerWrapper
 from headgate.relay.ports import Receipt
 
 CAPTURED_AT_ONCE = 64 * 1024
@@ -24,7 +25,7 @@ OWN_PREFIXES = (b"x-headgate-", b"x-vmx-")
 SECRET = frozenset({b"x-headgate-signature"})
 
 
-class FollowedCall:
+class FollowedCall(CallerWrapper):
     """Stand before the client of a call (`relay.call.Caller`), be its record
     (`relay.call.CallRecord`), and tell `on_end` once, when the answer is complete or has failed.
 
@@ -43,10 +44,11 @@ class FollowedCall:
         bytes_max: int,
         on_end: Callable[[FollowedCall], None],
     ) -> None:
+        super().__init__(caller)
         self.call = call
         self.target = target
         self.headers = headers
-        self.client_address = client_address
+        self._client_address = client_address
         self.endpoint = call.endpoint.name
         self.method = call.method
         self.keeps_bodies = bytes_max > 0
@@ -60,8 +62,6 @@ class FollowedCall:
         self.response_bytes = 0
         self.is_too_large = False
         self.failure_reason = ""
-        self.takes_trailers = caller.takes_trailers
-        self._caller = caller
         self._bytes_max = bytes_max
         self._counted_bytes = 0
         self._on_end: Callable[[FollowedCall], None] | None = on_end
@@ -81,19 +81,8 @@ class FollowedCall:
     # The caller.
 
     @property
-    def gone(self) -> bool:
-        return self._caller.gone
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._caller.sent_bytes
-
-    @property
-    def has_enough(self) -> bool:
-        return self._caller.has_enough
-
-    def reserve_memory(self, size: int) -> None:
-        self._caller.reserve_memory(size)
+    def client_address(self) -> str:
+        return self._client_address
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         self.status, self.head = status, head
@@ -105,8 +94,7 @@ class FollowedCall:
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         self.status, self.head = status, head
-        self._caller.start(status, head, trailer_names)
-        self.takes_trailers = self._caller.takes_trailers
+        super().start(status, head, trailer_names)
 
     def write(self, data: bytes) -> None:
         self._keep(data)
@@ -115,12 +103,6 @@ class FollowedCall:
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         self._caller.finish(complete=complete, trailers=trailers)
         self._end()
-
-    def set_listener(self, listener: CallerListener | None) -> None:
-        self._caller.set_listener(listener)
-
-    def abandon(self) -> None:
-        self._caller.abandon()
 
     def _keep(self, data: bytes) -> None:
         self.response_bytes += len(data)
