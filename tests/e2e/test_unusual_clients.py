@@ -130,6 +130,17 @@ def test_wrong_base_url_error_names_the_right_one(harness: Harness, target: str)
     assert harness.upstream.received == []
 
 
+@pytest.mark.parametrize("target", ["/v1/v1/messages", "/anthropic/v1/messages", "/messages"])
+def test_wrong_base_url_error_names_the_one_of_anthropics_clients(
+    harness: Harness, target: str
+) -> None:
+    answered = ask(harness, ("x-api-key", GOOD), target=target)
+    check_error(answered, 404, "unknown_url", source="gateway")
+    assert answered.error["message"].endswith(" http://localhost")
+    models = ask(harness, ("x-api-key", GOOD), ("anthropic-version", "2023-06-01"), target="/x/y")
+    assert models.error["message"].endswith(" http://localhost")
+
+
 @pytest.mark.parametrize("target", ["/v1//chat/completions", "/v1/chat/completions/"])
 def test_superfluous_slash_error_explains_the_base_url(harness: Harness, target: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=target)

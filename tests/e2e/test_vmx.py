@@ -225,8 +225,11 @@ def test_stream_of_chat_that_fails_ends_with_a_mark(harness: Harness) -> None:
     assert events[-1] == b"data: [ERROR]\n\n"
 
 
-def test_official_sdk_of_anthropic_uses_the_prefix(harness: Harness, prefix: str) -> None:
-    url = f"{harness.gateway.url}{prefix}/anthropic"
+@pytest.mark.parametrize("below", ["/anthropic", ""])
+def test_official_sdk_of_anthropic_uses_the_prefix(
+    harness: Harness, prefix: str, below: str
+) -> None:
+    url = f"{harness.gateway.url}{prefix}{below}"
     options: dict[str, Any] = {"api_key": harness.gateway.key, "max_retries": 0, "timeout": 10}
     with anthropic.Anthropic(base_url=url, **options) as sdk:
         client: Any = sdk

@@ -13,6 +13,7 @@ from headgate.api.error_format import FROM_GATEWAY
 from headgate.api.errors import NOT_FOUND
 from headgate.api.operation_handler import SECURITY_HEADERS
 from headgate.kit.http.base_url import build_base_url
+from headgate.llm.routes import find_client_base_url
 
 API_PREFIX = "/api/"
 
@@ -24,10 +25,14 @@ class NotFoundHandler:
     async def answer_not_found(self, request: Request, _error: Exception) -> Response:
         if request.url.path.startswith(API_PREFIX):
             return self._answer_api(404, NOT_FOUND)
-        message = (
-            f"Nothing is served at {request.method} {request.url.path}. "
-            f"OpenAI clients need a base URL that ends in /v1: {guess_client_base_url(request)}"
+        known = guess_client_base_url(request)
+        needed = find_client_base_url(known, request.url.path, request.headers.raw)
+        advice = (
+            "OpenAI clients need a base URL that ends in /v1"
+            if needed == known
+            else "Anthropic clients need this base URL"
         )
+        message = f"Nothing is served at {request.method} {request.url.path}. {advice}: {needed}"
         return self._answer_openai(404, message, "unknown_url")
 
     async def answer_method_not_allowed(self, request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ MISSING_CODES = {
     "ai-resource": "AI_RESOURCE_NOT_FOUND",
     "api-key": "API_KEY_NOT_FOUND",
 }
+CONFIG_FIELDS = ("api_key", "base_url")
 ID_DEPTH = 6
 """How many parts a path has that names an object: `/api/noun/workspace/environment/id`."""
 
@@ -57,7 +58,7 @@ class VmxErrorFormat:
         if place:
             details = {"path": [mask_text(str(each)) for each in place]}
         status = error.kind.value
-        described = VmxError(find_code(error, place), mask_text(error.message), details)
+        described = VmxError(find_code(error, place), mask_text(describe(error)), details)
         status = Kind.INVALID.value if status == FIELD_STATUS else status
         return _respond(status, described, build_headers(error))
 
@@ -70,9 +71,21 @@ def find_place(error: HeadgateError) -> Sequence[str | int]:
     """Return the path of the field at fault, in the names of VM-X; empty for none."""
     if isinstance(error, InvalidFieldError):
         return error.loc
+    if error.code == CONFIG_INVALID:
+        return ("body", "config")
     if error.param is None or error.kind is not Kind.INVALID:
         return ()
     return ("body", *(to_vmx_name(each) for each in error.param.split(".")))
+
+
+def describe(error: HeadgateError) -> str:
+    """Return the message of an error, with the fields that it names in the names of VM-X."""
+    message = error.message
+    for name in (error.param, *CONFIG_FIELDS) if error.code == CONFIG_INVALID else (error.param,):
+        if name:
+            renamed = ".".join(to_vmx_name(each) for each in name.split("."))
+            message = message.replace(name, renamed)
+    return message
 
 
 def find_code(error: HeadgateError, place: Sequence[str | int]) -> str:

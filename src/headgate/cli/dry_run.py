@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from headgate.api.schemas.dry_runs import (
     to_dry_run_response,
 )
 from headgate.cli.data_directory import open_data_directory
+from headgate.cli.files import read_bytes
 from headgate.cli.keys import InvalidOptionError
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
@@ -29,8 +29,6 @@ from headgate.resources.model.explanation import ConditionResult
 from headgate.resources.model.resource import Resource, ResourceFilter
 from headgate.resources.model.routing_config import RoutingConfig
 from headgate.resources.service import DryRuns, LiveValuesSource
-
-STANDARD_INPUT = Path("-")
 
 
 def dry_run(
@@ -118,12 +116,12 @@ def _run(connection: sa.Connection, found: Resource, body: DryRunCreate) -> DryR
 def _read_json(text: str | None, file: Path | None, wanted: Any) -> Any:
     if (text is None) is (file is None):
         raise InvalidOptionError("Give the request with --request or with --file.")
-    if file is not None:
-        text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text()
+    source = "--request" if file is None else str(file)
     try:
-        return msgspec.json.decode(text or "", type=wanted)
-    except msgspec.MsgspecError as error:
-        raise InvalidOptionError(f"This is not what is read here: {error}.") from None
+        return msgspec.json.decode(read_bytes(file) if file else text or "", type=wanted)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        what = "rules" if wanted is RoutingConfig else "a request"
+        raise InvalidOptionError(f"{source} is not JSON of {what}: {error}.") from None
 
 
 def _split_pairs(pairs: Sequence[str]) -> Iterator[tuple[str, str]]:

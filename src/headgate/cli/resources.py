@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from headgate.api.schemas.resources import ResourceCreate, read_config, to_resou
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.dry_run import dry_run
+from headgate.cli.files import read_bytes
 from headgate.cli.keys import InvalidOptionError
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
@@ -25,7 +25,6 @@ from headgate.resources.model.resource import Resource, ResourceFilter, Resource
 from headgate.resources.model.slot import ModelSlot
 
 LIST_MAX = 10_000
-STANDARD_INPUT = "-"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Manage named targets of calls.")
 app.command("dry-run")(dry_run)
@@ -95,7 +94,9 @@ def create(
     organization: Organization = None,
     *,
     project: ProjectName = None,
-    model: Annotated[str | None, typer.Option(help="Model that answers.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model, or credential/model, that answers.")
+    ] = None,
     credential: Annotated[
         str | None, typer.Option(help="Id or name of the credential of that model.")
     ] = None,
@@ -125,7 +126,7 @@ def create(
                 "name": name,
                 "description": description,
                 "model": {
-                    **parse_slot(model, {}),
+                    **parse_slot(model, {} if credential is not None else known),
                     **name_credential(credential, known),
                     "max_retries": retries,
                     "timeout_ms": timeout_ms,
@@ -134,6 +135,7 @@ def create(
                 "fallback_models": [parse_slot(each, known) for each in fallback or ()],
             }
             body = convert(fields)
+            warn_of_prefixes(application, body)
         request = ResourceRequest(
             organization_id=owner.id,
             project_id=place.id,
@@ -214,6 +216,18 @@ def parse_slot(text: str, known: dict[str, str]) -> dict[str, Any]:
     return {"model": text}
 
 
+def warn_of_prefixes(application: Application, body: ResourceCreate) -> None:
+    """Tell of models whose id begins like `credential/`, where there is no such credential."""
+    for slot in (body.model, *body.fallback_models):
+        prefix, mark, _ = slot.model.partition("/")
+        named = slot.credential_id is not None or slot.credential_name is not None
+        if mark and not named and prefix not in application.catalog.providers:
+            typer.echo(
+                f"{slot.model} is taken as the id of a model: there is no credential {prefix!r}.",
+                err=True,
+            )
+
+
 def name_credential(reference: str | None, known: dict[str, str]) -> dict[str, str]:
     if reference is None:
         return {}
@@ -231,10 +245,7 @@ def read_file(file: Path, name: str) -> ResourceCreate:
     """Read the fields of a resource; `name` replaces that of the file. What `show` adds is left
     out. Raise `InvalidOptionError`."""
     try:
-        raw = sys.stdin.buffer.read() if str(file) == STANDARD_INPUT else file.read_bytes()
-        fields = msgspec.json.decode(raw, type=dict[str, Any])
-    except OSError as error:
-        raise InvalidOptionError(f"Cannot read {file}: {error.strerror}.") from error
+        fields = msgspec.json.decode(read_bytes(file), type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise InvalidOptionError(f"{file} is not a JSON object: {error}.") from error
     for added in ("id", "organization_id", "project_id", "created_at", "updated_at", "version"):

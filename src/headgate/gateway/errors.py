@@ -25,14 +25,14 @@ SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
 MESSAGES = re.compile(
-    rb"/v1/(?:completion/[^/?]+/[^/?]+/(?:anthropic/(?:v1/)?)?)?messages(?![^/?])"
+    rb"/v1/(?:completion/[^/?]+/[^/?]+/(?:anthropic/)?(?:v1/)?)?messages(?![^/?])"
 )
 """The targets that Anthropic's clients call."""
 API = b"/api/"
 NO_HEADERS: Headers = []
 
 
-MODELS = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/anthropic/(?:v1/)?)?models(?![^/?])")
+MODELS = re.compile(rb"/v1/(?:completion/[^/?]+/[^/?]+/(?:anthropic/)?(?:v1/)?)?models(?![^/?])")
 """A target of both; Anthropic's clients send a version."""
 VERSION_HEADER = b"anthropic-version"
 

@@ -290,7 +290,11 @@ class OpenAiHandler:
                 request_head.method, request_head.path.decode("latin-1")
             )
         except routes.UnknownUrlError as error:
-            error.message += f" It should be {exchange.base_url}"
+            known = exchange.base_url
+            path = request_head.path.decode("latin-1")
+            error.message += (
+                f" It should be {routes.find_client_base_url(known, path, exchange.headers)}"
+            )
             raise
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]

@@ -51,7 +51,7 @@ PASSING_HEADERS = frozenset(
 )
 """Headers of a client that reach the provider of a call below the prefix: those of VM-X, and those
 that describe the body."""
-_PATH = re.compile(rb"/completion/([^/]+)/([^/]+)(?:/anthropic(?:/v1)?(?=/))?(/.*)", re.DOTALL)
+_PATH = re.compile(rb"/completion/([^/]+)/([^/]+)(?:/anthropic(?=/))?(?:/v1(?=/))?(/.*)", re.DOTALL)
 
 
 class WorkspaceNotFoundError(HeadgateError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Iterable
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.path_tree import PathTree
@@ -72,6 +73,15 @@ class UnknownUrlError(HeadgateError):
             f"{excess}."
         )
         self.excess = excess
+
+
+def find_client_base_url(base_url: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the base URL that a client needs, from the one of OpenAI's clients, which ends in
+    `/v1`: those of Anthropic add that themselves."""
+    is_for_anthropic = path.rpartition("/")[2] == "messages" or any(
+        name == b"anthropic-version" for name, _ in headers
+    )
+    return base_url.removesuffix("/v1") if is_for_anthropic else base_url
 
 
 class UnknownPlatformPathError(HeadgateError):

@@ -95,6 +95,8 @@ def test_bad_configuration_has_their_code(shared_api: Api, config: Any) -> None:
     assert (answer.status, answer.json["errorCode"]) == (400, "AI_CONNECTION_CONFIG_INVALID")
     assert set(answer.json) == {"errorCode", "errorMessage", "details"}
     assert answer.json["errorMessage"]
+    assert not {"api_key", "base_url"} & set(answer.json["errorMessage"].split())
+    assert answer.json["details"]["path"][:2] == ["body", "config"]
 
 
 def test_configuration_of_a_change_is_checked_as_well(api: Api) -> None:

@@ -108,6 +108,7 @@ def test_fault_of_a_field_says_where_in_their_names(
     answer = shared_api.post(address(shared_api), sent)
     assert answer.status == 400, answer.text
     assert answer.json["details"] == {"path": ["body", *path]}
+    assert "credential_name" not in answer.json["errorMessage"]
 
 
 def test_name_that_is_taken_has_their_code(api: Api) -> None:

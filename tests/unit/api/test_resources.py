@@ -119,7 +119,7 @@ def test_resources_are_listed_by_name_of_one_project_or_all(api: Api) -> None:
         ({"assign_api_keys": ["key_none"]}, 422, "assign_api_keys[0]"),
         (
             {"routing": {"conditions": [{"enabled": True}]}},
-            400,
+            422,
             "routing.conditions[0].then",
         ),
     ],

@@ -397,6 +397,9 @@ def test_priority_pools_are_set_shown_and_removed(data: Path) -> None:
         '[{"name":"batch","rank":1,"max_reservation":50},{"name":"chat","rank":0,"keys":["key_1"]}]'
     )
     assert run("pools", "show").exit_code != 0
+    missing = run("pools", "set", "nowhere.json")
+    assert (missing.exit_code, "Cannot read nowhere.json" in missing.stderr) == (1, True)
+    assert "Not found in the project: key_1" in run("pools", "set", str(file)).stderr
     stored = run_json("pools", "set", str(file))
     assert [pool["name"] for pool in stored["pools"]] == ["batch", "chat"]
     shown = run("pools", "show").stdout

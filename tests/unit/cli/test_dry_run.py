@@ -68,9 +68,19 @@ def test_request_and_rules_are_read_from_files(own: tuple[str, ...], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "options",
-    [(), ("--request", "[]"), ("--request", "{"), ("--request", HELLO, "--metadata", "tier")],
+    ("options", "reason"),
+    [
+        ((), "--request or with --file"),
+        (("--request", "[]"), "--request is not JSON of a request"),
+        (("--request", "{"), "--request is not JSON of a request"),
+        (("--request", HELLO, "--metadata", "tier"), "key=text"),
+        (("--file", "nowhere.json"), "Cannot read nowhere.json"),
+        (("--request", HELLO, "--routing", "nowhere.json"), "Cannot read nowhere.json"),
+    ],
 )
-def test_what_cannot_be_read_is_refused(own: tuple[str, ...], options: tuple[str, ...]) -> None:
+def test_what_cannot_be_read_is_refused(
+    own: tuple[str, ...], options: tuple[str, ...], reason: str
+) -> None:
     refused = run("resources", "dry-run", "assistant", *options, *own)
     assert refused.exit_code == 1
+    assert reason in refused.stderr

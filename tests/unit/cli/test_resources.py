@@ -58,6 +58,10 @@ def test_resource_is_created_listed_shown_copied_and_deleted(own: tuple[str, str
     assert resource["use_fallback"]
     table = run("resources", "list", *own).stdout
     assert "acme/gpt-5.4" in table
+    named = run_json("resources", "create", *own, "short", "--model", "acme/gpt-5.4")
+    assert (named["model"]["credential_name"], named["model"]["model"]) == ("acme", "gpt-5.4")
+    mistyped = run("resources", "create", *own, "odd", "--model", "m", "--fallback", "acmee/mini")
+    assert "there is no credential 'acmee'" in mistyped.stderr
 
     shown = run("resources", "show", *own, "assistant").stdout
     assert json.loads(shown)["id"] == resource["id"]
@@ -66,7 +70,7 @@ def test_resource_is_created_listed_shown_copied_and_deleted(own: tuple[str, str
 
     kept = run("credentials", "remove", "acme")
     assert kept.exit_code == 1
-    for name in ("assistant", "copy"):
+    for name in ("assistant", "copy", "short", "odd"):
         assert "is deleted" in run("resources", "delete", *own, name).stdout
     assert run("resources", "show", *own, "assistant").exit_code == 1
     assert run("credentials", "remove", "acme").exit_code == 0

@@ -295,6 +295,8 @@ def test_a_limit_that_is_not_set_matches_nothing() -> None:
     ("broken", "place", "message"),
     [
         (condition("reqest.model", "EQUAL", "x"), "[0].expression", "no variable `reqest`"),
+        (condition("tokens.inputs", "EXISTS"), "[0].expression", "There is `tokens.input`"),
+        (condition("resource['nam']", "EXISTS"), "[0].expression", "no variable `resource.nam`"),
         (condition("errorRate(0)", "EQUAL", "1", "number"), "[0].expression", "windowMinutes"),
         (condition("capacityUsage('year')", "EXISTS"), "[0].expression", "the period is one of"),
         (condition("request.model", "EQUAL", "x", "number"), "[0].value", "A number is expected"),
@@ -320,8 +322,9 @@ def test_what_cannot_be_read_is_refused_with_its_place(
 def test_a_rule_needs_a_model_or_blocks() -> None:
     yes = condition("request.model", "EXISTS")
     for unfinished in (group(yes), group(yes, then={})):
-        with pytest.raises(InvalidRoutingError, match=r"routing\.conditions\[0\]\.then"):
+        with pytest.raises(InvalidRoutingError, match=r"routing\.conditions\[0\]\.then") as refusal:
             compile_rules(unfinished)
+        assert refusal.value.param == "routing.conditions[0].then"
     assert decide(group(yes, then={}, action="BLOCK")).is_blocked
 
 

@@ -26,6 +26,7 @@ from headgate.resources.model.live import LiveValues
 from headgate.resources.model.paths import (
     MISSING,
     InvalidRoutingError,
+    Step,
     parse_live_call,
     parse_path,
     walk,
@@ -44,6 +45,8 @@ from headgate.resources.model.routing_config import (
 )
 
 UNREAD = object()
+MEMBERS = {"tokens": ("input",), "resource": ("id", "name")}
+"""All members of the variables that do not come from the caller."""
 DEPTH_MAX = 8
 """How deep groups may be nested."""
 CONDITIONS_TOTAL_MAX = 1_000
@@ -118,6 +121,8 @@ class CompiledCondition:
             elif path[0] not in ROOTS:
                 known = ", ".join(sorted(ROOTS))
                 raise InvalidRoutingError(f"There is no variable `{path[0]}`. There are {known}.")
+            else:
+                check_member(path)
             self._path, self._live_call = path, live_call
         with _named(f"{place}.value"):
             self.test = build_test(config.comparator, config.value)
@@ -156,7 +161,8 @@ class CompiledGroup:
 
     def __init__(self, config: RoutingGroup, place: str, depth: int) -> None:
         if depth > DEPTH_MAX:
-            raise InvalidRoutingError(f"`{place}`: groups are nested at most {DEPTH_MAX} deep.")
+            message = f"`{place}`: groups are nested at most {DEPTH_MAX} deep."
+            raise InvalidRoutingError(message, param=place)
         self.config = config
         self.wants_all = config.operator is GroupOperator.AND
         self.members: list[CompiledCondition | CompiledGroup] = [
@@ -205,7 +211,8 @@ class RoutingRule:
         self.index = index
         blocks = config.action is GroupAction.BLOCK
         if not blocks and (config.then is None or not config.then.model):
-            raise InvalidRoutingError(f"`{place}.then`: a rule that calls a model names it there.")
+            message = f"`{place}.then`: a rule that calls a model names it there."
+            raise InvalidRoutingError(message, param=f"{place}.then")
         model = None if blocks else config.then
         self.condition: CompiledGroup | CompiledExpression = (
             CompiledExpression(config.expression, place)
@@ -251,6 +258,14 @@ class CompiledRouting:
             expression for rule in self.rules for expression in _list_expressions(rule.condition)
         ]
         self.used = join_used([expression.used for expression in self.expressions])
+
+
+def check_member(path: tuple[Step, ...]) -> None:
+    """Raise `InvalidRoutingError` for a member that a variable never has."""
+    known = MEMBERS.get(str(path[0]))
+    if known is not None and len(path) > 1 and path[1] not in known:
+        names = ", ".join(f"`{path[0]}.{each}`" for each in known)
+        raise InvalidRoutingError(f"There is no variable `{path[0]}.{path[1]}`. There is {names}.")
 
 
 def compile_member(

@@ -20,6 +20,7 @@ from headgate.resources.model.resource import (
 )
 from headgate.resources.model.slot import ModelSlot, WeightedCredential
 
+ADVICE = "; `headgate credentials list` shows those there are"
 SlotT = TypeVar("SlotT", bound=ModelSlot)
 ReferenceT = TypeVar("ReferenceT", ModelSlot, WeightedCredential)
 
@@ -102,7 +103,7 @@ class _SlotResolver:
         if slot.credential_id is not None:
             found = self._by_id.get(slot.credential_id)
             if found is None:
-                reason = f"there is no credential {slot.credential_id!r}"
+                reason = f"there is no credential {slot.credential_id!r}{ADVICE}"
                 raise _refuse(f"{place}.credential_id", reason)
             return found
         name = slot.credential_name
@@ -115,7 +116,7 @@ class _SlotResolver:
             return named[0]
         if named:
             raise _refuse(place, f"{len(named)} credentials are named {name!r}; give the id")
-        raise _refuse(place, f"there is no credential {name!r}")
+        raise _refuse(place, f"there is no credential {name!r}{ADVICE}")
 
 
 def _refuse(place: str, reason: str) -> InvalidResourceError:
