@@ -10,6 +10,7 @@ import uvicorn
 
 from headgate.billing.service.claimed_calls import ClaimedCalls
 from headgate.billing.service.ledger import Ledger
+from headgate.gateway.call_decoder import HandlerLimits
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.conversions import ConversionTable
 from headgate.gateway.cors import CorsPolicy
@@ -21,7 +22,6 @@ from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.model_metadata import ModelMetadata
 from headgate.gateway.models import ModelsBackend, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import (
-    HandlerLimits,
     OpenAiHandler,
     RateLimitObserver,
     ignore_rate_limited,
