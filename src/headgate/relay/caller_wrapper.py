@@ -1,8 +1,12 @@
-"""Stand between the pipeline and the client of a call."""
+"""Stand between the pipeline and the client of a call, and keep what the client gets."""
 
 from __future__ import annotations
 
+from headgate.kit.errors import HeadgateError
 from headgate.relay.call import Caller, CallerListener
+
+CAPTURED_AT_ONCE = 64 * 1024
+"""Memory is counted for captured bytes in such steps."""
 
 
 class CallerWrapper:
@@ -53,3 +57,38 @@ class CallerWrapper:
 
     def abandon(self) -> None:
         self._caller.abandon()
+
+
+class CapturedBody:
+    """Keep the body of an answer up to `bytes_max`, in memory that is counted for its caller. One
+    that is larger, or for which there is no memory, is dropped; `size` counts it on."""
+
+    __slots__ = ("_bytes_max", "_caller", "_counted_bytes", "is_too_large", "pieces", "size")
+
+    def __init__(self, caller: Caller, bytes_max: int) -> None:
+        self._caller = caller
+        self._bytes_max = bytes_max
+        self._counted_bytes = 0
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.is_too_large = False
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.is_too_large:
+            return
+        if self.size > self._bytes_max:
+            self._drop()
+            return
+        if self.size > self._counted_bytes:
+            try:
+                self._caller.reserve_memory(CAPTURED_AT_ONCE + len(data))
+            except HeadgateError:
+                self._drop()
+                return
+            self._counted_bytes += CAPTURED_AT_ONCE + len(data)
+        self.pieces.append(data)
+
+    def _drop(self) -> None:
+        self.is_too_large = True
+        self.pieces = []

@@ -26,7 +26,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey, encode_fields, open_
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller, CallerListener
-from headgate.relay.caller_wrapper import CallerWrapper
+from headgate.relay.caller_wrapper import CallerWrapper, CapturedBody
 from headgate.relay.client_response import ClientResponse, ResponseEncoder
 from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
 
@@ -47,8 +47,6 @@ DECIDING_HEADERS = frozenset(
 BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
 STORED_ERRORS = frozenset({400, 404, 405, 410, 411, 413, 414, 415, 416, 422})
 """Statuses of the provider that the same request always gets, so that they are answers."""
-CAPTURED_AT_ONCE = 64 * 1024
-"""Memory is counted for captured bytes in such steps."""
 REPLAYED = b"idempotent-replayed: true\r\nx-headgate-original-request-id: %b\r\n"
 
 Run = Callable[[Call, Caller, ResponseEncoder], Awaitable[None]]
@@ -321,14 +319,14 @@ class OpenClaim:
         than is kept."""
         recorder = self.recorder
         head, rest = response.preview(receipt)
-        if recorder.is_too_large or recorder.sent_bytes + len(rest) > recorder.bytes_max:
+        if recorder.body.is_too_large or recorder.sent_bytes + len(rest) > recorder.bytes_max:
             return None
         if not response.has_started:
             return ReplayedAnswer(receipt.status, head, rest)
         return ReplayedAnswer(
             recorder.status,
             recorder.head,
-            b"".join((*recorder.pieces, rest)),
+            b"".join((*recorder.body.pieces, rest)),
             is_stream=True,
             trailers=self.encoder.encode_trailers(receipt),
         )
@@ -349,10 +347,7 @@ class RecordingCaller(CallerWrapper):
         self.bytes_max = bytes_max
         self.status = 0
         self.head = b""
-        self.pieces: list[bytes] = []
-        self._sent_bytes = 0
-        self.is_too_large = False
-        self._counted_bytes = 0
+        self.body = CapturedBody(caller, bytes_max)
 
     @property
     def gone(self) -> bool:
@@ -362,43 +357,20 @@ class RecordingCaller(CallerWrapper):
 
     @property
     def sent_bytes(self) -> int:
-        return self._sent_bytes
+        return self.body.size
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         self.status, self.head = status, head
         super().start(status, head, trailer_names)
 
     def write(self, data: bytes) -> None:
-        self._sent_bytes += len(data)
-        self._keep(data)
+        self.body.add(data)
         self._caller.write(data)
-
-    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
-        self._caller.finish(complete=complete, trailers=trailers)
 
     def set_listener(self, listener: CallerListener | None) -> None:
         self._caller.set_listener(listener)
         if listener is not None and self._caller.gone:
             listener.connection_lost()
-
-    def _keep(self, data: bytes) -> None:
-        if self.is_too_large:
-            return
-        if self._sent_bytes > self._counted_bytes:
-            try:
-                self._caller.reserve_memory(CAPTURED_AT_ONCE + len(data))
-            except HeadgateError:
-                self._drop()
-                return
-            self._counted_bytes += CAPTURED_AT_ONCE + len(data)
-        if self.sent_bytes > self.bytes_max:
-            self._drop()
-        else:
-            self.pieces.append(data)
-
-    def _drop(self) -> None:
-        self.is_too_large = True
-        self.pieces = []
 
 
 class StreamDigest:

@@ -259,13 +259,13 @@ async def test_messages_are_kept_as_their_client_knows_them(gateway: InProcessGa
 async def test_large_bodies_are_cut_and_rows_stay(tmp_path: Path) -> None:
     limits = {"request_log_payload_bytes_max": 1_000, "request_log_pending_bytes_max": 20_000}
     async with running_in_process(tmp_path, **SETTINGS, **limits) as gateway:
-        gateway.provider.play = lambda peer: peer.answer(b'{"text":"%b"}' % (b"y" * 5_000))
+        gateway.provider.play = lambda peer: peer.answer(b'{"text":"%b"}' % (b"y" * 25_000))
         await call(gateway, {**BODY, "user": "x" * 3_000})
         await call(gateway, {**BODY, "user": "x" * 30_000})
         dropped, cut = await read_entries(gateway)
         stored = read_payload(gateway, cut)
         assert (stored.request.is_cut, len(stored.request.body or b"")) == (True, 1_000)
-        assert (stored.response.size, stored.response.body) == (5_011, None)
+        assert (stored.response.size, stored.response.body) == (25_011, None)
         assert (dropped.payload, dropped.status, gateway.recorder.payloads_dropped) == (0, 200, 1)
 
 

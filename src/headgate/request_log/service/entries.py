@@ -46,7 +46,7 @@ def build_entry(followed: FollowedCall, *, now: float, monotonic: float) -> Requ
         failure_reason=clean(followed.failure_reason if error is None else error.message),
         model=clean(call.model or ""),
         total_microseconds=total,
-        response_bytes=followed.response_bytes,
+        response_bytes=followed.response.size,
         client_address=followed.client_address,
         user_agent=find_user_agent(followed.headers),
         correlation_id=call.correlation_id or "",

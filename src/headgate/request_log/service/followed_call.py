@@ -13,11 +13,9 @@ from headgate.llm.headers import DENIED
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
-from headgate.relay.caller_wrapper import CallerWrapper
+from headgate.relay.caller_wrapper import CallerWrapper, CapturedBody
 from headgate.relay.ports import Receipt
 
-CAPTURED_AT_ONCE = 64 * 1024
-"""Memory is counted for captured bytes in such steps."""
 ERROR_BYTES_MAX = 64 * 1024
 ERROR = 400
 CONTENT_TYPE = b"content-type"
@@ -58,12 +56,8 @@ class FollowedCall(CallerWrapper):
         self.error: HeadgateError | None = None
         self.status = 0
         self.head = b""
-        self.pieces: list[bytes] = []
-        self.response_bytes = 0
-        self.is_too_large = False
+        self.response = CapturedBody(caller, bytes_max)
         self.failure_reason = ""
-        self._bytes_max = bytes_max
-        self._counted_bytes = 0
         self._on_end: Callable[[FollowedCall], None] | None = on_end
 
     # The record.
@@ -75,7 +69,7 @@ class FollowedCall(CallerWrapper):
         self.error = error
         if body:
             self.status, self.head = error.kind.value, head
-            self._keep(body)
+            self.response.add(body)
         self._end()
 
     # The caller.
@@ -88,7 +82,7 @@ class FollowedCall(CallerWrapper):
         self.status, self.head = status, head
         if status >= ERROR:
             self.failure_reason = read_error(body)
-        self._keep(body)
+        self.response.add(body)
         self._caller.answer(status, head, body)
         self._end()
 
@@ -97,32 +91,12 @@ class FollowedCall(CallerWrapper):
         super().start(status, head, trailer_names)
 
     def write(self, data: bytes) -> None:
-        self._keep(data)
+        self.response.add(data)
         self._caller.write(data)
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         self._caller.finish(complete=complete, trailers=trailers)
         self._end()
-
-    def _keep(self, data: bytes) -> None:
-        self.response_bytes += len(data)
-        if not self.keeps_bodies or self.is_too_large:
-            return
-        if self.response_bytes > self._bytes_max:
-            self._drop()
-            return
-        if self.response_bytes > self._counted_bytes:
-            try:
-                self._caller.reserve_memory(CAPTURED_AT_ONCE + len(data))
-            except HeadgateError:
-                self._drop()
-                return
-            self._counted_bytes += CAPTURED_AT_ONCE + len(data)
-        self.pieces.append(data)
-
-    def _drop(self) -> None:
-        self.is_too_large = True
-        self.pieces = []
 
     def _end(self) -> None:
         """Tell the end, once."""

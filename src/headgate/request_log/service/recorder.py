@@ -120,7 +120,7 @@ class RequestRecorder:
         if not followed.keeps_bodies:
             self._write(PendingEntry(entry))
             return
-        size = len(followed.request_body or b"") + followed.response_bytes
+        size = len(followed.request_body or b"") + sum(map(len, followed.response.pieces))
         if self._pending_bytes + size > self._pending_bytes_max:
             self.payloads_dropped += 1
             self._write(PendingEntry(entry))
@@ -151,8 +151,8 @@ class RequestRecorder:
         bytes_max = self._payload_bytes_max
         headers = list_headers(followed.headers)
         head = parse_head(followed.head)
-        request, response = followed.request_body, b"".join(followed.pieces)
-        size, is_too_large = followed.response_bytes, followed.is_too_large
+        request, response = followed.request_body, b"".join(followed.response.pieces)
+        size, is_too_large = followed.response.size, followed.response.is_too_large
         method, target = followed.method, followed.target.decode("latin-1")
         state, status = followed.state, followed.status
         sent = read_body(state.body) if state is not None and state.attempts else None
