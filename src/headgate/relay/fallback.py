@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import failpoint
+from headgate.llm.redaction import redact_text
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import ModelOutOfScopeError, is_in_scope, is_model_in_scope
@@ -26,7 +27,12 @@ from headgate.relay.breaker import CircuitOpenError
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, ClientDisconnectedError
 from headgate.relay.capacity import CapacityGate
-from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
+from headgate.relay.client_response import (
+    ClientResponse,
+    ResponseEncoder,
+    ResponseFactory,
+    find_secret,
+)
 from headgate.relay.disconnects import DisconnectHandler
 from headgate.relay.ports import ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
@@ -199,7 +205,7 @@ class Fallback:
         failpoint("after_hold")
         answer = await self._send(state, disconnects, attempt)
         if may_follow:
-            await wait_for_start(answer)
+            await wait_for_start(answer, find_secret(state))
         response = self._responses.create(state, answer, caller, encoder)
         if response.has_started:
             return response
@@ -275,6 +281,9 @@ class Fallback:
             reason += f": {state.error_message}"
         if error is not None:
             reason = f"{error.code}: {error.message}"
+        if credential is not None:
+            # Before it is cut: the half of a key is not found.
+            reason = redact_text(reason, credential.secret)
         return CallEvent(
             FALLBACK,
             self._clock.now(),

@@ -8,6 +8,7 @@ import re
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.message import Headers, HoldBytes, Response, Sink
 from headgate.llm.provider_errors import classify
+from headgate.llm.redaction import redact_error
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
     UpstreamResponse,
@@ -22,10 +23,11 @@ ERROR_FIRST = re.compile(rb'\A(?:event: ?error\r?\n)?data: ?(\{"(?:error|type":"
 class StreamStart:
     """Hold a response whose first bytes have arrived, and hand them on (`Response`)."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, secret: bytes) -> None:
         self.status = response.status
         self.headers: Headers = response.headers
         self._response = response
+        self._secret = secret
         self._sink: Sink | None = None
         self._pieces: list[bytes] = []
         self._ended = False
@@ -50,7 +52,9 @@ class StreamStart:
         found = ERROR_FIRST.match(first)
         if not first or found is not None:
             self._response.abort()
-            said = "" if found is None else classify(500, found[1]).message
+            said = (
+                "" if found is None else classify(500, redact_error(found[1], self._secret)).message
+            )
             raise InvalidProviderResponseError(
                 f"The provider began its stream with an error: {said}"
                 if found is not None
@@ -108,12 +112,12 @@ class StreamStart:
             self._arrived.set_result(None)
 
 
-async def wait_for_start(answer: UpstreamResponse) -> None:
-    """Wait until a stream has begun; return at once for any other answer. Raise as
-    `StreamStart.wait`."""
+async def wait_for_start(answer: UpstreamResponse, secret: bytes) -> None:
+    """Wait until a stream has begun; return at once for any other answer. `secret` is the
+    provider's key, which must not appear in what an error says. Raise as `StreamStart.wait`."""
     is_stream = answer.content_type.startswith(EVENT_STREAM) and not answer.coding
     if answer.status >= 400 or not is_stream or answer.body is not None:
         return
-    start = StreamStart(answer.response)
+    start = StreamStart(answer.response, secret)
     answer.response = start
     await start.wait()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import Container
 
 import msgspec
@@ -28,6 +30,7 @@ from headgate.relay.upstream import Upstream, UpstreamResponse
 from tests.fakes.pipeline import (
     CREDENTIAL,
     GRANT,
+    SECRET,
     STREAMED_CHAT,
     FakeCaller,
     FakeClient,
@@ -271,6 +274,19 @@ async def test_stream_that_fails_before_it_begins_moves_on(
     assert (harness.caller.status, harness.caller.body) == (200, ANSWER)
     (event,) = harness.encoder.events
     assert reason in event
+
+
+async def test_key_that_a_failed_stream_repeats_is_in_no_event() -> None:
+    key = SECRET.decode()
+    said = {"error": {"message": f"no {key} {base64.b64encode(SECRET).decode()}"}}
+    stream = FakeResponse(200, [(b"content-type", b"text/event-stream")])
+    harness = Harness(stream, answer(), targets=(C, C), managed=False)
+    running = asyncio.ensure_future(harness.run(STREAMED_CHAT))
+    await stream.streaming.wait()
+    stream.feed(f"data: {json.dumps(said)}\n\n".encode().replace(b'{"error": ', b'{"error":'))
+    await running
+    (event,) = harness.encoder.events
+    assert "began its stream with an error: no [removed] [removed]" in event
 
 
 async def test_stream_that_began_is_passed_on_as_it_came() -> None:
