@@ -30,7 +30,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.ids import IdGenerator
 from headgate.llm import request, routes
-from headgate.llm.endpoint import Body, Endpoint, Pricing
+from headgate.llm.endpoint import MESSAGES, Body, Endpoint, Pricing
 from headgate.llm.providers.provider import Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
@@ -225,7 +225,7 @@ class OpenAiHandler:
                 caller, encoder = vmx_answers.decorate(call, caller, encoder, self._clock)
             if call.endpoint.lists_models:
                 await self._models.run(call, caller, exchange.headers)
-            elif call.endpoint.name == "messages":
+            elif call.endpoint.name == MESSAGES:
                 await self._run_messages(call, exchange, request_head, caller, encoder)
             elif request_head.idempotency_key is None:
                 pipeline = self._embeddings if is_embedding else self._pipeline

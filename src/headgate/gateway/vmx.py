@@ -14,6 +14,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
+from headgate.llm.endpoint import CHAT_COMPLETIONS, MESSAGES, RESPONSES
 from headgate.llm.request import JsonRequest
 from headgate.llm.vmx import (
     EMPTY,
@@ -33,7 +34,7 @@ PREFIX = b"/completion/"
 """The beginning of a path below `/v1` that names a workspace and an environment."""
 PREFIX_BYTES = len(PREFIX)
 METADATA_PREFIX = b"x-vmx-metadata-"
-SURFACES = frozenset({"chat.completions", "responses", "messages"})
+SURFACES = frozenset({CHAT_COMPLETIONS, RESPONSES, MESSAGES})
 """Endpoints whose bodies may have arguments for the provider, and whose answers have `vmx`."""
 PASSING_HEADERS = frozenset(
     {

@@ -15,6 +15,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm import json_members, sse
+from headgate.llm.endpoint import CHAT_COMPLETIONS
 from headgate.llm.request import JsonRequest
 from headgate.llm.vmx import NAME, Envelope
 from headgate.relay.call import Call, Caller
@@ -25,7 +26,6 @@ from headgate.relay.ports import Receipt
 from headgate.relay.targets import FALLBACK, CallEvent
 from headgate.relay.upstream import UpstreamResponse
 
-CHAT = "chat.completions"
 ERROR_END = b"data: [ERROR]\n\n"
 """What ends a stream of chat chunks that failed."""
 ERROR = b'{"error"'
@@ -147,7 +147,7 @@ def decorate(
 ) -> tuple[Caller, ResponseEncoder]:
     """Return what the answer to a call with an envelope goes through."""
     decorating = VmxEncoder(encoder, clock)
-    if call.endpoint.name == CHAT:
+    if call.endpoint.name == CHAT_COMPLETIONS:
         return VmxChatCaller(caller, decorating), decorating
     return caller, decorating
 

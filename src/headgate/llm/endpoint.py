@@ -11,6 +11,8 @@ from headgate.llm.request import ALL_FIELDS, CheckedFields
 
 CHAT_COMPLETIONS, RESPONSES = "chat.completions", "responses"
 """The surfaces: the APIs by which models answer, and between which calls are converted."""
+MESSAGES = "messages"
+"""The endpoint of Anthropic's clients, whose calls become those of Responses."""
 
 
 class Body(enum.Enum):

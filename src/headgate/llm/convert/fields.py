@@ -12,6 +12,8 @@ import msgspec
 from headgate.llm.answers import DECODE_ERRORS
 
 Fields = Mapping[str, Any]
+FAILURES = ("failed", "cancelled")
+"""The states of a response that has no answer."""
 
 
 class UnreadableResponseError(Exception):
@@ -47,10 +49,32 @@ def _clean(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_response(answer: Any) -> Fields:
+    """Return a whole answer of Responses that has an output. Raise `UnreadableResponseError`."""
+    response = as_object(answer)
+    if not isinstance(response.get("output"), list):
+        raise UnreadableResponseError("The provider's answer is no response of the Responses API.")
+    if response.get("status") in FAILURES:
+        message = read_object(response, "error").get("message")
+        raise UnreadableResponseError(str(message or "The provider's response has failed."))
+    return response
+
+
+def as_object(value: Any) -> Fields:
+    """Return an object as it is; an empty one for anything else."""
+    return cast("Fields", value) if isinstance(value, dict) else {}
+
+
 def read_object(fields: Fields, name: str) -> Fields:
     """Return an object of an answer; empty for anything else."""
     value = fields.get(name)
     return cast("Fields", value) if isinstance(value, dict) else {}
+
+
+def read_text(fields: Fields, name: str) -> str:
+    """Return a text of an answer; empty for anything else."""
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def read_count(fields: Fields, name: str) -> int:

@@ -8,14 +8,13 @@ from typing import Any
 from headgate.llm.convert.chat_to_responses.request import ConvertedCompletion
 from headgate.llm.convert.fields import (
     Fields,
-    UnreadableResponseError,
     list_objects,
     read_count,
     read_object,
+    read_response,
 )
 from headgate.llm.convert.stop_sequences import Cut, StopSequences
 
-FAILURES = ("failed", "cancelled")
 NOTHING: Fields = {}
 MESSAGE_SEPARATOR = "\n\n"
 """Between the texts of two messages of one response."""
@@ -28,12 +27,7 @@ def convert_reply(response: Any, request: ConvertedCompletion) -> dict[str, Any]
 
     Raise `UnreadableResponseError` for anything else.
     """
-    fields = read_object({"response": response}, "response")
-    if not isinstance(fields.get("output"), list):
-        raise UnreadableResponseError("The provider's answer is no response of the Responses API.")
-    if fields.get("status") in FAILURES:
-        message = read_object(fields, "error").get("message")
-        raise UnreadableResponseError(str(message or "The provider's response has failed."))
+    fields = read_response(response)
     answer = CompletionMessage(request)
     for item in list_objects(fields["output"]):
         answer.add(item)

@@ -30,7 +30,7 @@ from headgate.llm.convert.chat_to_responses.reply import (
     make_completion_id,
 )
 from headgate.llm.convert.chat_to_responses.request import ConvertedCompletion
-from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object
+from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object, read_text
 from headgate.llm.convert.stop_sequences import StopSequences
 from headgate.llm.error_object import TYPES
 
@@ -305,8 +305,3 @@ class CompletionStream:
         if self._request.includes_usage and usage is not None:
             yield {**self._head, "choices": [], "usage": usage}
         yield END
-
-
-def read_text(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""

@@ -10,17 +10,16 @@ import msgspec
 from headgate.llm.answers import DECODE_ERRORS
 from headgate.llm.convert.fields import (
     Fields,
-    UnreadableResponseError,
     list_objects,
     read_count,
     read_object,
+    read_response,
 )
 from headgate.llm.convert.messages_to_responses.content import REDACTED_PREFIX
 from headgate.llm.convert.messages_to_responses.request import ConvertedRequest
 from headgate.llm.convert.stop_sequences import StopSequences
 
 Block = dict[str, Any]
-FAILURES = ("failed", "cancelled")
 SUMMARY_SEPARATOR = "\n\n"
 CITED_CHARACTERS_MAX = 150
 """How much of a text Anthropic quotes in a citation of the web."""
@@ -31,12 +30,7 @@ def convert_reply(response: Any, request: ConvertedRequest) -> dict[str, Any]:
 
     Raise `UnreadableResponseError` for anything else.
     """
-    fields = read_object({"response": response}, "response")
-    if not isinstance(fields.get("output"), list):
-        raise UnreadableResponseError("The provider's answer is no response of the Responses API.")
-    if fields.get("status") in FAILURES:
-        message = read_object(fields, "error").get("message")
-        raise UnreadableResponseError(str(message or "The provider's response has failed."))
+    fields = read_response(response)
     blocks: list[Block] = []
     for item in list_objects(fields["output"]):
         blocks += convert_item(item, request)

@@ -14,7 +14,7 @@ import msgspec
 
 from headgate.llm import sse
 from headgate.llm.answers import DECODE_ERRORS
-from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object
+from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object, read_text
 from headgate.llm.convert.messages_to_responses import errors
 from headgate.llm.convert.messages_to_responses.reply import (
     SUMMARY_SEPARATOR,
@@ -308,11 +308,11 @@ class OpenItem:
             if self._kind == "function_call" and not self._open:
                 yield from self._open_call(self._item)
         elif kind in ("response.output_text.delta", "response.refusal.delta"):
-            yield from self._add_text(read_count(event, "content_index"), read_delta(event))
+            yield from self._add_text(read_count(event, "content_index"), read_text(event, "delta"))
         elif kind == "response.output_text.annotation.added":
             yield from self._cite(read_object(event, "annotation"))
         elif kind == "response.function_call_arguments.delta":
-            yield from self._add_arguments(read_delta(event))
+            yield from self._add_arguments(read_text(event, "delta"))
         elif kind == "response.function_call_arguments.done":
             yield from self._complete_arguments(event.get("arguments"))
         elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
@@ -429,7 +429,7 @@ class OpenItem:
         if not self._request.shows_thinking or self._request.omits_thinking:
             return
         part = read_count(event, "summary_index")
-        text = read_delta(event)
+        text = read_text(event, "delta")
         if self._open != "thinking":
             yield self._open_thinking()
         elif part != self._part:
@@ -463,8 +463,3 @@ class OpenItem:
         else:
             yield self._stream.open_block(block)
         yield self._stream.close_block()
-
-
-def read_delta(event: Fields) -> str:
-    delta = event.get("delta")
-    return delta if isinstance(delta, str) else ""

@@ -10,9 +10,11 @@ import msgspec
 from headgate.llm.convert.fields import (
     Fields,
     UnreadableResponseError,
+    as_object,
     list_objects,
     read_count,
     read_object,
+    read_text,
 )
 from headgate.llm.convert.responses_to_chat.items import REASONING_FIELDS, REASONING_PREFIX
 from headgate.llm.convert.responses_to_chat.request import ChatRequest
@@ -71,7 +73,7 @@ def read_head(answer: Fields, request: ChatRequest) -> AnswerHead:
 
 def convert_reply(completion: Any, request: ChatRequest) -> dict[str, Any]:
     """Return the response for a chat completion. Raise `UnreadableResponseError`."""
-    fields = read_object({"": completion}, "")
+    fields = as_object(completion)
     choices = list_objects(fields.get("choices"))
     if not choices:
         message = read_object(fields, "error").get("message")
@@ -282,7 +284,7 @@ def read_logprobs(choice: Fields) -> list[Any]:
 
 def convert_usage(usage: Any) -> dict[str, Any] | None:
     """Return usage by the names of Responses; None if there is none."""
-    fields = read_object({"": usage}, "")
+    fields = as_object(usage)
     if not fields:
         return None
     read, written = read_count(fields, "prompt_tokens"), read_count(fields, "completion_tokens")
@@ -298,8 +300,3 @@ def convert_usage(usage: Any) -> dict[str, Any] | None:
         "output_tokens_details": {"reasoning_tokens": read_count(out, "reasoning_tokens")},
         "total_tokens": read_count(fields, "total_tokens") or read + written,
     }
-
-
-def read_text(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""

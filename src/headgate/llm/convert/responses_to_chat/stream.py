@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headgate.llm import sse
-from headgate.llm.convert.fields import Fields, list_objects, read_object
+from headgate.llm.convert.fields import Fields, as_object, list_objects, read_object, read_text
 from headgate.llm.convert.responses_to_chat.reply import (
     AnswerHead,
     Item,
@@ -31,7 +31,6 @@ from headgate.llm.convert.responses_to_chat.reply import (
     read_head,
     read_logprobs,
     read_reasoning,
-    read_text,
 )
 from headgate.llm.convert.responses_to_chat.request import ChatRequest
 from headgate.llm.convert.responses_to_chat.tools import unwrap_input
@@ -398,7 +397,7 @@ def _read_function(call: Fields) -> Fields:
 
 
 def _convert_error(error: Any) -> Event:
-    fields = read_object({"": error}, "")
+    fields = as_object(error)
     message = read_text(fields, "message") or str(error)[:1_000]
     code = fields.get("code") or fields.get("type") or "upstream_error"
     return make_error(502, message, str(code), fields.get("param"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,21 @@ def make_call(number: int, name: str, arguments: str) -> Chunk:
     return {"id": f"call_{number}", "type": "function", "function": function}
 
 
+def make_answer(
+    reasoning: str, content: str, refusal: str, calls: Sequence[tuple[str, str]]
+) -> Chunk:
+    cited = {"url": "https://a.test", "title": "A", "start_index": 0, "end_index": 1}
+    notes = [{"type": "url_citation", "url_citation": cited}] if content else []
+    return {
+        "role": "assistant",
+        "reasoning": reasoning,
+        "content": content,
+        "refusal": refusal,
+        "annotations": notes if not refusal else [],
+        "tool_calls": [make_call(n, *each) for n, each in enumerate(calls)],
+    }
+
+
 CALLS = st.lists(
     st.tuples(
         st.sampled_from(["get", "files__put", "patch"]), st.sampled_from(['{"input":"ä"}', "{}"])
@@ -115,16 +130,7 @@ CALLS = st.lists(
 def test_stream_says_the_same_as_the_whole_answer(
     reasoning: str, content: str, refusal: str, calls: list[tuple[str, str]], size: int
 ) -> None:
-    cited = {"url": "https://a.test", "title": "A", "start_index": 0, "end_index": 1}
-    notes = [{"type": "url_citation", "url_citation": cited}] if content else []
-    message: Chunk = {
-        "role": "assistant",
-        "reasoning": reasoning,
-        "content": content,
-        "refusal": refusal,
-        "annotations": notes if not refusal else [],
-        "tool_calls": [make_call(n, *each) for n, each in enumerate(calls)],
-    }
+    message = make_answer(reasoning, content, refusal, calls)
     finish = "tool_calls" if calls else "stop"
     events = run(make_chunks(message, finish, size))
     whole = {
@@ -142,10 +148,17 @@ def test_stream_says_the_same_as_the_whole_answer(
     }
     converted = convert_reply(whole, make_request())
     assert events[-1]["response"] == converted
-    Response.model_validate(converted, strict=False)
+
+
+@pytest.mark.parametrize("refusal", ["", "No."])
+def test_official_sdk_follows_a_stream_with_every_kind_of_item(refusal: str) -> None:
+    calls = [("get", "{}"), ("files__put", '{"a":1}'), ("patch", '{"input":"x"}')]
+    message = make_answer("Hm.", "Hello", refusal, calls)
+    events = run(make_chunks(message, "tool_calls", 2))
     state = ResponseStreamState(text_format=openai.omit, input_tools=openai.omit)
     for event in events:
         state.handle_event(EVENTS.validate_python(event))
+    Response.model_validate(events[-1]["response"], strict=False)
 
 
 def test_calls_come_back_by_their_own_names() -> None:
