@@ -59,7 +59,10 @@ TotalSeconds = Annotated[
 @app.command()
 def add(
     integration: Annotated[
-        str, typer.Argument(help="Integration of the secret: openai, or one of your own.")
+        str,
+        typer.Argument(
+            help="Integration of the secret, such as openai, mistral or one of your own."
+        ),
     ],
     data: Data = None,
     as_json: Json = False,

@@ -93,7 +93,7 @@ class ContentFetcher:
             finally:
                 response.abort()
         except ForbiddenAddressError as error:
-            raise refuse(address, str(error)) from None
+            raise refuse(address, error.reason) from None
         # It is as if the content were not known: whoever sends it on learns what is wrong with it.
         except EgressError:
             return address.url, None
@@ -140,7 +140,8 @@ def parse_address(address: Address) -> tuple[Origin, bytes] | None:
 
 def refuse(address: Address, reason: str) -> UnsafeOutboundUrlError:
     return UnsafeOutboundUrlError(
-        f"{address.place}: the gateway may not fetch this address: {reason}",
+        f"{address.place}: the gateway may not fetch this address: {reason.rstrip('.')}. "
+        "Send the content itself, in base64",
         param=address.place,
         should_retry=False,
     )

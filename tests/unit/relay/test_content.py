@@ -98,6 +98,7 @@ def test_what_is_no_plain_address_is_refused(url: str) -> None:
 
 
 def test_address_that_the_guard_forbids_is_refused() -> None:
-    client = FakeClient(ForbiddenAddressError("10.0.0.1 is no public address (private)"))
-    with pytest.raises(UnsafeOutboundUrlError, match=rf"{PLACE}: .* no public address"):
+    forbidden = ForbiddenAddressError("10.0.0.1 is no public address", ". Somebody can allow it.")
+    client = FakeClient(forbidden)
+    with pytest.raises(UnsafeOutboundUrlError, match=rf"{PLACE}: .* no public address\. Send the"):
         fetch(client, "https://a.example/x.png")

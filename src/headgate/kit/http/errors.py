@@ -33,7 +33,11 @@ class ConnectError(EgressError):
 
 
 class ForbiddenAddressError(ConnectError):
-    pass
+    """Report an address that the guard forbids; `reason` leaves out what its operator could do."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason + remedy)
+        self.reason = reason
 
 
 class ConnectTimeoutError(ConnectError):

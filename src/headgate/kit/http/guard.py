@@ -200,5 +200,6 @@ def _refuse(origin: Origin, reason: str) -> ForbiddenAddressError:
     default = PORTS.get(origin.scheme) == origin.port
     shown = str(origin).rpartition(":")[0] if default else str(origin)
     return ForbiddenAddressError(
-        f"{shown} is refused: {reason}. Who runs Headgate can allow it: {ALLOW_VARIABLE}={shown}"
+        f"{shown} is refused: {reason}",
+        f". Who runs Headgate can allow it: {ALLOW_VARIABLE}={shown}",
     )
