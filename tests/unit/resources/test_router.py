@@ -235,7 +235,7 @@ def test_overrides_can_be_a_whole_resource(harness: Harness) -> None:
         ({"model": {"provider": "nobody"}}, "model.provider"),
         ({"model": {"max_retries": 11}}, "model.maxRetries"),
         ({"surprise": 1}, "vmx.resourceConfigOverrides"),
-        ({"default_args": {"stream": True}}, "default_args.stream"),
+        ({"default_args": {"stream": True}}, "vmx.resourceConfigOverrides.defaultArgs.stream"),
     ],
 )
 def test_wrong_override_names_its_place(harness: Harness, overrides: Any, place: str) -> None:
@@ -243,6 +243,15 @@ def test_wrong_override_names_its_place(harness: Harness, overrides: Any, place:
         harness.route("smart", overrides=overrides)
     assert raised.value.code == "invalid_request"
     assert place in (raised.value.param or "")
+
+
+def test_wrong_rule_of_a_request_names_its_place_in_it(harness: Harness) -> None:
+    rule = {"mode": "ADVANCED", "expression": "x ==", "then": {"model": "m"}}
+    with pytest.raises(HeadgateError) as raised:
+        harness.route("smart", overrides={"routing": {"conditions": [rule]}})
+    assert raised.value.param == "vmx.resourceConfigOverrides.routing.conditions[0].expression"
+    with pytest.raises(HeadgateError, match="unknown field `conectionName`"):
+        harness.route("smart", overrides={"model": {"conection_name": "acme"}})
 
 
 def test_overrides_without_a_model_make_no_resource(harness: Harness) -> None:

@@ -24,8 +24,11 @@ IGNORED_FIELDS = frozenset({"name", "description", "assign_api_keys"})
 """Fields of a stored resource that change nothing about one call."""
 LIMITS = frozenset({"capacity", "enforce_capacity", "enforceCapacity"})
 """Fields that a request changes of no stored resource: whom a limit refuses must not lift it."""
+OVERRIDES = "vmx.resourceConfigOverrides"
+"""The place of the overrides in a request."""
 DEPTH_MAX = 32
 _LOWER = re.compile(r"_([a-z0-9])")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`\Z", re.DOTALL)
 
 
@@ -60,7 +63,7 @@ def override(stored: ResourceConfig | None, overrides: Mapping[str, Any]) -> Res
     if "model" not in merged:
         raise InvalidOverridesError(
             "There is no stored resource of this name, and the overrides have no `model`.",
-            param="vmx.resourceConfigOverrides.model",
+            param=f"{OVERRIDES}.model",
         )
     try:
         config = msgspec.convert(merged, ResourceConfig)
@@ -69,7 +72,9 @@ def override(stored: ResourceConfig | None, overrides: Mapping[str, Any]) -> Res
     except msgspec.ValidationError as error:
         raise explain(error) from None
     except InvalidResourceError as error:
-        raise InvalidOverridesError(error.message, param=error.param) from None
+        place = f"{OVERRIDES}.{name_place(error.param or '')}"
+        message = error.message.replace(error.param or place, place)
+        raise InvalidOverridesError(message, param=place, should_retry=False) from None
     return config
 
 
@@ -92,7 +97,8 @@ def explain(error: msgspec.ValidationError) -> InvalidOverridesError:
     found = _PLACE.search(text)
     place = "" if found is None else "." + name_place(found[1])
     reason = text if found is None else text[: found.start()]
-    param = f"vmx.resourceConfigOverrides{place}"
+    reason = _UNKNOWN.sub(lambda unknown: f"unknown field `{name_place(unknown[1])}`", reason)
+    param = f"{OVERRIDES}{place}"
     message = f"Invalid '{param}': {reason[0].lower()}{reason[1:]}."
     return InvalidOverridesError(message, param=param, should_retry=False)
 

@@ -28,6 +28,7 @@ class CompiledResource:
         *,
         created_at: float = 0.0,
         stored: CompiledResource | None = None,
+        place: str = "routing",
         characters_max: int = CHARACTERS_MAX,
     ) -> None:
         """Compile a resource. The rules of a `stored` one that are the same are not compiled
@@ -41,7 +42,7 @@ class CompiledResource:
         if known is not None and config.routing == known.config:
             self.routing = known
         elif config.routing is not None and config.routing.enabled and config.routing.conditions:
-            self.routing = CompiledRouting(config.routing, characters_max=characters_max)
+            self.routing = CompiledRouting(config.routing, place, characters_max=characters_max)
         self.fallbacks: tuple[Target, ...] = ()
         if config.use_fallback:
             self.fallbacks = tuple(map(make_target, config.fallback_models))

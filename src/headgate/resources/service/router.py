@@ -24,7 +24,7 @@ from headgate.resources.model.conditions import (
     choose,
     draw_sticky,
 )
-from headgate.resources.model.overrides import choose_secondary, name_place, override
+from headgate.resources.model.overrides import OVERRIDES, choose_secondary, name_place, override
 from headgate.resources.model.request_view import ANTHROPIC, CHAT, RESPONSES, RequestView
 from headgate.resources.model.resource import (
     InvalidOverridesError,
@@ -159,6 +159,7 @@ class ResourceIndex:
             config,
             stored_id,
             stored=stored,
+            place=f"{OVERRIDES}.routing",
             characters_max=REQUEST_CHARACTERS_MAX,
         )
 
@@ -224,7 +225,7 @@ class ResourceIndex:
 
 def refuse(place: str, reason: str) -> NoReturn:
     """Raise `InvalidOverridesError` for a place in the overrides of a request."""
-    param = f"vmx.resourceConfigOverrides.{name_place(place)}"
+    param = f"{OVERRIDES}.{name_place(place)}"
     raise InvalidOverridesError(f"Invalid '{param}': {reason}.", param=param, should_retry=False)
 
 
