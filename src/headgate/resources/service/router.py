@@ -137,7 +137,7 @@ class ResourceIndex:
                 return None
             raise ResourceNotFoundError(
                 f"There is no resource {name!r} in this project, nor a credential and model of "
-                "that name (`credential/model`).",
+                "that name (`credential/model`). `GET /v1/models` lists what this key can call.",
                 param="model",
                 should_retry=False,
             )
