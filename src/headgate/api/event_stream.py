@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.responses import Response, StreamingResponse
+
+from headgate.kit.errors import HeadgateError
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -30,5 +33,7 @@ class ServerSentEvents:
     async def _send(self) -> AsyncIterator[bytes]:
         if self._first:
             yield self._first
-        async for piece in self._pieces:
-            yield piece
+        # The head is sent, so an error can only end the stream: a client asks again, and is told.
+        with contextlib.suppress(HeadgateError):
+            async for piece in self._pieces:
+                yield piece

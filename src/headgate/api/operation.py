@@ -55,6 +55,7 @@ class Versioned(Protocol):
 VersionedT = TypeVar("VersionedT", bound=Versioned)
 
 Handler = Callable[[Any], Awaitable[Any]]
+CheckAccess = Callable[[], Awaitable[object]]
 WORKSPACE = "/{workspace}/{environment}"
 """How a path in the names of VM-X names an organization and its project."""
 VMX_PREFIXES = ("/api/ai-connection", "/api/ai-provider", "/api/ai-resource", "/api/api-key/")
@@ -104,6 +105,7 @@ class RequestContext(Generic[Query, Body]):
         claim: IdempotencyClaim | None,
         response_head: ResponseHead,
         raw: bytes = b"",
+        check_access: CheckAccess | None = None,
     ) -> None:
         self.request = request
         self.services = services
@@ -112,6 +114,7 @@ class RequestContext(Generic[Query, Body]):
         self.body = body
         self.response_head = response_head
         self.raw = raw
+        self._check_access = check_access
         self.path: Mapping[str, str] = request.path_params
         self._organization_id = organization_id
         self._claim = claim
@@ -135,6 +138,12 @@ class RequestContext(Generic[Query, Body]):
         """Return what identifies a request that is repeated with its `Idempotency-Key`, for effects
         that take more than one transaction; None without a key."""
         return None if self._claim is None else self._claim.id.hex()
+
+    async def check_access(self) -> None:
+        """Raise as the gate does if the request would not be let through any more: for answers that
+        go on for long."""
+        if self._check_access is not None:
+            await self._check_access()
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         return await self.services.storage.read(work)

@@ -3,6 +3,7 @@ response."""
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
@@ -77,8 +78,13 @@ class OperationHandler:
 
     async def _answer(self, request: Request) -> Response:
         operation = self._operation
-        is_key_enough = operation.is_v1 or operation.is_vmx
-        admitted = await self._gate.admit(request, operation.access, is_key_enough=is_key_enough)
+        admit = functools.partial(
+            self._gate.admit,
+            request,
+            operation.access,
+            is_key_enough=operation.is_v1 or operation.is_vmx,
+        )
+        admitted = await admit()
         query = parse_query(request, operation.query)
         if operation.changes and parse_if_match(request) is not None and not operation.is_versioned:
             raise OutdatedVersionError(
@@ -102,6 +108,7 @@ class OperationHandler:
             claim=build_idempotency_claim(request, operation, admitted, raw=raw),
             response_head=response_head,
             raw=raw,
+            check_access=admit,
         )
         try:
             answer = await operation.handler(context)

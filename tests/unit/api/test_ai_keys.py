@@ -44,6 +44,7 @@ def test_key_is_made_read_changed_and_revoked_in_their_names(api: Api) -> None:
     assert api.put(path, {"enabled": True}).json["enabled"] is True
     assert finds(api, token)
     assert api.delete(path).status == 204
+    assert api.get(path).json["enabled"] is False
     assert made["apiKeyId"] not in {each["apiKeyId"] for each in api.get(address()).json}
 
 

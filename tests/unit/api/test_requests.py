@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from headgate.audit.model import SYSTEM
-from headgate.keys.model import KeyKind, KeyRequest
+from headgate.keys.model import InvalidApiKeyError, KeyKind, KeyRequest
 from headgate.llm.usage import ParsedUsage
 from headgate.relay.call_state import CallState
 from headgate.relay.targets import CallRoute, Target
-from headgate.request_log.model.entry import MICROSECONDS
+from headgate.request_log.model.entry import MICROSECONDS, RequestList
+from headgate.request_log.service import tail
 from tests.fakes.api import Api
 from tests.fakes.example_receipt import make_receipt
 from tests.fakes.ledger import NOVEMBER
@@ -182,6 +183,28 @@ def test_tail_is_a_stream_of_events(api: Api, query: str) -> None:
     answer = api.get(f"/api/requests/tail{query}")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_tail_ends_when_its_key_is_revoked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, service = restrict_key(api, "requests:read"), api.application.request_log
+    reads: list[Any] = []
+    select = service.list
+
+    def refuse(token: bytes) -> NoReturn:
+        raise InvalidApiKeyError("revoked")
+
+    def read(*asked: Any, **options: Any) -> RequestList:
+        reads.append(asked)
+        monkeypatch.setattr(api.application.key_index, "find", refuse)
+        return select(*asked, **options)
+
+    monkeypatch.setattr(service, "list", read)
+    # The usual one of tests is none, since their transport waits for the end of an answer.
+    monkeypatch.setattr(tail.RequestTails, "_seconds_max", property(lambda _: 600), raising=False)
+    monkeypatch.setattr(tail, "CHECK_POLLS", 1)
+    monkeypatch.setattr(tail, "POLL_SECONDS", 0.0)
+    assert api.get("/api/requests/tail?seconds=600", key=reader).status == 200
+    assert len(reads) == 1
 
 
 def test_replay_needs_a_permission_and_is_audited(api: Api) -> None:

@@ -178,3 +178,19 @@ async def test_quiet_tail_shows_that_it_lives_and_their_number_is_limited() -> N
     assert clock.time - NOVEMBER >= 40
     assert pages.asked[-1].since is not None
     assert clock.time - pages.asked[-1].since < 11
+
+
+async def test_tail_ends_for_a_reader_who_may_not_read_any_more() -> None:
+    clock = SetClock()
+    pages = Pages(clock)
+    tails = RequestTails(clock, seconds_max=600)
+
+    async def check() -> None:
+        if clock.time - NOVEMBER > 15:
+            raise TooManyTailsError("not any more")
+
+    stream = tails.follow(pages.read, OWN, seconds=600, check=check, sleep=pages.sleep)
+    with pytest.raises(TooManyTailsError, match="not any more"):
+        await collect(stream)
+    assert clock.time - NOVEMBER <= 25
+    assert tails.running == 0

@@ -80,7 +80,8 @@ async def list_requests(context: RequestContext[RequestQuery, Empty]) -> Request
 )
 async def tail_requests(context: RequestContext[RequestTailQuery, Empty]) -> ServerSentEvents:
     """Send requests as server-sent events while they end, for at most `seconds`. Each event is a
-    request as in the list. A comment comes every 15 seconds where nothing happens."""
+    request as in the list. A comment comes every 15 seconds where nothing happens. The stream ends
+    when the caller may not read requests any more."""
     query = context.query
     filters = query.select(context.organization_id, projects=context.principal.projects)
 
@@ -93,7 +94,8 @@ async def tail_requests(context: RequestContext[RequestTailQuery, Empty]) -> Ser
 
     async def encode() -> AsyncIterator[bytes]:
         tails = context.services.request_tails
-        async for entries in tails.follow(read, filters, seconds=query.seconds):
+        follow = tails.follow(read, filters, seconds=query.seconds, check=context.check_access)
+        async for entries in follow:
             events = [
                 b"event: request\nid: %b\ndata: %b\n\n"
                 % (entry.id.encode(), msgspec.json.encode(to_request_response(entry)))

@@ -92,7 +92,7 @@ def to_ai_key_response(own: KeyResponse, token: str | UnsetType = UNSET) -> AiKe
     # They are the owner's own, and no names of fields.
     labels = list(fields.pop("labels"))
     renamed: dict[str, Any] = {RESPONSE_NAMES[name]: fields.pop(name) for name in RESPONSE_NAMES}
-    renamed |= {"labels": labels, "enabled": own.state is not KeyState.DISABLED}
+    renamed |= {"labels": labels, "enabled": own.state not in (KeyState.DISABLED, KeyState.REVOKED)}
     if token is not UNSET:
         renamed["apiKeyValue"] = token
     return msgspec.convert({**to_vmx_names(fields), **renamed}, AiKeyResponse)

@@ -17,9 +17,16 @@ OVERLAP_SECONDS = 10.0
 ROWS_MAX = 500
 """How many rows one poll tells; what is more in half a second is skipped, the oldest first."""
 KEEPALIVE_POLLS = 30
+CHECK_POLLS = 20
+"""How many polls lie between two looks at whether the reader may still read."""
 TAILS_MAX = 32
 
 Read = Callable[[RequestFilter, int], Awaitable[RequestList]]
+Check = Callable[[], Awaitable[None]]
+
+
+async def check_nothing() -> None:
+    """Let a reader go on, who has the database itself."""
 
 
 class TooManyTailsError(HeadgateError):
@@ -47,11 +54,12 @@ class RequestTails:
         filters: RequestFilter,
         *,
         seconds: float,
+        check: Check = check_nothing,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> AsyncIterator[list[RequestEntry]]:
         """Yield what was added, oldest first, in lists that are empty now and then, so that a
-        reader notices a connection that is gone. `read` returns a page of the newest rows. Raise
-        `TooManyTailsError`."""
+        reader notices a connection that is gone. `read` returns a page of the newest rows, and
+        `check` raises for a reader who may not read any more. Raise `TooManyTailsError`."""
         if self.running >= self._tails_max:
             raise TooManyTailsError(
                 f"{self._tails_max} readers follow requests already.", retry_after_seconds=5.0
@@ -59,7 +67,7 @@ class RequestTails:
         self.running += 1
         try:
             limit = min(seconds, self._seconds_max)
-            async for rows in self._follow(read, filters, limit, sleep):
+            async for rows in self._follow(read, filters, limit, check, sleep):
                 yield rows
         finally:
             self.running -= 1
@@ -69,12 +77,16 @@ class RequestTails:
         read: Read,
         filters: RequestFilter,
         seconds: float,
+        check: Check,
         sleep: Callable[[float], Awaitable[None]],
     ) -> AsyncIterator[list[RequestEntry]]:
         begun = self._clock.now()
         told: dict[str, int] = {}
-        idle = KEEPALIVE_POLLS
+        idle, polls = KEEPALIVE_POLLS, 0
         while (now := self._clock.now()) - begun < seconds:
+            if polls and not polls % CHECK_POLLS:
+                await check()
+            polls += 1
             since = max(begun, now - OVERLAP_SECONDS)
             page = await read(msgspec.structs.replace(filters, since=since), ROWS_MAX)
             fresh = [each for each in reversed(page.entries) if each.id not in told]
