@@ -59,10 +59,7 @@ TotalSeconds = Annotated[
 @app.command()
 def add(
     integration: Annotated[
-        str,
-        typer.Argument(
-            help="Integration of the secret, such as openai, mistral or one of your own."
-        ),
+        str, typer.Argument(help="Integration of the secret: openai, mistral, ... or your own.")
     ],
     data: Data = None,
     as_json: Json = False,
