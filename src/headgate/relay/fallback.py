@@ -205,7 +205,7 @@ class Fallback:
         failpoint("after_hold")
         answer = await self._send(state, disconnects, attempt)
         if may_follow:
-            await wait_for_start(answer, find_secret(state))
+            await wait_for_start(state, answer, find_secret(state))
         response = self._responses.create(state, answer, caller, encoder)
         if response.has_started:
             return response

@@ -9,6 +9,7 @@ from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.message import Headers, HoldBytes, Response, Sink
 from headgate.llm.provider_errors import classify
 from headgate.llm.redaction import redact_error
+from headgate.relay.call_state import CallState
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
     UpstreamResponse,
@@ -16,7 +17,9 @@ from headgate.relay.upstream import (
 )
 
 EVENT_STREAM = b"text/event-stream"
-ERROR_FIRST = re.compile(rb'\A(?:event: ?error\r?\n)?data: ?(\{"(?:error|type":"error)"[^\r\n]*)')
+ERROR_FIRST = re.compile(
+    rb'\A(?:event: ?error\r?\n)?data: ?(\{"(?:error": ?[{"]|type": ?"error")[^\r\n]*)'
+)
 """A stream that begins with an error instead of an answer."""
 
 
@@ -30,6 +33,8 @@ class StreamStart:
         self._secret = secret
         self._sink: Sink | None = None
         self._pieces: list[bytes] = []
+        self.began_with_error = False
+        """Whether the provider reported an error in the place of an answer."""
         self._ended = False
         self._failure: Exception | None = None
         self._arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -50,6 +55,7 @@ class StreamStart:
                 raise failure
             raise describe_egress_error(failure)
         found = ERROR_FIRST.match(first)
+        self.began_with_error = found is not None
         if not first or found is not None:
             self._response.abort()
             said = (
@@ -112,12 +118,18 @@ class StreamStart:
             self._arrived.set_result(None)
 
 
-async def wait_for_start(answer: UpstreamResponse, secret: bytes) -> None:
-    """Wait until a stream has begun; return at once for any other answer. `secret` is the
-    provider's key, which must not appear in what an error says. Raise as `StreamStart.wait`."""
+async def wait_for_start(state: CallState, answer: UpstreamResponse, secret: bytes) -> None:
+    """Wait until a stream has begun; return at once for any other answer. Raise as
+    `StreamStart.wait`. An error in the place of an answer costs nothing. `secret` is the provider's
+    key, which no message may have."""
     is_stream = answer.content_type.startswith(EVENT_STREAM) and not answer.coding
     if answer.status >= 400 or not is_stream or answer.body is not None:
         return
     start = StreamStart(answer.response, secret)
     answer.response = start
-    await start.wait()
+    try:
+        await start.wait()
+    except HeadgateError:
+        if start.began_with_error:
+            state.was_sent = False
+        raise

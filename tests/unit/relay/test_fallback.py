@@ -48,7 +48,7 @@ pytestmark = pytest.mark.anyio
 
 JSON = [(b"content-type", b"application/json")]
 ANSWER = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":3,"completion_tokens":4}}'
-TEXT = b'data: {"id":"c","choices":[{"delta":{"content":"hello"}}]}\n\n'
+TEXT = b'data: {"error":null,"id":"c","choices":[{"delta":{"content":"hello"}}]}\n\n'
 ENDING = (
     b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
 )
@@ -274,6 +274,8 @@ async def test_stream_that_fails_before_it_begins_moves_on(
     assert (harness.caller.status, harness.caller.body) == (200, ANSWER)
     (event,) = harness.encoder.events
     assert reason in event
+    # An error in the place of an answer costs nothing; the others may have been charged.
+    assert len(harness.ledger.receipts) == (1 if "error" in reason else 2)
 
 
 async def test_key_that_a_failed_stream_repeats_is_in_no_event() -> None:

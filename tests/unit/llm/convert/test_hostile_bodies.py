@@ -96,8 +96,7 @@ def test_work_and_output_grow_with_the_size_of_the_input(
 
 
 def test_description_of_a_namespace_is_not_repeated_without_end() -> None:
-    tool = {"type": "function", "name": "t", "parameters": {}}
-    tools: list[Any] = [{**tool, "name": f"t{number}"} for number in range(100)]
+    tools = [{"type": "function", "name": f"t{number}"} for number in range(100)]
     namespace: dict[str, Any] = {"type": "namespace", "name": "n", "tools": tools}
     namespace["description"] = "d" * 10_000
     fields: dict[str, Any] = {"model": "m", "input": "x", "tools": [namespace]}
