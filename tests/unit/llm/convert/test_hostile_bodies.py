@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,7 @@ from headgate.llm.convert.messages_to_responses.stream import MessageStream
 from headgate.llm.convert.responses_to_chat.request import convert_request as convert_response
 from headgate.llm.convert.responses_to_chat.stream import CALLS_MAX, ResponseStream
 from headgate.llm.request import InvalidRequestError
+from tests.fakes.grammar.messages import check_stream
 
 HELLO = [{"role": "user", "content": "x"}]
 MESSAGE = convert_message({"model": "m", "max_tokens": 9, "messages": HELLO})
@@ -157,6 +159,61 @@ def test_pieces_of_many_calls_find_their_own_call() -> None:
     *_, end = stream.close()
     found = [(each["call_id"], each["arguments"]) for each in end["response"]["output"]]
     assert found == [("a", "13"), ("b", "24"), ("c", "56")]
+
+
+def test_call_waits_for_its_name() -> None:
+    stream = ResponseStream(RESPONSE)
+    calls: list[Any] = [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "", "arguments": ""}},
+        {"index": 1, "id": "b"},
+        {"index": 0, "id": None, "function": {"name": "get"}},
+        {"index": 0, "function": {"arguments": "{}"}},
+    ]
+    for call in calls:
+        list(stream.feed(make_chunk(tool_calls=[call])))
+    list(stream.feed({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}))
+    *events, end = stream.close()
+    found = [(each["call_id"], each["name"]) for each in end["response"]["output"]]
+    assert found == [("a", "get"), ("b", "")]
+    assert [each["type"] for each in events].count("response.output_item.done") == 2
+
+
+def test_text_that_only_the_last_event_has_is_sent() -> None:
+    stream = MessageStream(MESSAGE, lambda characters: characters)
+    parts = [{"type": "output_text", "text": each} for each in ("Hello", "there")]
+    events: list[Any] = [
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "He"},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "l"},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": {"type": "message", "content": parts},
+        },
+    ]
+    converted = [each for event in events for each in stream.feed(event)]
+    pieces = [each["delta"]["text"] for each in converted if "delta" in each]
+    assert "".join(pieces) == "Hellothere"
+    assert [each["type"] for each in converted].count("content_block_start") == 2
+
+
+@pytest.mark.parametrize("kind", ["message", "function_call", "reasoning"])
+def test_pieces_of_other_kinds_begin_blocks_of_their_own(kind: str) -> None:
+    request = convert_message(
+        {"model": "m", "max_tokens": 9, "messages": HELLO, "thinking": {"type": "adaptive"}}
+    )
+    pieces = (
+        "response.output_text.delta",
+        "response.function_call_arguments.delta",
+        "response.reasoning_summary_text.delta",
+    )
+    for order in itertools.permutations(pieces):
+        stream = MessageStream(request, lambda characters: characters)
+        events: list[Any] = [{"type": "response.output_item.added", "item": {"type": kind}}]
+        events += [{"type": each, "delta": "{}"} for each in order]
+        events.append({"type": "response.completed", "response": {"output": []}})
+        converted = [each for event in events for each in stream.feed({**event, "output_index": 0})]
+        check_stream(converted)
+        assert converted[-1]["type"] == "message_stop"
 
 
 def test_answers_that_only_lenient_readers_understand_are_read() -> None:

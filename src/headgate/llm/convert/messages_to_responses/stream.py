@@ -296,7 +296,8 @@ class OpenItem:
         """The open block's text, which citations quote."""
         self._sent = 0
         """Characters of arguments that were sent."""
-        self._parts_done: set[int] = set()
+        self._came: dict[int, int] = {}
+        """Characters of each part of a message that came."""
         self._stop = StopSequences(request.stop_sequences)
         self._item = item
 
@@ -363,6 +364,8 @@ class OpenItem:
         """Close the open block, with the text that was held back."""
         if not self._open:
             return
+        if self._open == "text":
+            self._came[self._part] = self._came.get(self._part, 0) + self._text.tell()
         cut = self._stop.finish()
         if self._open == "text" and cut.text:
             yield self._stream.change_block("text_delta", text=cut.text)
@@ -377,7 +380,6 @@ class OpenItem:
             if self._stream.halted:
                 return
             self._part, self._open, self._text = part, "text", io.StringIO()
-            self._parts_done.add(part)
             yield self._stream.open_block({"type": "text", "text": ""})
         self._text.write(text)
         cut = self._stop.feed(text)
@@ -403,8 +405,11 @@ class OpenItem:
     def _finish_message(self, item: Fields) -> Iterator[Event]:
         for number, part in enumerate(list_objects(item.get("content"))):
             text = part.get("text") or part.get("refusal")
-            if number not in self._parts_done and isinstance(text, str) and text:
-                yield from self._add_text(number, text)
+            came = self._came.get(number, 0)
+            if self._open == "text" and number == self._part:
+                came += self._text.tell()
+            if isinstance(text, str) and len(text) > came:
+                yield from self._add_text(number, text[came:])
                 if self._stream.halted:
                     return
 
@@ -414,7 +419,10 @@ class OpenItem:
         yield self._stream.open_block(block)
 
     def _add_arguments(self, text: str) -> Iterator[Event]:
-        if not self._open:
+        if self._open != "tool_use":
+            yield from self._close()
+            if self._stream.halted:
+                return
             yield from self._open_call(self._item)
         self._sent += len(text)
         if text:
@@ -431,6 +439,9 @@ class OpenItem:
         part = read_count(event, "summary_index")
         text = read_text(event, "delta")
         if self._open != "thinking":
+            yield from self._close()
+            if self._stream.halted:
+                return
             yield self._open_thinking()
         elif part != self._part:
             text = SUMMARY_SEPARATOR + text

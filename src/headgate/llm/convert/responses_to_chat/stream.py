@@ -76,6 +76,8 @@ class ResponseStream:
         self._calls: dict[Any, OpenCall] = {}
         """The last call of a function by each of the provider's indexes, and by None the last."""
         self._calls_count = 0
+        self._nameless: dict[int | None, dict[str, Any]] = {}
+        """Calls that began without a name, which comes next, by their indexes."""
         self._reason = ""
         self._usage: Any = None
         self._moderation: dict[str, Any] = {}
@@ -194,6 +196,17 @@ class ResponseStream:
             return
         item = self._find_call(call)
         if item is None:
+            index = read_index(call)
+            said = {name: value for name, value in call.items() if value is not None}
+            call = self._nameless.pop(index, {}) | said
+            if not _read_function(call):
+                self._nameless[index] = call
+                return
+        yield from self._add_call(item, call)
+
+    def _add_call(self, item: OpenCall | None, call: Fields) -> Iterator[Event]:
+        """Yield what follows from a piece of an open call, or from the beginning of one."""
+        if item is None:
             if self._calls_count >= CALLS_MAX:
                 yield from self.fail(make_error(502, TOO_LONG))
                 return
@@ -229,6 +242,8 @@ class ResponseStream:
             yield from item.close("completed")
 
     def _close_items(self) -> Iterator[Event]:
+        for call in self._nameless.values():
+            yield from self._add_call(None, call)
         status = find_item_status(self._reason)
         for item in self._open:
             yield from item.close(status)
@@ -393,7 +408,9 @@ def read_index(call: Fields) -> int | None:
 
 
 def _read_function(call: Fields) -> Fields:
-    return read_object(call, "custom") or read_object(call, "function")
+    """Return what a piece of a call says of its function; empty for nothing."""
+    function = read_object(call, "custom") or read_object(call, "function")
+    return function if any(function.values()) else {}
 
 
 def _convert_error(error: Any) -> Event:
