@@ -47,7 +47,7 @@ run: setup ## start Headgate on 127.0.0.1:4600 (HEADGATE_HOST, HEADGATE_PORT, HE
 	@exec $(BIN)/headgate serve --simulator
 
 test: check ## run the checks and all tests, as CI does
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 prove: $(VENV)/.dev ## run the long tests: kills, rotations and floods, in their quick forms (~3 min)
 	@$(BIN)/pytest -n 2 -m prove

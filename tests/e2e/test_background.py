@@ -420,6 +420,7 @@ def test_response_outlives_a_kill(tmp_path: Path, provider: Provider, *, streams
         assert provider.creations == 1
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("point", ["mid_settlement", "before_last_frame"])
 def test_server_that_dies_while_it_settles_settles_once(
     tmp_path: Path, provider: Provider, point: str

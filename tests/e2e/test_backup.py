@@ -81,6 +81,7 @@ def read_ids(data: Path) -> set[str]:
     }
 
 
+@pytest.mark.prove
 def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
     upstream: FakeUpstream, gateway: Gateway, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.leak_scan import ENCODINGS, PlantedSecret, draw, scan
 from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
+from tests.fakes.spoiled_keys import spoil_key
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -156,7 +157,7 @@ def make_calls(gateway: Gateway, cast: Cast, scene: Scene) -> None:
         (inference, {**good, "content_encoding": "gzip"}, cast.prompt.encode()),
         (admin, good, chat),
         (cast.garbage, good, chat),
-        (inference[:-1] + "x", good, chat),
+        (spoil_key(inference), good, chat),
         (cast.other, good, chat),
         ("", {**good, "x_api_key": cast.other}, chat),
         ("", {**good, "authorization": f"Basic {cast.garbage}"}, chat),

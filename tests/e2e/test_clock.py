@@ -72,6 +72,7 @@ def call(client: RawClient) -> tuple[int, str]:
     return status, client.headers.get("x-headgate-request-id", "")
 
 
+@pytest.mark.prove
 def test_clock_that_is_set_changes_no_duration_and_makes_no_id_twice(
     server: Gateway, clock: Clock
 ) -> None:
@@ -95,6 +96,7 @@ def test_clock_that_is_set_changes_no_duration_and_makes_no_id_twice(
     assert max(days) - min(days) >= 39, "the clock was set indeed"
 
 
+@pytest.mark.prove
 def test_clock_that_jumps_lets_no_key_burst(server: Gateway, clock: Clock) -> None:
     made = server.run("keys", "create", "--requests-per-minute", "1", "--json")
     assert made.returncode == 0, made.stderr
@@ -106,6 +108,7 @@ def test_clock_that_jumps_lets_no_key_burst(server: Gateway, clock: Clock) -> No
             assert call(client)[0] == 429
 
 
+@pytest.mark.prove
 def test_key_that_expired_before_a_stop_is_refused_after_it_whatever_the_clock(
     server: Gateway, clock: Clock
 ) -> None:

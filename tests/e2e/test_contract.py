@@ -12,7 +12,7 @@ from rigs.contract.roles import LOCKING_OUT, find_roles
 from rigs.contract.run import run
 from tests.fakes.gateway import Gateway, find_port, running_gateway
 
-run_quickly = functools.partial(run, phases="examples,fuzzing", examples=3)
+run_quickly = functools.partial(run, phases="examples,fuzzing", examples=1)
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
         yield running
 
 
+@pytest.mark.timeout(180)
 def test_api_keeps_to_its_own_document(gateway: Gateway, tmp_path: Path) -> None:
     roles = find_roles(gateway)
     operator = roles["operator's key"]

@@ -111,6 +111,7 @@ def test_full_disk_makes_no_call_and_loses_none(
     assert (withheld["status"], withheld["cost_nano"]) == (503, 1_200_000)
 
 
+@pytest.mark.prove
 @needs_strace
 def test_flush_that_fails_ends_the_process_and_completes_no_answer(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
