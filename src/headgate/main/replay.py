@@ -50,11 +50,11 @@ from headgate.settings import Settings
 from headgate.vault.model.base_url import parse_base_url
 
 REQUEST_ID = "x-headgate-request-id"
-AUTHENTICATION = b"Bearer hg_live_replay_%d"
+TOKEN = b"hg_live_replay_%d"
 
 
 class ReplayGrants:
-    """Find the grants of requests that are being replayed, each by a token for one use."""
+    """Find the grants of requests that are being replayed, each by a token of its own."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -62,12 +62,15 @@ class ReplayGrants:
 
     def add(self, grant: Grant) -> bytes:
         """Return the token of a grant."""
-        token = AUTHENTICATION % next(self._numbers)
-        self._grants[token.partition(b" ")[2]] = grant
+        token = TOKEN % next(self._numbers)
+        self._grants[token] = grant
         return token
 
     def find(self, token: bytes) -> Grant:
-        return self._grants.pop(token)
+        return self._grants[token]
+
+    def remove(self, token: bytes) -> None:
+        del self._grants[token]
 
 
 class SimulatorCredentials:
@@ -175,13 +178,17 @@ class InProcessReplayer:
         headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers
         ]
-        answer = await loopback.send(
-            handler,
-            request.method.encode(),
-            request.target.encode("latin-1"),
-            [*headers, (b"authorization", token)],
-            request.body,
-        )
+        try:
+            answer = await loopback.send(
+                handler,
+                request.method.encode(),
+                request.target.encode("latin-1"),
+                [*headers, (b"authorization", b"Bearer " + token)],
+                request.body,
+            )
+        # Also where the handler refused it before it looked for the grant.
+        finally:
+            self.grants.remove(token)
         names = tuple(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers
         )

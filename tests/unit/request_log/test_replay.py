@@ -13,6 +13,7 @@ import pytest
 
 from headgate.main import data_plane
 from headgate.main.replay import InProcessReplayer
+from headgate.relay.ports import Grant
 from headgate.request_log.model.entry import RequestEntry
 from headgate.request_log.model.payload import StoredExchange, describe_missing
 from headgate.request_log.model.replay import (
@@ -23,7 +24,7 @@ from headgate.request_log.model.replay import (
     compare,
 )
 from headgate.request_log.service.payloads import open_payload
-from headgate.request_log.service.replay import MARK, replay
+from headgate.request_log.service.replay import MARK, ReplayRequest, replay
 from headgate.request_log.store import entries
 from tests.fakes.in_process import InProcessGateway, Peer, running_in_process
 from tests.fakes.requests import JSON, make_exchange
@@ -233,3 +234,15 @@ def test_fields_that_may_differ_are_ignored_at_any_depth() -> None:
     spaced = ReplayAnswer("req_2", 200, (("content-type", JSON),), b'{"id": "a"}')
     same = make_exchange(answered=b'{"id":"a"}')
     assert not compare("req_1", "simulator", same, spaced, ("id",)).matches
+
+
+async def test_grant_of_a_replay_goes_with_it_also_when_it_is_refused(
+    gateway: InProcessGateway,
+) -> None:
+    async with open_replayer(gateway) as replayer:
+        headers = (("authorization", "Bearer one"), ("authorization", "Basic two"))
+        request = ReplayRequest(Grant("key_1", "org_1", "proj_1"), "GET", "//nowhere", headers, b"")
+        for number in range(2):
+            assert (await replayer.run("provider", request)).status >= 400
+            with pytest.raises(KeyError):
+                replayer.grants.find(b"hg_live_replay_%d" % number)
