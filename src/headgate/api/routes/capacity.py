@@ -17,7 +17,6 @@ from headgate.api.schemas.capacity import (
     CapacityResponse,
     PoolsResponse,
     PoolsSet,
-    read_pools,
     to_capacity_response,
     to_pools_response,
 )
@@ -102,7 +101,7 @@ async def set_priority_pools(context: RequestContext[Empty, PoolsSet]) -> PoolsR
             connection,
             organization_id=context.organization_id,
             project_id=project.id,
-            pools=read_pools(context.body),
+            pools=context.body.pools,
             by=context.actor,
         )
         return to_pools_response(pools)

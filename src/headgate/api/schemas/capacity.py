@@ -11,39 +11,23 @@ from msgspec import Meta
 from headgate.api.schemas.fields import to_datetime
 from headgate.capacity.model.pools import (
     POOLS_MAX,
-    Members,
-    Percentage,
-    PoolName,
     PriorityPool,
     PriorityPools,
-    Rank,
 )
 from headgate.capacity.model.windows import WindowState
-
-
-class PoolEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A priority pool. The reservations are percentages of the tokens per minute of each
-    credential; the pool of the lowest rank comes first."""
-
-    name: PoolName
-    rank: Rank
-    min_reservation: Percentage = 0.0
-    max_reservation: Percentage = 100.0
-    resources: Members = ()
-    keys: Members = ()
 
 
 class PoolsSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The priority pools of a project. They replace those before."""
 
-    pools: Annotated[tuple[PoolEntry, ...], Meta(min_length=1, max_length=POOLS_MAX)]
+    pools: Annotated[tuple[PriorityPool, ...], Meta(min_length=1, max_length=POOLS_MAX)]
 
 
 class PoolsResponse(msgspec.Struct, kw_only=True):
     """The priority pools of a project."""
 
     project_id: str
-    pools: list[PoolEntry]
+    pools: list[PriorityPool]
     created_at: datetime.datetime
     updated_at: datetime.datetime
     version: int
@@ -75,15 +59,11 @@ class CapacityResponse(msgspec.Struct):
 def to_pools_response(pools: PriorityPools) -> PoolsResponse:
     return PoolsResponse(
         project_id=pools.project_id,
-        pools=msgspec.convert(pools.pools, list[PoolEntry], from_attributes=True),
+        pools=list(pools.pools),
         created_at=to_datetime(pools.created_at),
         updated_at=to_datetime(pools.updated_at),
         version=pools.version,
     )
-
-
-def read_pools(body: PoolsSet) -> tuple[PriorityPool, ...]:
-    return msgspec.convert(body.pools, tuple[PriorityPool, ...], from_attributes=True)
 
 
 def to_capacity_response(shown: list[WindowState]) -> CapacityResponse:
