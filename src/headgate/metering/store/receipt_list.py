@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from headgate.kit.db.newest_first import SCANNED_MAX, Conditions, PageOrder, has_pair
 from headgate.metering.model.receipt_filter import (
     MICROSECONDS,
     ReceiptCursor,
@@ -15,10 +16,6 @@ from headgate.metering.model.receipt_filter import (
 from headgate.metering.model.receipts import from_row
 from headgate.metering.store.receipts import RECEIPTS
 from headgate.relay.ports import Receipt
-
-SCANNED_MAX = 100_000
-"""How many receipts one page examines at most. Only organization and time have an index, since
-every call waits for the insert."""
 
 _R = RECEIPTS.c
 _EQUAL = {
@@ -39,7 +36,8 @@ _EQUAL = {
 }
 """The filters that compare one column, which stores flags as numbers."""
 
-Conditions = list[sa.ColumnElement[bool]]
+# Every call waits for the insert of its receipt, so there are no further indexes.
+_ORDER = PageOrder(_R.created_at, _R.request_id)
 
 
 def list_page(
@@ -51,44 +49,19 @@ def list_page(
     scanned_max: int = SCANNED_MAX,
 ) -> ReceiptList:
     """Return the newest receipts that match, newest first, from behind a place."""
-    indexed = _select_range(filters)
-    if after is not None:
-        is_earlier = sa.and_(_R.created_at == after.created_at, _R.request_id < after.request_id)
-        indexed += [
-            _R.created_at <= after.created_at,
-            sa.or_(_R.created_at < after.created_at, is_earlier),
-        ]
-    others = _select_others(filters)
-    last: int | None = None
-    if others:
-        last = _find_last_scanned(connection, indexed, scanned_max)
-        if last is not None:
-            indexed.append(_R.created_at >= last)
-    query = (
-        sa.select(RECEIPTS)
-        .where(*indexed, *others)
-        .order_by(_R.created_at.desc(), _R.request_id.desc())
-        .limit(limit + 1)
+    place = None if after is None else (after.created_at, after.request_id)
+    rows, last = _ORDER.select_page(
+        connection,
+        _select_range(filters),
+        _select_others(filters),
+        after=place,
+        limit=limit,
+        scanned_max=scanned_max,
     )
-    found = [from_row(row) for row in connection.execute(query)]
+    found = [from_row(row) for row in rows]
     if len(found) > limit:
         return ReceiptList(found[:limit], find_place(found[limit - 1]))
     return ReceiptList(found, None if last is None else ReceiptCursor(last))
-
-
-def _find_last_scanned(
-    connection: sa.Connection, indexed: Conditions, scanned_max: int
-) -> int | None:
-    """Return the time of the last receipt that a page may examine; None where that is the end."""
-    query = (
-        sa.select(_R.created_at)
-        .where(*indexed)
-        .order_by(_R.created_at.desc())
-        .offset(scanned_max - 1)
-        .limit(2)
-    )
-    times = connection.execute(query).scalars().all()
-    return times[0] if len(times) == 2 else None
 
 
 def _select_range(filters: ReceiptFilter) -> Conditions:
@@ -119,24 +92,11 @@ def _select_others(filters: ReceiptFilter) -> Conditions:
         is_named = [name == filters.model for name in names]
         conditions.append(sa.or_(*is_named, _R.model_requested == qualified))
     if filters.metadata is not None:
-        conditions.append(_has_pair(*filters.metadata))
+        conditions.append(has_pair(_R.metadata, *filters.metadata))
     if filters.name is not None:
         ids = (_R.correlation_id, _R.upstream_request_id, _R.answer_id)
         conditions.append(sa.or_(*(each == filters.name for each in ids)))
     return conditions
-
-
-def _has_pair(key: str, value: str) -> sa.ColumnElement[bool]:
-    """Return the condition that the metadata has a pair.
-
-    It is stored as msgspec writes it, without spaces, and in a text every quote is escaped. So the
-    pair is in it if these bytes are, behind the brace or a comma.
-    """
-    pair = f"{msgspec.json.encode(key).decode()}:{msgspec.json.encode(value).decode()}"
-    # Without a wildcard, and with case, on both databases.
-    return sa.or_(
-        *(sa.func.replace(_R.metadata, f"{start}{pair}", "") != _R.metadata for start in "{,")
-    )
 
 
 def list_organizations(connection: sa.Connection) -> list[str]:

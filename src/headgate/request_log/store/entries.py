@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from headgate.kit.db.newest_first import SCANNED_MAX, Conditions, PageOrder, has_pair
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.request_log.model.entry import (
@@ -19,8 +20,6 @@ from headgate.request_log.model.entry import (
     RequestList,
 )
 
-SCANNED_MAX = 100_000
-"""How many rows one page examines at most. Only organization and time have an index."""
 CHECKED_OUTCOMES = ("completed", "cancelled", PENDING, "replayed")
 """The outcomes of requests that did not fail."""
 
@@ -58,7 +57,7 @@ _EQUAL = {
 }
 """The filters that compare one column, which stores flags as numbers."""
 
-Conditions = list[sa.ColumnElement[bool]]
+_ORDER = PageOrder(_E.created_at, _E.id)
 
 
 def insert(connection: sa.Connection, entries: Sequence[RequestEntry]) -> int:
@@ -80,29 +79,19 @@ def list_page(
     scanned_max: int = SCANNED_MAX,
 ) -> RequestList:
     """Return the newest rows that match, newest first, from behind a place."""
-    indexed = _select_range(filters)
-    if after is not None:
-        is_earlier = sa.and_(_E.created_at == after.created_at, _E.id < after.id)
-        indexed += [
-            _E.created_at <= after.created_at,
-            sa.or_(_E.created_at < after.created_at, is_earlier),
-        ]
-    others = _select_others(filters)
-    last: int | None = None
-    if others:
-        last = _find_last_scanned(connection, indexed, scanned_max)
-        if last is not None:
-            indexed.append(_E.created_at >= last)
-    query = (
-        sa.select(ENTRIES)
-        .where(*indexed, *others)
-        .order_by(_E.created_at.desc(), _E.id.desc())
-        .limit(limit + 1)
+    place = None if after is None else (after.created_at, after.id)
+    rows, last = _ORDER.select_page(
+        connection,
+        _select_range(filters),
+        _select_others(filters),
+        after=place,
+        limit=limit,
+        scanned_max=scanned_max,
     )
-    found = [RequestEntry(*row) for row in connection.execute(query)]
+    found = [RequestEntry(*row) for row in rows]
     if len(found) > limit:
-        place = found[limit - 1]
-        return RequestList(found[:limit], RequestCursor(place.created_at, place.id))
+        end = found[limit - 1]
+        return RequestList(found[:limit], RequestCursor(end.created_at, end.id))
     return RequestList(found, None if last is None else RequestCursor(last))
 
 
@@ -145,21 +134,6 @@ def list_projects(connection: sa.Connection) -> list[str]:
     return found
 
 
-def _find_last_scanned(
-    connection: sa.Connection, indexed: Conditions, scanned_max: int
-) -> int | None:
-    """Return the time of the last row that a page may examine; None where that is the end."""
-    query = (
-        sa.select(_E.created_at)
-        .where(*indexed)
-        .order_by(_E.created_at.desc())
-        .offset(scanned_max - 1)
-        .limit(2)
-    )
-    times = connection.execute(query).scalars().all()
-    return times[0] if len(times) == 2 else None
-
-
 def _select_range(filters: RequestFilter) -> Conditions:
     conditions: Conditions = [_E.organization_id == filters.organization_id]
     if filters.since is not None:
@@ -193,16 +167,7 @@ def _select_others(filters: RequestFilter) -> Conditions:
         is_good = sa.and_(_E.status < 400, _E.outcome.in_(CHECKED_OUTCOMES))
         conditions.append(sa.not_(is_good) if filters.failed else is_good)
     if filters.metadata is not None:
-        conditions.append(_has_pair(*filters.metadata))
+        conditions.append(has_pair(_E.metadata, *filters.metadata))
     if filters.total_min_microseconds is not None:
         conditions.append(_E.total_microseconds >= filters.total_min_microseconds)
     return conditions
-
-
-def _has_pair(key: str, value: str) -> sa.ColumnElement[bool]:
-    """Return the condition that the metadata has a pair: its bytes, behind the brace or a comma."""
-    pair = f"{msgspec.json.encode(key).decode()}:{msgspec.json.encode(value).decode()}"
-    # Without a wildcard, and with case, on both databases.
-    return sa.or_(
-        *(sa.func.replace(_E.metadata, f"{start}{pair}", "") != _E.metadata for start in "{,")
-    )
