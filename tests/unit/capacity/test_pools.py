@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headgate.capacity.model.pools import (
     InvalidPoolsError,
     PoolAllocator,
+    PoolMembers,
     PriorityPool,
     check_pools,
 )
@@ -136,3 +137,16 @@ def test_shares_stay_within_reservations_and_add_up(steps: list[tuple[int, int, 
         assert sum(use.share for use in allocator.uses) <= 100 + 1e-6
         for pool, use in zip(pools, allocator.uses, strict=True):
             assert pool.min_reservation - 1e-6 <= use.share <= pool.max_reservation + 1e-6
+
+
+def test_pool_of_a_resource_comes_before_that_of_the_key() -> None:
+    members = PoolMembers(
+        (
+            PriorityPool(name="first", rank=0, resources=("res_1",), keys=("key_1",)),
+            PriorityPool(name="second", rank=1, resources=("search", "res_1"), keys=("key_2",)),
+        )
+    )
+    assert members.find(key_id="key_1", resource=("res_9", "search")) == 1
+    assert members.find(key_id="key_2", resource=("res_1", "search")) == 0
+    assert members.find(key_id="key_2", resource=()) == 1
+    assert members.find(key_id="key_3", resource=("res_9",)) is None

@@ -112,16 +112,22 @@ def _check_members(pool: PriorityPool, owners: dict[tuple[str, str], str], where
                 raise InvalidPoolsError(message, param=f"{where}.{field}")
 
 
-def find_pool(pools: Sequence[PriorityPool], *, key_id: str, resource: Sequence[str]) -> int | None:
-    """Return the position of the pool of a call, by its resource (id or name) or else its key; None
-    for a call of no pool."""
-    for index, pool in enumerate(pools):
-        if any(name in pool.resources for name in resource):
-            return index
-    for index, pool in enumerate(pools):
-        if key_id in pool.keys:
-            return index
-    return None
+class PoolMembers:
+    """Find the pool of a call, in one look whatever the number of members."""
+
+    def __init__(self, pools: Sequence[PriorityPool]) -> None:
+        self._resources: dict[str, int] = {}
+        self._keys: dict[str, int] = {}
+        for index, pool in enumerate(pools):
+            for found, members in ((self._resources, pool.resources), (self._keys, pool.keys)):
+                for member in members:
+                    found.setdefault(member, index)
+
+    def find(self, *, key_id: str, resource: Sequence[str]) -> int | None:
+        """Return the position of the pool of a call, by its resource (id or name) or else its key;
+        None for a call of no pool."""
+        found = [self._resources[name] for name in resource if name in self._resources]
+        return min(found) if found else self._keys.get(key_id)
 
 
 class PoolRefusal(msgspec.Struct, frozen=True):

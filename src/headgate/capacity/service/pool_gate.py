@@ -9,10 +9,10 @@ import msgspec
 
 from headgate.capacity.model.pools import (
     PoolAllocator,
+    PoolMembers,
     PoolRefusal,
     PriorityPools,
     explain_refusal,
-    find_pool,
 )
 from headgate.capacity.model.windows import count_limits, name_credential
 from headgate.capacity.service.shared import AnnouncedLimits, SharedPools
@@ -54,6 +54,7 @@ class PoolGate:
         self._pools = pools
         self._announced = announced
         self._allocators: dict[str, PoolAllocator] = {}
+        self._members: dict[str, tuple[PriorityPools, PoolMembers]] = {}
         self.shared: SharedPools | None = None
 
     @property
@@ -68,7 +69,7 @@ class PoolGate:
             return None
         route = call.route
         names = () if route is None else (route.resource_id or "", route.resource_name)
-        index = find_pool(pools.pools, key_id=call.grant.key_id, resource=names)
+        index = self._find_members(pools).find(key_id=call.grant.key_id, resource=names)
         if index is None:
             return None
         capacity, model = self._find_capacity(credential, call.model)
@@ -121,6 +122,13 @@ class PoolGate:
                 return counted.tokens, ""
         _, tokens = self._announced.find(credential.id, model)
         return tokens, model or ""
+
+    def _find_members(self, pools: PriorityPools) -> PoolMembers:
+        """Return the members of a project's pools, which are found again when the pools change."""
+        known = self._members.get(pools.project_id)
+        if known is None or known[0] is not pools:
+            known = self._members[pools.project_id] = pools, PoolMembers(pools.pools)
+        return known[1]
 
     def _find_allocator(self, name: str, pools: PriorityPools, now: float) -> PoolAllocator:
         allocator = self._allocators.get(name)
