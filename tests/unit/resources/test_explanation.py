@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.resources.model.conditions import choose
@@ -93,6 +93,7 @@ GROUPS = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(GROUPS, max_size=3), max_size=4), st.floats(0, 99.9))
 def test_an_explanation_makes_the_same_decision(rules: list[list[Any]], drawn: float) -> None:
     routing = compile_rules(*(rule(*each, then={"model": "m", "traffic": 50}) for each in rules))
