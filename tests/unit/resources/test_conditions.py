@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.resources.model.conditions import choose, draw_sticky
+from headgate.resources.model.explanation import explain
 from headgate.resources.model.live import CapacityState, NoLiveValues
 from headgate.resources.model.paths import InvalidRoutingError
 from headgate.resources.model.request_view import RESPONSES
@@ -345,3 +346,17 @@ def test_rules_of_a_request_are_short_and_those_of_a_resource_are_compiled_once(
     assert again.routing is stored.routing
     with pytest.raises(InvalidRoutingError, match="at most 4000 characters"):
         CompiledResource("support", changed, characters_max=4_000)
+
+
+def test_search_for_many_values_in_a_large_request_is_false_and_told() -> None:
+    words = ",".join(f"word{number}" for number in range(900))
+    many = condition("request.allMessagesContent", "CONTAINS", words, "comma-delimited-list")
+    few = condition("request.allMessagesContent", "CONTAINS", "urgent", "comma-delimited-list")
+    routing = compile_rules(rule(many), rule(few))
+    asked = {"model": "m", "input": "x" * 40_000 + "word3 urgent"}
+    told = explain(routing, view(asked, surface=RESPONSES), NoLiveValues(), lambda _index: 0.0)
+    assert "too many to look for 900 values" in str(told.rules[0].conditions[0].error)
+    assert told.decision.index == 1
+    asked["input"] = "word3 urgent"
+    small = view(asked, surface=RESPONSES)
+    assert choose(routing, small, NoLiveValues(), lambda _index: 0.0).index == 0

@@ -18,6 +18,10 @@ from headgate.resources.model.patterns import Pattern
 from headgate.resources.model.routing_config import Comparator, ConditionValue, ValueType
 
 LIST_ITEMS_MAX = 1_000
+COMPARED_MAX = 1 << 25
+"""The most characters that are searched through for all values of a list together."""
+ITEM_CHARACTERS = 256
+"""How many characters take as long as one item of a list."""
 SHOWN_CHARACTERS_MAX = 64
 
 Test = Callable[[Any], bool]
@@ -194,12 +198,14 @@ def _build_contains(right: Any, value: ConditionValue) -> Test:
     texts = [to_text(each) for each in wanted]
 
     def test(left: Any) -> bool:
-        if isinstance(left, str):
-            return any(text in left for text in texts)
         if left is MISSING or left is None:
             return False
+        if len(texts) > 1:
+            _check_size(left, len(texts))
+        if isinstance(left, str):
+            return any(text in left for text in texts)
         if is_list(left):
-            return any(_is_in(each, left, text) for each, text in zip(wanted, texts, strict=True))
+            return any(_is_one_of(each, wanted, texts) for each in left)
         if is_object(left) and is_object(right):
             return _includes(left, right)
         shown = to_text(left)
@@ -208,14 +214,24 @@ def _build_contains(right: Any, value: ConditionValue) -> Test:
     return test
 
 
-def _is_in(wanted: Any, items: Sequence[Any], text: str) -> bool:
-    """Return whether a list has an item: as it is, as text, or somewhere in an object."""
-    for each in items:
-        if is_same(each, wanted) or to_text(each) == text:
+def _check_size(left: Any, number: int) -> None:
+    """Raise `UncomparableError` where a search for so many values would take too long."""
+    size = len(to_text(left))
+    if is_list(left):
+        size += len(left) * ITEM_CHARACTERS
+    if size * number > COMPARED_MAX:
+        message = f"{size} characters are too many to look for {number} values in them"
+        raise UncomparableError(message)
+
+
+def _is_one_of(item: Any, wanted: Sequence[Any], texts: Sequence[str]) -> bool:
+    """Return whether an item of a list is one of the values: as it is, as text, or somewhere in an
+    object."""
+    shown, is_known = to_text(item), is_object(item)
+    for each, text in zip(wanted, texts, strict=True):
+        if shown == text or is_same(item, each):
             return True
-        if is_object(each) and (
-            _includes(each, wanted) if is_object(wanted) else text in to_text(each)
-        ):
+        if is_known and (_includes(item, each) if is_object(each) else text in shown):
             return True
     return False
 

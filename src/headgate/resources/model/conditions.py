@@ -45,6 +45,8 @@ from headgate.resources.model.routing_config import (
 )
 
 UNREAD = object()
+UNTIMED_VALUES_MAX = 1
+"""The most commas in a value whose comparison with a small request is not timed."""
 MEMBERS = {"tokens": ("input",), "resource": ("id", "name")}
 """All members of the variables that do not come from the caller."""
 DEPTH_MAX = 8
@@ -106,7 +108,16 @@ def draw_sticky(seed: str, key: str) -> Draw:
 class CompiledCondition:
     """Hold a condition whose variable and value were read."""
 
-    __slots__ = ("_live_call", "_path", "_searches", "_source", "config", "expression", "test")
+    __slots__ = (
+        "_is_timed",
+        "_live_call",
+        "_path",
+        "_searches",
+        "_source",
+        "config",
+        "expression",
+        "test",
+    )
 
     def __init__(self, config: RoutingCondition, place: str) -> None:
         self.config = config
@@ -127,6 +138,8 @@ class CompiledCondition:
         with _named(f"{place}.value"):
             self.test = build_test(config.comparator, config.value)
         self._searches = config.comparator is Comparator.PATTERN
+        values = config.value.expression.count(",")
+        self._is_timed = self._searches or values > UNTIMED_VALUES_MAX
 
     def matches(self, evaluation: Evaluation) -> bool:
         if self._searches and evaluation.slow_searches >= SLOW_SEARCHES_MAX:
@@ -134,7 +147,9 @@ class CompiledCondition:
         try:
             left = evaluation.values.get(self._source, UNREAD)
             left = self.read(evaluation) if left is UNREAD else left
-            return evaluation.search(self.test, left) if self._searches else self.test(left)
+            if self._is_timed or evaluation.is_large:
+                return evaluation.search(self.test, left)
+            return self.test(left)
         except EVALUATION_ERRORS:
             return False
 

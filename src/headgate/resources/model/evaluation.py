@@ -23,8 +23,10 @@ from headgate.resources.model.request_view import RequestView
 
 SLOW_SEARCHES_MAX = 2
 """How many searches of one call may be stopped before no further one begins."""
-SECONDS_MAX = 0.05
+SECONDS_MAX = 0.2
 """The time after which no further search or loop of one call begins."""
+LARGE_BYTES = 2_048
+"""The size of a request of which every comparison is timed."""
 PATTERNS_KEPT_MAX = 256
 PATTERNS_COMPILED_MAX = 20
 """How many patterns that are not known yet one call may compile."""
@@ -53,6 +55,7 @@ class Evaluation:
         "_failure",
         "_seconds",
         "_used",
+        "is_large",
         "live",
         "slow_searches",
         "values",
@@ -64,6 +67,7 @@ class Evaluation:
         self.live = live
         self.slow_searches = 0
         self._seconds = 0.0
+        self.is_large = len(view.body) > LARGE_BYTES
         self._compiled = 0
         self._failure: Exception | None = None
         self.values: dict[str, Any] = {}
@@ -74,7 +78,8 @@ class Evaluation:
         self._contexts: dict[UsedVariables, cel.Context] = {}
 
     def search(self, test: Test, left: Any) -> bool:
-        """Return whether a pattern is found. After a few searches that took too long, none begins.
+        """Return the result of a comparison that may take long. After a few patterns that took too
+        long, and after `SECONDS_MAX` of all together, none begins.
 
         Raise `SlowPatternError`.
         """
@@ -87,15 +92,15 @@ class Evaluation:
             self.slow_searches += 1
             raise
         finally:
-            self._seconds += time.thread_time() - began
+            self._seconds += time.perf_counter() - began
 
     def _begin(self) -> float:
-        """Return the time of this thread in seconds. Raise `SlowPatternError` where the rules of
+        """Return the time in seconds. Raise `SlowPatternError` where the rules of
         this call have used up theirs."""
         if self._seconds > SECONDS_MAX:
             milliseconds = int(SECONDS_MAX * 1_000)
             raise SlowPatternError(f"the rules of this call took more than {milliseconds} ms")
-        return time.thread_time()
+        return time.perf_counter()
 
     def evaluate(self, expression: Expression) -> Any:
         """Return the value of an expression. Raise `ExpressionError`."""
@@ -110,7 +115,7 @@ class Evaluation:
             raise
         finally:
             if has_loops:
-                self._seconds += time.thread_time() - began
+                self._seconds += time.perf_counter() - began
         if self._failure is not None:
             self._raise_failure()
         return value
