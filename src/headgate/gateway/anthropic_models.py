@@ -13,12 +13,18 @@ from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.model_metadata import FIELD
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
-from headgate.llm.convert.fields import read_count, read_object
+from headgate.llm.convert.fields import (
+    UnreadableResponseError,
+    decode_answer,
+    list_objects,
+    read_count,
+    read_object,
+)
 from headgate.llm.convert.messages_to_responses.validation import fail
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
-from headgate.relay.upstream import UpstreamResponse
+from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
 PAGE_SIZE, PAGE_SIZE_MAX = 20, 1_000
 LIFECYCLES = ("active", "deprecated")
@@ -96,14 +102,26 @@ class AnthropicModelsEncoder:
         body = self._encoder.encode_body(state, body)
         if state.call.method != "GET":
             return body
-        fields = cast("Row", msgspec.json.decode(body))
+        fields = read_answer(body)
         rows = fields.get("data")
         if isinstance(rows, list):
-            return msgspec.json.encode(convert_list(cast("list[Row]", rows), self._page))
+            return msgspec.json.encode(convert_list(list_objects(rows), self._page))
         return msgspec.json.encode(convert_model(fields))
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         return self._encoder.encode_error_frame(state, error)
+
+
+def read_answer(body: bytes) -> Row:
+    """Return a provider's list of models, or one of them. Raise `InvalidProviderResponseError`."""
+    try:
+        fields = decode_answer(body)
+    except UnreadableResponseError as error:
+        raise InvalidProviderResponseError(str(error), should_retry=False) from None
+    if not isinstance(fields, dict):
+        message = "The provider's list of models is no JSON object."
+        raise InvalidProviderResponseError(message, should_retry=False)
+    return cast("Row", fields)
 
 
 def convert_list(rows: Sequence[Row], page: ModelsPage) -> dict[str, Any]:
