@@ -72,5 +72,5 @@ def check_decoration(data: bytes) -> None:
     assert told == expected or after == data
     event = sse.encode_event(data) if b"\n" not in data and b"\r" not in data else b""
     if event and data.strip() == data and not data.startswith(b'{"error"'):
-        chunk = sse.parse_event(decorate_event(event, VALUE)).data
+        chunk = sse.parse_event(decorate_event(event, data, VALUE)).data
         assert json.loads(chunk) == expected
