@@ -18,6 +18,7 @@ from headgate.llm.convert.messages_to_responses.validation import (
     read_identifier,
     read_object,
     read_optional,
+    read_settings,
     read_text,
 )
 
@@ -70,6 +71,8 @@ class ToolNames:
 def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str, Any]:
     """Return `tools`, `tool_choice`, `parallel_tool_calls` and `max_tool_calls` of Responses."""
     tools = fields.get("tools")
+    if not tools:
+        check_no_choice(fields)
     if tools is None:
         return {}
     converted: dict[str, Any] = {}
@@ -103,6 +106,13 @@ def convert_tools(fields: Fields, names: ToolNames, losses: Losses) -> dict[str,
         if sum(tool["type"] != "function" for tool in listed) > 1:
             losses.add("web_search.max_uses", "tools")
     return converted
+
+
+def check_no_choice(fields: Fields) -> None:
+    """Refuse a choice among tools where there are none."""
+    choice = read_settings(fields, "tool_choice")
+    if choice and read_choice(choice, "type", "tool_choice", CHOICES) in ("any", "tool"):
+        fail("tool_choice", "tool_choice may only be specified while providing tools")
 
 
 def check_name(tool: Fields, seen: set[str]) -> None:

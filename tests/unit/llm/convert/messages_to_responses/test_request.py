@@ -145,6 +145,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"tools": [{"name": "x", "input_schema": SCHEMA}], "tool_choice": {"type": "some"}},
         "tool_choice.type",
     ),
+    ({"tool_choice": {"type": "any"}}, "tool_choice"),
+    ({"tools": [], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice"),
 ]
 
 
@@ -518,11 +520,15 @@ def test_tools_and_choice() -> None:
     assert list(converted.losses) == []
 
 
+def test_choice_that_asks_for_no_tool_needs_none() -> None:
+    for kind in ("auto", "none"):
+        assert "tool_choice" not in convert(tool_choice={"type": kind}).body
+
+
 @pytest.mark.parametrize(("kind", "expected"), [("any", "required"), ("none", "none")])
 def test_other_choices(kind: str, expected: str) -> None:
     tools: list[Any] = [{"name": "get", "input_schema": SCHEMA}]
     assert convert(tools=tools, tool_choice={"type": kind}).body["tool_choice"] == expected
-    assert "tool_choice" not in convert(tool_choice={"type": kind}).body
 
 
 def test_code_execution_is_carried_and_other_server_tools_are_refused() -> None:
