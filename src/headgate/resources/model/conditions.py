@@ -56,6 +56,7 @@ CHARACTERS_MAX = 100_000
 """How long all expressions and patterns of a resource may be, with repetitions written out."""
 REQUEST_CHARACTERS_MAX = 4_000
 """The same for rules that come with a request, which are compiled while other calls wait."""
+LONG_TEXT = 65_536
 Draw = Callable[[int], float]
 """Gives a rule, by its index, a number from 0 to less than 100: the rule gets the call where the
 number is less than its traffic."""
@@ -147,7 +148,9 @@ class CompiledCondition:
         try:
             left = evaluation.values.get(self._source, UNREAD)
             left = self.read(evaluation) if left is UNREAD else left
-            if self._is_timed or evaluation.is_large:
+            # Of what has few values, only long texts and lists take long.
+            is_long = not isinstance(left, str) or len(left) > LONG_TEXT
+            if self._is_timed or (evaluation.is_large and is_long):
                 return evaluation.search(self.test, left)
             return self.test(left)
         except EVALUATION_ERRORS:
