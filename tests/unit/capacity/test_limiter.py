@@ -157,6 +157,18 @@ def test_values_beyond_the_memory_share_one_window() -> None:
     counting.admit(make_limited(key=limits, address="192.0.2.9"))
 
 
+def test_values_of_one_limit_leave_room_for_those_of_others() -> None:
+    counting = Counting(Windows(windows_max=9, values_max=2))
+    crowded = [CapacityLimit("minute", requests=2, dimension="source-ip")]
+    for number in range(4):
+        counting.admit(make_limited(key=crowded, address=f"192.0.2.{number}"))
+    assert len(counting.windows) == 3
+    other = [CapacityLimit("hour", requests=1, dimension="source-ip")]
+    counting.admit(make_limited(key=other, address="192.0.2.1"))
+    error = counting.refuse(make_limited(key=other, address="192.0.2.1"))
+    assert "for the client address 192.0.2.1" in error.message
+
+
 def test_announced_limits_are_used_where_they_are_asked_for() -> None:
     counting = Counting()
     limits = [CapacityLimit("minute", discovered=True)]

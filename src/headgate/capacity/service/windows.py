@@ -6,7 +6,10 @@ at intervals: a restart continues from them, and other processes see them (decis
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from headgate.capacity.model.windows import (
     CapacityWindow,
@@ -17,19 +20,30 @@ from headgate.capacity.model.windows import (
 )
 from headgate.relay.capacity_limits import MINUTE
 
+VALUES_MAX = 10_000
 OTHERS = "others"
 """The bucket of further values of a dimension, once there are too many to count each apart."""
 SWEEP_SECONDS = 30.0
 
 
 class Windows:
-    """Hold the windows that are open. `windows_max` bounds how many; beyond it, the values of a
-    dimension share one window. `keeps_minutes` says that the database gets the minutes, too, which
-    only other processes need."""
+    """Hold the windows that are open. `windows_max` bounds how many, and `values_max` those of one
+    limit's dimension; beyond either, further values of a dimension share one window. So one limit
+    leaves room for those of others. `keeps_minutes` says that the database gets the minutes, too,
+    which only other processes need."""
 
-    def __init__(self, *, windows_max: int = 100_000, keeps_minutes: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        windows_max: int = 100_000,
+        values_max: int = VALUES_MAX,
+        keeps_minutes: bool = False,
+    ) -> None:
         self._windows: dict[WindowKey, CapacityWindow] = {}
         self._windows_max = windows_max
+        self._values_max = values_max
+        self._values: Counter[WindowKey] = Counter()
+        """How many values of each dimension have a window, by the window of all of them."""
         self._keeps_minutes = keeps_minutes
         self._unstored: dict[WindowKey, CapacityWindow] = {}
         self._swept_at = 0.0
@@ -46,10 +60,21 @@ class Windows:
         window = self._windows.get(key)
         if window is not None:
             return window
-        if bucket and len(self._windows) >= self._windows_max:
+        if bucket and bucket != OTHERS and not self._has_room(key, now):
+            return self.open(level, owner_id, counted, OTHERS, now)
+        return self._begin(key, ends_at)
+
+    def _has_room(self, key: WindowKey, now: float) -> bool:
+        """Return whether a further value of a dimension may have its own window."""
+        if self._values[replace(key, bucket=OTHERS)] >= self._values_max:
+            return False
+        if len(self._windows) >= self._windows_max:
             self.sweep(now)
-            if len(self._windows) >= self._windows_max and bucket != OTHERS:
-                return self.open(level, owner_id, counted, OTHERS, now)
+        return len(self._windows) < self._windows_max
+
+    def _begin(self, key: WindowKey, ends_at: float | None) -> CapacityWindow:
+        if key.bucket:
+            self._values[replace(key, bucket=OTHERS)] += 1
         window = self._windows[key] = CapacityWindow(key, ends_at)
         return window
 
@@ -113,7 +138,7 @@ class Windows:
             if window is None:
                 if len(self._windows) >= self._windows_max:
                     continue
-                window = self._windows[count.key] = CapacityWindow(count.key, count.ends_at)
+                window = self._begin(count.key, count.ends_at)
             window.requests = count.requests + window.unstored_requests
             window.tokens = count.tokens + window.unstored_tokens
 
@@ -131,3 +156,4 @@ class Windows:
         self._swept_at = now
         for key in [key for key, window in self._windows.items() if window.has_ended(now)]:
             del self._windows[key]
+            self._values.pop(replace(key, bucket=OTHERS), None)
