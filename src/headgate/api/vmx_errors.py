@@ -17,6 +17,10 @@ CONFIG_INVALID = "AI_CONNECTION_CONFIG_INVALID"
 PROVIDER_NOT_FOUND = "AI_PROVIDER_NOT_FOUND"
 RESOURCE_EXISTS = "AI_RESOURCE_ALREADY_EXISTS"
 ENVIRONMENT_NOT_FOUND = "ENVIRONMENT_NOT_FOUND"
+NO_ENVIRONMENT = (
+    "Not found. The address has the id or name of your organization as its workspace, and that of "
+    "one of its projects as its environment."
+)
 MISSING_CODES = {
     "ai-connection": "AI_CONNECTION_NOT_FOUND",
     "ai-provider": PROVIDER_NOT_FOUND,
@@ -52,7 +56,10 @@ class VmxErrorFormat:
 
     def render(self, error: HeadgateError) -> Response:
         if error.kind is Kind.MISSING:
-            return _respond(404, VmxError(self._missing_code, "Not found.", {}), {})
+            message = (
+                NO_ENVIRONMENT if self._missing_code == ENVIRONMENT_NOT_FOUND else "Not found."
+            )
+            return _respond(404, VmxError(self._missing_code, message, {}), {})
         place = find_place(error)
         details: dict[str, Any] = {}
         if place:
