@@ -43,6 +43,7 @@ FAILPOINTS = {
     "first_start_owner": "the first owner's invitation is on the disk, not committed",
     "migration": "an upgrade is done, not committed",
     "after_hold": "money is set aside, nothing was sent",
+    "after_target_hold": "money is set aside for one target of a route, nothing was sent to it",
     "before_dispatch": "the provider is asked next",
     "first_byte": "the head of the provider's answer is here",
     "claim_inserted": "an idempotency key is claimed, not committed",

@@ -70,7 +70,7 @@ def module_providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[TwoP
         )
         assert added.returncode == 0, added.stderr
         providers = TwoProviders(Harness(gateway, openai, receipts), acme)
-        ask: dict[str, Any] = {"model": "acme-large", "messages": []}
+        ask: dict[str, Any] = {"model": "acme/acme-large", "messages": []}
         wait_until(lambda: providers.harness.post(CHAT, ask).status == 200, 5)
         yield providers
 

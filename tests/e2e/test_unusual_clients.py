@@ -101,7 +101,11 @@ def test_two_authorization_headers_are_refused_on_every_api(harness: Harness, ta
 
 
 def test_errors_of_the_edge_have_the_shape_of_the_api(harness: Harness) -> None:
-    shapes = {"/api/": {"detail", "code"}, "/v1/messages/": {"type", "error"}, "/v1/": {"error"}}
+    shapes = {
+        "/api/": {"detail", "code"},
+        "/v1/messages/": {"type", "error", "request_id"},
+        "/v1/": {"error"},
+    }
     for begin, shape in shapes.items():
         answered = ask(harness, target=begin + "x" * 9000, method="GET")
         assert answered.status == 414
@@ -179,27 +183,35 @@ def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(harness: Ha
     assert "access-control-allow-origin" not in ask(harness, origin, target="/metrics").headers
 
 
-OWN_PATHS = [
-    *("/v1/messages/count_tokens", "/v1/messages/batches?limit=1"),
-    *("/v1/completion", "/v1/completion/work/live/chat/completions"),
-]
+OWN_PATHS = {
+    ("GET", "/v1/messages/count_tokens"): 405,
+    ("POST", "/v1/messages/count_tokens"): 400,
+    ("GET", "/v1/messages/batches?limit=1"): 501,
+    ("POST", "/v1/messages/batches?limit=1"): 501,
+    ("GET", "/v1/completion"): 501,
+    ("POST", "/v1/completion"): 501,
+    ("GET", "/v1/completion/work/live/chat/completions"): 404,
+    ("POST", "/v1/completion/work/live/chat/completions"): 404,
+}
 
 
-@pytest.mark.parametrize("target", OWN_PATHS)
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(("method", "target"), OWN_PATHS)
 def test_paths_of_the_gateway_never_reach_a_provider(
     harness: Harness, target: str, method: str
 ) -> None:
+    status = OWN_PATHS[method, target]
     answered = ask(harness, ("x-api-key", GOOD), target=target, method=method)
     nobody = ask(harness, target=target, method=method)
-    assert (answered.status, nobody.status) == (501, 401)
-    assert answered.headers["x-should-retry"] == "false"
+    assert (answered.status, nobody.status) == (status, 401)
     if target.startswith("/v1/messages"):
         assert answered.json["type"] == nobody.json["type"] == "error"
         assert set(answered.json["error"]) == {"type", "message"}
         assert nobody.json["error"]["type"] == "authentication_error"
-    else:
+    elif status == 501:
         check_error(answered, 501, "unsupported_endpoint", source="gateway")
+        assert answered.headers["x-should-retry"] == "false"
+    else:
+        check_error(answered, 404, "workspace_not_found", source="gateway")
     assert harness.upstream.received == []
 
 

@@ -202,7 +202,7 @@ class Fallback:
         if has_capacity(state, self._capacity):
             await self._pass_gate(state)
         await self._reservation.hold(state)
-        failpoint("after_hold")
+        failpoint("after_target_hold")
         answer = await self._send(state, disconnects, attempt)
         if may_follow:
             await wait_for_start(state, answer, find_secret(state))
