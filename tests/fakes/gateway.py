@@ -34,12 +34,17 @@ PORTS = range(12_000, 32_000)
 """Below those that the system hands out: none of them becomes a client's own while it is free."""
 
 
+_found_ports: set[int] = set()
+"""The ports that this process has found: a server may listen on one only later."""
+
+
 def find_port() -> int:
     """Return a port that nobody listens on, and that nobody else is likely to find."""
     while True:
         port = secrets.choice(PORTS)
-        if port in REFUSED_PORTS:
+        if port in REFUSED_PORTS or port in _found_ports:
             continue
+        _found_ports.add(port)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
