@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,8 +48,9 @@ class VmxEncoder:
         self.trailer_names = encoder.trailer_names
         self._encoder = encoder
         self._clock = clock
-        self.state: CallState | None = None
-        """The call's state, once its answer has a head."""
+        self._state: weakref.ref[CallState] | None = None
+        """The call's state, once its answer has a head. It leads to the client, and from there to
+        this encoder, so that a strong reference would keep its bodies."""
         self._metrics: dict[str, float | None] = {}
         self._described = b""
         """What every chunk tells until the usage is known; made with the first one."""
@@ -56,7 +58,7 @@ class VmxEncoder:
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
     ) -> bytes:
-        self.state = state
+        self._state = weakref.ref(state)
         return self._encoder.encode_head(state, answer, receipt) + render_head(state)
 
     def encode_trailers(self, receipt: Receipt) -> bytes:
@@ -81,7 +83,7 @@ class VmxEncoder:
 
     def describe_chunk(self) -> bytes:
         """Return the value of `vmx` for a chunk that is sent now; empty before there is a state."""
-        state = self.state
+        state = None if self._state is None else self._state()
         if state is None:
             return b""
         if not self._described:

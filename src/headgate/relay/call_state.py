@@ -111,7 +111,7 @@ class ResponseMemoryExhaustedError(HeadgateError):
     code = "overloaded"
 
 
-class CallState(msgspec.Struct):
+class CallState(msgspec.Struct, weakref=True):
     """Hold the state of one call. Times are in monotonic seconds, 0.0 for what did not happen."""
 
     call: Call

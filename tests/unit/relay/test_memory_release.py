@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.in_process import Client, InProcessGateway, Peer, running_in_process
+from tests.fakes.in_process import CHAT, Client, InProcessGateway, Peer, running_in_process
 
 pytestmark = pytest.mark.anyio
 
@@ -117,10 +117,13 @@ async def be_badly_coded(gateway: InProcessGateway, client: Client) -> None:
     assert await ask(client, head, body) == 400, client.start
 
 
-def played(play: Callable[[Peer], None], status: int, body: bytes = BODY, **given: bool) -> Failing:
+def played(
+    play: Callable[[Peer], None], status: int, body: bytes = BODY, *more: str, path: str = CHAT
+) -> Failing:
     async def fail(gateway: InProcessGateway, client: Client) -> None:
         gateway.provider.play = play
-        assert await ask(client, gateway.head(len(body)), body, **given) == status
+        head = gateway.head(len(body), *more, path=path)
+        assert await ask(client, head, body) == status
 
     return fail
 
@@ -261,6 +264,20 @@ async def be_answered(gateway: InProcessGateway, client: Client) -> None:
     assert await ask(client, gateway.head(len(BODY))) == 200
 
 
+MESSAGE = b'{"model":"gpt-5.4-mini","max_tokens":50,%b"messages":[{"role":"user","content":"%b"}]}'
+ROUTED = (
+    BODY[:-1]
+    + b',"vmx":{"resourceConfigOverrides":{"model":{"model":"gpt-5.4-mini"},"useFallback":true,'
+    b'"fallbackModels":[{"model":"gpt-4.1"}]}}}'
+)
+ENVELOPED = BODY[:-1] + b',"vmx":{"correlationId":"c"}}'
+MALFORMED = MESSAGE % (b'"tools":[{"name":1}],', b"x" * MEBIBYTE)
+LOSSY = MESSAGE % (b'"top_k":5,', b"x" * MEBIBYTE)
+WHOLE_MESSAGE = MESSAGE % (b"", b"x" * MEBIBYTE)
+STREAMED_MESSAGE = MESSAGE % (b'"stream":true,', b"x" * MEBIBYTE)
+MESSAGES = "/v1/messages"
+
+
 FAILURES: dict[str, Failing] = {
     "answered": be_answered,
     "unknown credential": be_unknown,
@@ -290,6 +307,21 @@ FAILURES: dict[str, Failing] = {
     "body that is too large": be_too_large,
     "upload that is reset": break_an_upload,
     "caller who leaves an upload": leave_an_upload,
+    "message that is malformed": played(say_nothing, 400, MALFORMED, path=MESSAGES),
+    "message that would lose something": played(
+        say_nothing, 400, LOSSY, "x-headgate-conversion: strict", path=MESSAGES
+    ),
+    "message whose answer is no JSON": played(answer_no_json, 502, WHOLE_MESSAGE, path=MESSAGES),
+    "message that is refused": played(refuse, 500, WHOLE_MESSAGE, path=MESSAGES),
+    "message whose stream is cut": played(cut_stream, 200, STREAMED_MESSAGE, path=MESSAGES),
+    "message whose stream is reset": played(reset_stream, 200, STREAMED_MESSAGE, path=MESSAGES),
+    "envelope with a whole answer": played(lambda peer: peer.answer(WHOLE), 200, ENVELOPED),
+    "envelope whose stream is cut": played(cut_stream, 200, ENVELOPED[:-1] + b',"stream":true}'),
+    "envelope with a refusal": played(refuse, 500, ENVELOPED),
+    "targets that all refuse": played(refuse, 500, ROUTED),
+    "targets that all break": played(reset_before_an_answer, 502, ROUTED),
+    "targets that all are silent": played(say_nothing, 504, ROUTED),
+    "caller who leaves a target": leaving(say_nothing, ROUTED),
 }
 
 
