@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from headgate.llm.convert.chat_to_responses.refusals import refuse
 from headgate.llm.convert.losses import Losses
@@ -94,22 +94,14 @@ class MessageConverter:
         """Ids of calls of custom tools, whose outputs are items of another type."""
         self._functions: dict[str, str] = {}
         """Ids of the last calls by `function_call`, which has none of its own, by name."""
-        self._converters: Mapping[str, Callable[[Fields, str], list[Item]]] = {
-            "developer": self._convert_input,
-            "system": self._convert_input,
-            "user": self._convert_input,
-            "assistant": self._convert_assistant,
-            "tool": self._convert_tool,
-            "function": self._convert_function,
-        }
 
     def convert(self, value: Any, index: int) -> list[Item]:
         """Return the items of a message. Raise `InvalidRequestError` or
         `NotInResponsesError`."""
         place = f"messages.{index}"
         message = check_object(value, place)
-        role = read_choice(message, "role", place, self._converters)
-        return self._converters[role](message, place)
+        role = read_choice(message, "role", place, self._CONVERTERS)
+        return self._CONVERTERS[role](self, message, place)
 
     def _convert_input(self, message: Fields, place: str) -> list[Item]:
         self._report(message, {"role", "content", "name"}, place)
@@ -240,3 +232,14 @@ class MessageConverter:
         self._losses.add("long call id", place)
         digest = hashlib.sha256(call_id.encode()).hexdigest()[:HASH_CHARACTERS]
         return f"{call_id[: CALL_ID_CHARACTERS_MAX - HASH_CHARACTERS - 1]}_{digest}"
+
+    _CONVERTERS: ClassVar[Mapping[str, Callable[..., list[Item]]]] = {
+        "developer": _convert_input,
+        "system": _convert_input,
+        "user": _convert_input,
+        "assistant": _convert_assistant,
+        "tool": _convert_tool,
+        "function": _convert_function,
+    }
+    """The functions by what they convert. Bound to each converter they would keep it and its
+    request, until the collector comes."""

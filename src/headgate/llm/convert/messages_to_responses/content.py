@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -85,18 +85,6 @@ class ContentConverter:
         """Ids of all tool uses, with their places."""
         self._open: dict[str, str] = {}
         """Those of the last message, which wait for their results."""
-        self._converters: Mapping[tuple[str, str], Callable[[Fields, str, MessageItems], None]] = {
-            ("system", "text"): self._convert_text,
-            ("user", "text"): self._convert_text,
-            ("user", "image"): self._convert_image,
-            ("user", "document"): self._convert_document,
-            ("user", "search_result"): self._convert_search_result,
-            ("user", "tool_result"): self._convert_tool_result,
-            ("assistant", "text"): self._convert_answer,
-            ("assistant", "tool_use"): self._convert_tool_use,
-            ("assistant", "thinking"): self._convert_thinking,
-            ("assistant", "redacted_thinking"): self._convert_redacted,
-        }
 
     def convert(self, message: Fields, index: int) -> list[Item]:
         """Return the items of a message. Raise `InvalidMessagesRequestError`."""
@@ -147,14 +135,14 @@ class ContentConverter:
             text = f"[{kind}] {msgspec.json.encode(strip(block)).decode()}"
             items.parts.append({"type": _TEXT_TYPES[role], "text": text})
             return
-        convert = self._converters.get((role, kind))
+        convert = self._CONVERTERS.get((role, kind))
         if convert is None:
-            known = [name for of_role, name in self._converters if of_role == role]
-            if any(name == kind for _, name in self._converters):
+            known = [name for of_role, name in self._CONVERTERS if of_role == role]
+            if any(name == kind for _, name in self._CONVERTERS):
                 fail(place, f"`{kind}` blocks can not be in `{role}` messages")
             read_choice(block, "type", place, [*known, *sorted(SERVER_TOOL_BLOCKS)])
         else:
-            convert(block, place, items)
+            convert(self, block, place, items)
 
     def _convert_text(self, block: Fields, place: str, items: MessageItems) -> None:
         report_rest(block, place, self._losses)
@@ -263,6 +251,21 @@ class ContentConverter:
             return
         encrypted = data.removeprefix(REDACTED_PREFIX)
         items.reasoning.append({"type": "reasoning", "summary": [], "encrypted_content": encrypted})
+
+    _CONVERTERS: ClassVar[Mapping[tuple[str, str], Callable[..., None]]] = {
+        ("system", "text"): _convert_text,
+        ("user", "text"): _convert_text,
+        ("user", "image"): _convert_image,
+        ("user", "document"): _convert_document,
+        ("user", "search_result"): _convert_search_result,
+        ("user", "tool_result"): _convert_tool_result,
+        ("assistant", "text"): _convert_answer,
+        ("assistant", "tool_use"): _convert_tool_use,
+        ("assistant", "thinking"): _convert_thinking,
+        ("assistant", "redacted_thinking"): _convert_redacted,
+    }
+    """The functions by what they convert. Bound to each converter they would keep it and its
+    request, until the collector comes."""
 
 
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -50,31 +50,51 @@ JSON_FRAME = make_frame("input_json_delta", "partial_json")
 THINKING_FRAME = make_frame("thinking_delta", "thinking")
 
 
-class MessageWriter(Protocol):
-    """Make the events of the message that an item is a part of."""
+class MessageWriter:
+    """Make the events of one message, and know how far it is.
 
-    @property
-    def halted(self) -> bool:
-        """Return whether no further item is converted."""
-        ...
+    The items share it. It knows none of them, so that a message that ends is freed at once.
+    """
 
-    def stop(self, sequence: str) -> None: ...
+    def __init__(self) -> None:
+        self.halted = False
+        """Whether no further item is converted."""
+        self.sequence: str | None = None
+        """The stop sequence that cuts the message; None for none."""
+        self.index = -1
+        """That of the last block."""
+        self.characters = 0
+        self.has_calls = False
 
-    def open_block(self, block: Block) -> Event: ...
+    def stop(self, sequence: str) -> None:
+        """Convert no further: a stop sequence cuts the message here."""
+        self.halted, self.sequence = True, sequence
 
-    def change_block(self, kind: str, **fields: Any) -> Event: ...
+    def open_block(self, block: Block) -> Event:
+        self.index += 1
+        self.has_calls = self.has_calls or block["type"] == "tool_use"
+        return {"type": "content_block_start", "index": self.index, "content_block": block}
 
-    def close_block(self) -> Event: ...
+    def change_block(self, kind: str, **fields: Any) -> Event:
+        self.characters += sum(len(each) for each in fields.values() if isinstance(each, str))
+        return {
+            "type": "content_block_delta",
+            "index": self.index,
+            "delta": {"type": kind, **fields},
+        }
+
+    def close_block(self) -> Event:
+        return {"type": "content_block_stop", "index": self.index}
 
 
 class OpenItem:
     """Convert the events of one item of the output to blocks of a message."""
 
     def __init__(
-        self, stream: MessageWriter, request: ConvertedRequest, number: int, item: Fields
+        self, writer: MessageWriter, request: ConvertedRequest, number: int, item: Fields
     ) -> None:
         self.number = number
-        self._stream = stream
+        self._writer = writer
         self._request = request
         self._kind = str(item.get("type") or "")
         self._open = ""
@@ -133,7 +153,7 @@ class OpenItem:
         kind = str(item.get("type") or self._kind)
         if self._open and ITEMS.get(self._open) != kind:
             yield from self._close()
-            if self._stream.halted:
+            if self._writer.halted:
                 return
         if kind == "message":
             yield from self._finish_message(item)
@@ -156,32 +176,32 @@ class OpenItem:
             self._came[self._part] = self._came.get(self._part, 0) + self._text.tell()
         cut = self._stop.finish()
         if self._open == "text" and cut.text:
-            yield self._stream.change_block("text_delta", text=cut.text)
+            yield self._writer.change_block("text_delta", text=cut.text)
         self._open = ""
-        yield self._stream.close_block()
+        yield self._writer.close_block()
         if cut.sequence is not None:
-            self._stream.stop(cut.sequence)
+            self._writer.stop(cut.sequence)
 
     def _add_text(self, part: int, text: str) -> Iterator[Event]:
         if part != self._part or self._open != "text":
             yield from self._close()
-            if self._stream.halted:
+            if self._writer.halted:
                 return
             self._part, self._open, self._text = part, "text", io.StringIO()
-            yield self._stream.open_block({"type": "text", "text": ""})
+            yield self._writer.open_block({"type": "text", "text": ""})
         self._text.write(text)
         cut = self._stop.feed(text)
         if cut.text:
-            yield self._stream.change_block("text_delta", text=cut.text)
+            yield self._writer.change_block("text_delta", text=cut.text)
         if cut.sequence is not None:
             self._open = ""
-            yield self._stream.close_block()
-            self._stream.stop(cut.sequence)
+            yield self._writer.close_block()
+            self._writer.stop(cut.sequence)
 
     def _cite(self, annotation: Fields) -> Iterator[Event]:
         citation = convert_annotation(annotation, self._quote(find_cited(annotation)))
         if citation is not None and self._open == "text":
-            yield self._stream.change_block("citations_delta", citation=citation)
+            yield self._writer.change_block("citations_delta", citation=citation)
 
     def _quote(self, cited: slice) -> str:
         text = self._text
@@ -198,23 +218,23 @@ class OpenItem:
                 came += self._text.tell()
             if isinstance(text, str) and len(text) > came:
                 yield from self._add_text(number, text[came:])
-                if self._stream.halted:
+                if self._writer.halted:
                     return
 
     def _open_call(self, item: Fields) -> Iterator[Event]:
         self._open = "tool_use"
         block = convert_call({**item, "arguments": None}, self._request.tool_names)
-        yield self._stream.open_block(block)
+        yield self._writer.open_block(block)
 
     def _add_arguments(self, text: str) -> Iterator[Event]:
         if self._open != "tool_use":
             yield from self._close()
-            if self._stream.halted:
+            if self._writer.halted:
                 return
             yield from self._open_call(self._item)
         self._sent += len(text)
         if text:
-            yield self._stream.change_block("input_json_delta", partial_json=text)
+            yield self._writer.change_block("input_json_delta", partial_json=text)
 
     def _complete_arguments(self, arguments: Any) -> Iterator[Event]:
         """Send the rest of the arguments: a provider may tell them in its last event only."""
@@ -228,13 +248,13 @@ class OpenItem:
         text = read_text(event, "delta")
         if self._open != "thinking":
             yield from self._close()
-            if self._stream.halted:
+            if self._writer.halted:
                 return
             yield self._open_thinking()
         elif part != self._part:
             text = SUMMARY_SEPARATOR + text
         self._part = part
-        yield self._stream.change_block("thinking_delta", thinking=text)
+        yield self._writer.change_block("thinking_delta", thinking=text)
 
     def _finish_thinking(self, item: Fields) -> Iterator[Event]:
         block = convert_reasoning(item, self._request)
@@ -247,18 +267,18 @@ class OpenItem:
                 yield self._open_thinking()
         encrypted = str(item.get("encrypted_content") or "")
         if self._open and encrypted:
-            yield self._stream.change_block("signature_delta", signature=encrypted)
+            yield self._writer.change_block("signature_delta", signature=encrypted)
 
     def _open_thinking(self) -> Event:
         self._open = "thinking"
-        return self._stream.open_block({"type": "thinking", "thinking": "", "signature": ""})
+        return self._writer.open_block({"type": "thinking", "thinking": "", "signature": ""})
 
     def _send_block(self, block: Block) -> Iterator[Event]:
         """Send a whole block; the input of a tool comes as a delta, as always."""
         if block["type"] == "server_tool_use":
-            yield self._stream.open_block({**block, "input": {}})
+            yield self._writer.open_block({**block, "input": {}})
             text = msgspec.json.encode(block["input"]).decode()
-            yield self._stream.change_block("input_json_delta", partial_json=text)
+            yield self._writer.change_block("input_json_delta", partial_json=text)
         else:
-            yield self._stream.open_block(block)
-        yield self._stream.close_block()
+            yield self._writer.open_block(block)
+        yield self._writer.close_block()

@@ -15,7 +15,12 @@ from headgate.llm import sse
 from headgate.llm.answers import DECODE_ERRORS
 from headgate.llm.convert.fields import Fields, list_objects, read_count, read_object
 from headgate.llm.convert.messages_to_responses import errors
-from headgate.llm.convert.messages_to_responses.open_item import Event, OpenItem, Piece
+from headgate.llm.convert.messages_to_responses.open_item import (
+    Event,
+    MessageWriter,
+    OpenItem,
+    Piece,
+)
 from headgate.llm.convert.messages_to_responses.reply import (
     Block,
     convert_usage,
@@ -50,14 +55,10 @@ class MessageStream:
 
     def __init__(self, request: ConvertedRequest, count_tokens: Callable[[int], int]) -> None:
         self.ended = False
-        self.stopped = False
-        self.halted = False
-        """Whether no further item is converted."""
-        self._sequence: str | None = None
         self._request = request
         self._count_tokens = count_tokens
         self._started = False
-        self._index = -1
+        self._writer = MessageWriter()
         self._item: OpenItem | None = None
         self._seen: set[int] = set()
         """The items that were converted, or are open."""
@@ -65,13 +66,15 @@ class MessageStream:
         """Events of items that wait until the open one is done, with their sizes, by item."""
         self._held_events = 0
         self._held_bytes = 0
-        self._characters = 0
-        self._calls = False
+
+    @property
+    def stopped(self) -> bool:
+        return self._writer.sequence is not None
 
     def feed(self, event: Fields, size: int = 0) -> Iterator[Event]:
         """Yield the events that follow from the provider's next one, of so many bytes."""
         kind = str(event.get("type") or "")
-        if self.halted:
+        if self._writer.halted:
             if self.stopped and kind in LAST_EVENTS:
                 yield from self.close(read_object(event, "response"))
         elif kind in ("response.completed", "response.incomplete"):
@@ -92,7 +95,7 @@ class MessageStream:
         """Return the frame of an event that only adds to the open block; None for any other, which
         is for `feed`. Most events are such pieces."""
         item = self._item
-        if item is None or self.halted or data.find(b'.delta"', 0, TYPE_BYTES) < 0:
+        if item is None or self._writer.halted or data.find(b'.delta"', 0, TYPE_BYTES) < 0:
             return None
         try:
             piece = _decode_piece(data)
@@ -101,13 +104,13 @@ class MessageStream:
         frame = item.take(piece)
         if frame is None:
             return None
-        self._characters += len(piece.delta)
-        return frame % (self._index, _encode(piece.delta))
+        self._writer.characters += len(piece.delta)
+        return frame % (self._writer.index, _encode(piece.delta))
 
     def fail(self, error: Event) -> Iterator[Event]:
         """Yield the error that ends the stream, once."""
         if not self.ended:
-            self.ended = self.halted = True
+            self.ended = self._writer.halted = True
             yield error
 
     def close(self, response: Fields = NOTHING) -> Iterator[Event]:
@@ -115,10 +118,12 @@ class MessageStream:
         provider reports in its whole response, or an estimate."""
         if not self.stopped or self.ended:
             return
-        usage: Mapping[str, Any] = {"output_tokens": max(1, self._count_tokens(self._characters))}
+        usage: Mapping[str, Any] = {
+            "output_tokens": max(1, self._count_tokens(self._writer.characters))
+        }
         if response.get("usage"):
             usage = convert_usage(response)
-        yield from self.end("stop_sequence", self._sequence, usage)
+        yield from self.end("stop_sequence", self._writer.sequence, usage)
 
     def _start(self, response: Fields) -> Iterator[Event]:
         if self._started:
@@ -173,7 +178,7 @@ class MessageStream:
 
     def _feed_held(self) -> Iterator[Event]:
         """Convert what waited, item by item, until one of them is not done."""
-        while self._item is None and self._held and not self.halted:
+        while self._item is None and self._held and not self._writer.halted:
             number = next(iter(self._held))
             held = self._held.pop(number)
             self._held_events -= len(held)
@@ -184,61 +189,40 @@ class MessageStream:
     def _feed_all(self, events: list[Fields]) -> Iterator[Event]:
         """Convert the events of the open item, until it is done."""
         for event in events:
-            if self._item is None or self.halted:
+            if self._item is None or self._writer.halted:
                 return
             yield from self._feed_open(event)
 
     def _open_item(self, event: Fields, number: int) -> OpenItem:
         self._seen.add(number)
-        return OpenItem(self, self._request, number, read_object(event, "item"))
+        return OpenItem(self._writer, self._request, number, read_object(event, "item"))
 
     def _finish(self, response: Fields) -> Iterator[Event]:
         yield from self._start(response)
         items = list_objects(response.get("output"))
         # A provider may leave out the last events of an item, or all of them.
-        while self._item is not None and not self.halted:
+        while self._item is not None and not self._writer.halted:
             number = self._item.number
             yield from self._item.finish(items[number] if number < len(items) else NOTHING)
             self._item = None
             yield from self._feed_held()
         for number, item in enumerate(items):
-            if number not in self._seen and not self.halted:
+            if number not in self._seen and not self._writer.halted:
                 self._seen.add(number)
-                yield from OpenItem(self, self._request, number, item).finish(item)
-        if self.halted:
+                yield from OpenItem(self._writer, self._request, number, item).finish(item)
+        if self._writer.halted:
             return
-        blocks: list[Block] = [{"type": "tool_use"}] if self._calls else []
+        blocks: list[Block] = [{"type": "tool_use"}] if self._writer.has_calls else []
         yield from self.end(find_stop_reason(response, blocks), None, convert_usage(response))
 
     def end(
         self, stop_reason: str, sequence: str | None, usage: Mapping[str, Any]
     ) -> Iterator[Event]:
         """Yield the end of the message."""
-        self.ended = self.halted = True
+        self.ended = self._writer.halted = True
         yield {
             "type": "message_delta",
             "delta": {"stop_reason": stop_reason, "stop_sequence": sequence},
             "usage": usage,
         }
         yield {"type": "message_stop"}
-
-    def stop(self, sequence: str) -> None:
-        """Convert no further: a stop sequence cuts the message here."""
-        self.stopped = self.halted = True
-        self._sequence = sequence
-
-    def open_block(self, block: Block) -> Event:
-        self._index += 1
-        self._calls = self._calls or block["type"] == "tool_use"
-        return {"type": "content_block_start", "index": self._index, "content_block": block}
-
-    def change_block(self, kind: str, **fields: Any) -> Event:
-        self._characters += sum(len(each) for each in fields.values() if isinstance(each, str))
-        return {
-            "type": "content_block_delta",
-            "index": self._index,
-            "delta": {"type": kind, **fields},
-        }
-
-    def close_block(self) -> Event:
-        return {"type": "content_block_stop", "index": self._index}

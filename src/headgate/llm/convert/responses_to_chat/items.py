@@ -7,7 +7,7 @@ its calls follow it at once, wherever they stand among the items, since chat ser
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -101,17 +101,6 @@ class ItemConverter:
         self._outputs: dict[str, tuple[Fields, str]] = {}
         """The outputs of tools with their places, by the ids of their calls."""
         self._called: set[str] = set()
-        self._converters: Mapping[str, Callable[[Fields, str], None]] = {
-            "message": self._convert_message,
-            "reasoning": self._convert_reasoning,
-            "function_call": self._convert_call,
-            "custom_tool_call": self._convert_custom_call,
-            "function_call_output": self._check_output,
-            "custom_tool_call_output": self._check_output,
-            "additional_tools": self._convert_tools,
-            "tool_search_output": self._convert_found_tools,
-            "configuration_update": self._convert_update,
-        }
 
     def convert(self, items: Sequence[Any]) -> list[Message]:
         """Return the messages for all items. Raise `InvalidRequestError`."""
@@ -134,10 +123,10 @@ class ItemConverter:
             self._convert_hosted(item, kind, place)
         elif kind in REFUSED:
             refuse(place, REFUSED[kind])
-        elif kind in self._converters:
-            self._converters[kind](item, place)
+        elif kind in self._CONVERTERS:
+            self._CONVERTERS[kind](self, item, place)
         else:
-            known = [*self._converters, *sorted(HOSTED_CALLS | HOSTED_OUTPUTS)]
+            known = [*self._CONVERTERS, *sorted(HOSTED_CALLS | HOSTED_OUTPUTS)]
             fail_value(join(place, "type"), kind, known)
 
     def _convert_message(self, item: Fields, place: str) -> None:
@@ -289,6 +278,20 @@ class ItemConverter:
                 parts[0]["text"] = f"[picture of {kind}]"
         content = parts if picture is not None else text
         self._messages.append({"role": "user", "content": content})
+
+    _CONVERTERS: ClassVar[Mapping[str, Callable[..., None]]] = {
+        "message": _convert_message,
+        "reasoning": _convert_reasoning,
+        "function_call": _convert_call,
+        "custom_tool_call": _convert_custom_call,
+        "function_call_output": _check_output,
+        "custom_tool_call_output": _check_output,
+        "additional_tools": _convert_tools,
+        "tool_search_output": _convert_found_tools,
+        "configuration_update": _convert_update,
+    }
+    """The functions by what they convert. Bound to each converter they would keep it and its
+    request, until the collector comes."""
 
 
 def _take_picture(shown: dict[str, Any], kind: str) -> str | None:

@@ -15,7 +15,6 @@ import msgspec
 from headgate.llm import sse
 from headgate.llm.convert.fields import Fields, as_object, list_objects, read_object, read_text
 from headgate.llm.convert.responses_to_chat.reply import (
-    AnswerHead,
     build_response,
     convert_annotation,
     convert_moderation,
@@ -31,6 +30,7 @@ from headgate.llm.convert.responses_to_chat.told_items import (
     OpenCall,
     OpenMessage,
     OpenReasoning,
+    OutputCounter,
     ToldItem,
     read_function,
     read_index,
@@ -66,13 +66,10 @@ class ResponseStream:
     def __init__(self, request: ChatRequest) -> None:
         self.ended = False
         self.stopped = False
-        self.request = request
-        self.head: AnswerHead | None = None
-        self.output: list[ToldItem] = []
-        self._number = -1
+        self._request = request
+        self._counter = OutputCounter(request)
+        self._output: list[ToldItem] = []
         self._open: list[ToldItem] = []
-        self._counts: dict[str, int] = {}
-        """How many items of each kind there are."""
         self._calls: dict[Any, OpenCall] = {}
         """The last call of a function by each of the provider's indexes, and by None the last."""
         self._calls_count = 0
@@ -82,7 +79,6 @@ class ResponseStream:
         self._usage: Any = None
         self._moderation: dict[str, Any] = {}
         self._bytes = 0
-        self._obfuscation: Any = None
 
     def feed(self, event: Fields, size: int = 0) -> Iterator[Event]:
         """Yield the events that follow from the provider's next chunk, of so many bytes."""
@@ -91,8 +87,8 @@ class ResponseStream:
         if error := event.get("error"):
             yield from self.fail(_convert_error(error))
             return
-        self._obfuscation = event.get("obfuscation")
-        if self.head is None:
+        self._counter.obfuscation = event.get("obfuscation")
+        if self._counter.head is None:
             yield from self._start(event)
         if event.get("usage") is not None:
             self._usage = event["usage"]
@@ -111,45 +107,29 @@ class ResponseStream:
         """Yield the error that ends the stream, once."""
         if not self.ended:
             self.ended = True
-            yield self.number({**error})
+            yield self._counter.number({**error})
 
     def close(self) -> Iterator[Event]:
         """Yield the end of the response, once: the provider's stream has ended."""
         if self.ended:
             return
-        if self.head is None or not self._reason:
+        if self._counter.head is None or not self._reason:
             yield from self.fail(make_error(502, UNFINISHED))
             return
         yield from self._close_items()
         self.ended = True
         state = find_status(self._reason)
-        output = [each.item for each in self.output]
-        response = build_response(self.head, self.request, output, state, self._usage)
+        output = [each.item for each in self._output]
+        response = build_response(self._counter.head, self._request, output, state, self._usage)
         if self._moderation:
             response["moderation"] = self._moderation
-        yield self.number({"type": f"response.{state[0]}", "response": response})
-
-    def number(self, event: Event) -> Event:
-        """Give an event the next number."""
-        self._number += 1
-        event["sequence_number"] = self._number
-        if self._obfuscation is not None and event["type"].endswith(".delta"):
-            event["obfuscation"] = self._obfuscation
-            self._obfuscation = None
-        return event
-
-    def make_id(self, prefix: str) -> str:
-        """Return the id of the next item of a kind."""
-        assert self.head is not None, "the stream has begun"
-        number = self._counts.get(prefix, 0)
-        self._counts[prefix] = number + 1
-        return self.head.make_id(prefix, number)
+        yield self._counter.number({"type": f"response.{state[0]}", "response": response})
 
     def _start(self, chunk: Fields) -> Iterator[Event]:
-        self.head = read_head(chunk, self.request)
+        self._counter.head = read_head(chunk, self._request)
         for kind in ("response.created", "response.in_progress"):
-            begun = build_response(self.head, self.request, (), ("in_progress", None))
-            yield self.number({"type": kind, "response": begun})
+            begun = build_response(self._counter.head, self._request, (), ("in_progress", None))
+            yield self._counter.number({"type": kind, "response": begun})
 
     def _feed_choice(self, choice: Fields) -> Iterator[Event]:
         delta = read_object(choice, "delta")
@@ -174,7 +154,7 @@ class ResponseStream:
         item = self._last()
         if not isinstance(item, OpenReasoning):
             yield from self._close_texts()
-            item = OpenReasoning(self, field)
+            item = OpenReasoning(self._counter, field)
             yield from self._begin(item)
         yield item.add(text)
 
@@ -182,7 +162,7 @@ class ResponseStream:
         item = self._last()
         if not isinstance(item, OpenMessage):
             yield from self._close_texts()
-            item = OpenMessage(self)
+            item = OpenMessage(self._counter)
             yield from self._begin(item)
         yield from item.add(kind, text, choice)
 
@@ -211,7 +191,7 @@ class ResponseStream:
                 yield from self.fail(make_error(502, TOO_LONG))
                 return
             yield from self._close_texts()
-            item = OpenCall(self, self._calls_count, call)
+            item = OpenCall(self._counter, self._calls_count, call)
             self._calls[item.index] = self._calls[None] = item
             self._calls_count += 1
             yield from self._begin(item)
@@ -232,7 +212,7 @@ class ResponseStream:
 
     def _begin(self, item: ToldItem) -> Iterator[Event]:
         self._open.append(item)
-        self.output.append(item)
+        self._output.append(item)
         yield from item.begin()
 
     def _close_texts(self) -> Iterator[Event]:

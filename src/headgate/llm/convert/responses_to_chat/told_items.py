@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -24,29 +25,50 @@ from headgate.llm.convert.responses_to_chat.tools import unwrap_input
 Event = dict[str, Any]
 
 
-class NumberedStream(Protocol):
-    """Number the events of the response that an item is a part of."""
+class OutputCounter:
+    """Number the events of one response, and make the ids of its items.
 
-    request: ChatRequest
+    The items share it. It knows none of them, so that an answer that ends is freed at once.
+    """
 
-    @property
-    def head(self) -> AnswerHead | None: ...
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
+        self.head: AnswerHead | None = None
+        self.obfuscation: Any = None
+        """What the next delta repeats of the provider's chunk."""
+        self._events = 0
+        self._items = 0
+        self._kinds: Counter[str] = Counter()
 
-    @property
-    def output(self) -> Sequence[ToldItem]: ...
+    def number(self, event: Event) -> Event:
+        """Give an event the next number."""
+        event["sequence_number"] = self._events
+        self._events += 1
+        if self.obfuscation is not None and event["type"].endswith(".delta"):
+            event["obfuscation"] = self.obfuscation
+            self.obfuscation = None
+        return event
 
-    def make_id(self, prefix: str) -> str: ...
+    def make_id(self, prefix: str) -> str:
+        """Return the id of the next item of a kind."""
+        assert self.head is not None, "the stream has begun"
+        number = self._kinds[prefix]
+        self._kinds[prefix] += 1
+        return self.head.make_id(prefix, number)
 
-    def number(self, event: Event) -> Event: ...
+    def count_item(self) -> int:
+        """Return the index of a new item in the output."""
+        self._items += 1
+        return self._items - 1
 
 
 class ToldItem:
     """Tell one item of the output: its beginning, its pieces, its end."""
 
-    def __init__(self, stream: NumberedStream, item: Item) -> None:
+    def __init__(self, counter: OutputCounter, item: Item) -> None:
         self.item = item
-        self.place = {"item_id": item["id"], "output_index": len(stream.output)}
-        self._stream = stream
+        self.place = {"item_id": item["id"], "output_index": counter.count_item()}
+        self._counter = counter
         self._pieces: list[str] = []
 
     def begin(self) -> Iterator[Event]:
@@ -60,14 +82,14 @@ class ToldItem:
 
     def _tell(self, kind: str, **fields: Any) -> Event:
         place = {"output_index": self.place["output_index"]} if "item" in fields else self.place
-        return self._stream.number({"type": kind, **place, **fields})
+        return self._counter.number({"type": kind, **place, **fields})
 
 
 class OpenReasoning(ToldItem):
     """Tell the reasoning that a server shows, in one part."""
 
-    def __init__(self, stream: NumberedStream, field: str) -> None:
-        super().__init__(stream, make_reasoning(stream.make_id("rs"), "", field, stream.request))
+    def __init__(self, counter: OutputCounter, field: str) -> None:
+        super().__init__(counter, make_reasoning(counter.make_id("rs"), "", field, counter.request))
 
     def begin(self) -> Iterator[Event]:
         yield from super().begin()
@@ -90,8 +112,8 @@ class OpenReasoning(ToldItem):
 class OpenMessage(ToldItem):
     """Tell a message: a part of text, a part of refusal, or one after the other."""
 
-    def __init__(self, stream: NumberedStream) -> None:
-        super().__init__(stream, make_message(stream.make_id("msg"), (), "completed"))
+    def __init__(self, counter: OutputCounter) -> None:
+        super().__init__(counter, make_message(counter.make_id("msg"), (), "completed"))
         self._part: dict[str, Any] = {}
         """The open part; empty for none."""
 
@@ -103,7 +125,7 @@ class OpenMessage(ToldItem):
         self._pieces.append(text)
         fields: dict[str, Any] = {"content_index": len(self.item["content"]), "delta": text}
         if kind == "output_text":
-            found = read_logprobs(choice) if self._stream.request.shows_logprobs else []
+            found = read_logprobs(choice) if self._counter.request.shows_logprobs else []
             fields["logprobs"] = found
             self._part["logprobs"] += found
         yield self._tell(f"response.{kind}.delta", **fields)
@@ -150,20 +172,20 @@ class OpenMessage(ToldItem):
 class OpenCall(ToldItem):
     """Tell the call of a function, or of a custom tool, whose input is told at its end."""
 
-    def __init__(self, stream: NumberedStream, number: int, call: Fields) -> None:
-        assert stream.head is not None, "the stream has begun"
+    def __init__(self, counter: OutputCounter, number: int, call: Fields) -> None:
+        assert counter.head is not None, "the stream has begun"
         self.index = read_index(call)
         self.given_id = read_text(call, "id")
         name = read_text(read_function(call), "name")
         self._is_native = bool(read_object(call, "custom"))
-        self._is_custom = self._is_native or name in stream.request.custom_tools
-        call_id = self.given_id or stream.head.make_id("call", number)
+        self._is_custom = self._is_native or name in counter.request.custom_tools
+        call_id = self.given_id or counter.head.make_id("call", number)
         item = make_call(
-            stream.head, number, call_id, name, stream.request, is_custom=self._is_custom
+            counter.head, number, call_id, name, counter.request, is_custom=self._is_custom
         )
         self._field = "input" if self._is_custom else "arguments"
         item[self._field] = ""
-        super().__init__(stream, item)
+        super().__init__(counter, item)
 
     def add(self, call: Fields) -> Iterator[Event]:
         """Yield a piece of the arguments."""
