@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cel
 import msgspec
 
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.resources.model.comparators import Test, UncomparableError
 from headgate.resources.model.expressions import (
     SEARCH,
@@ -48,6 +49,7 @@ class Evaluation:
     """Hold what one call needs while its rules are evaluated. Live values are asked for once."""
 
     __slots__ = (
+        "__weakref__",
         "_asked",
         "_compiled",
         "_context",
@@ -186,15 +188,18 @@ class Evaluation:
 
         if not used.calls_functions:
             return cel.Context(variables=variables)
+        # A context is kept here and keeps its functions, where no collector finds a cycle: a
+        # function that held the evaluation would keep it and the request for ever.
+        own: Any = weakref.proxy(self)
 
         def find_error_rate(*arguments: Any) -> Any:
-            return self._call(self.ask, "errorRate", arguments)
+            return own._call(own.ask, "errorRate", arguments)
 
         def find_capacity(*arguments: Any) -> Any:
-            return self._call(self.ask, "capacityUsage", arguments)
+            return own._call(own.ask, "capacityUsage", arguments)
 
         def search(*arguments: Any) -> Any:
-            return self._call(self._search, *arguments)
+            return own._call(own._search, *arguments)
 
         functions = {"errorRate": find_error_rate, "capacityUsage": find_capacity, SEARCH: search}
         return cel.Context(variables=variables, functions=functions)
@@ -204,7 +209,7 @@ class Evaluation:
         try:
             return function(*arguments)
         except EVALUATION_ERRORS as error:
-            self._failure = error
+            self._failure = drop_trace(error)
             return None
 
     def _search(self, text: Any, source: Any) -> bool:
