@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.failpoint import failpoint
 from headgate.llm.redaction import redact_text
 from headgate.llm.request import JsonRequest
@@ -178,7 +178,8 @@ class Fallback:
                 following = find_following(state, attempts, index, error)
                 if following is None or disconnects.disconnected:
                     raise
-                failure = error
+                # Its traceback has this frame, which keeps it while the target is settled.
+                failure = drop_trace(error)
             await self._leave(state, failure, begun_at)
             if disconnects.disconnected:
                 raise ClientDisconnectedError("The client disconnected.")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import gc
 import json
 from collections.abc import Container
 
@@ -17,6 +19,7 @@ from headgate.llm import request
 from headgate.relay.admission import Admission, ModelOutOfScopeError, ResourceOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
+from headgate.relay.call_state import CallState
 from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
@@ -339,6 +342,28 @@ async def test_client_that_left_gets_no_further_target() -> None:
 
 
 async def test_client_that_leaves_during_a_settlement_gets_no_further_target() -> None:
+    harness = leave_during_a_settlement()
+    with pytest.raises(HeadgateError):
+        await harness.run()
+    assert len(harness.client.sent) == 1
+    lost, final = harness.ledger.receipts
+    assert (lost.outcome, final.outcome, final.cost_nano) == ("unknown", "cancelled", 0)
+
+
+async def test_call_that_ends_between_two_targets_is_freed_without_the_collector() -> None:
+    harness = leave_during_a_settlement()
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(HeadgateError):
+            await harness.run()
+        assert not [each for each in gc.get_objects() if isinstance(each, CallState)]
+    finally:
+        gc.enable()
+
+
+def leave_during_a_settlement() -> Harness:
+    """Return a harness whose client leaves while its first target is settled."""
     harness = Harness(FirstByteTimeoutError("late"), answer(), targets=(C, C))
     release = harness.ledger.release
 
@@ -349,11 +374,7 @@ async def test_client_that_leaves_during_a_settlement_gets_no_further_target() -
         await release(hold, receipt)
 
     harness.ledger.release = leave  # type: ignore[method-assign]
-    with pytest.raises(HeadgateError):
-        await harness.run()
-    assert len(harness.client.sent) == 1
-    lost, final = harness.ledger.receipts
-    assert (lost.outcome, final.outcome, final.cost_nano) == ("unknown", "cancelled", 0)
+    return harness
 
 
 async def test_default_arguments_fill_in_what_the_caller_leaves_out() -> None:
