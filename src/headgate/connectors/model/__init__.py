@@ -1,0 +1,1 @@
+"""Connectors: actions, tools, who calls them, and what they answer."""

@@ -1,0 +1,171 @@
+"""The contract of an action: one typed function, from which every face of it is made.
+
+    ACTIONS = Actions("openai")
+
+    @ACTIONS.declare("chat-completion", title="Chat completion", endpoints=("chat.completions",))
+    async def complete_chat(context: ActionContext, given: ChatCompletionInput) -> ChatCompletion:
+        \"\"\"Generate text with a model ...\"\"\"
+
+REST routes, the OpenAPI document, the MCP tool, the form of the console and the node of a workflow
+come from this declaration. The types are `msgspec` structs, whose fields have descriptions and
+limits (`msgspec.Meta`); the docstring is the description.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from headgate.connectors.model.caller import ToolCaller
+from headgate.connectors.model.tool import ReportProgress, report_nothing
+
+Run = Callable[["ActionContext", Any], Awaitable[Any]]
+TIMEOUT_SECONDS = 10.0
+
+
+class ActionAnswer(msgspec.Struct, frozen=True):
+    """Hold the answer of a provider: `body` is without any transfer coding, header names are in
+    lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ModelCaller(Protocol):
+    """Send a request below `/v1` through the call pipeline, in this process: admitted, metered,
+    limited and settled as the same request of a client."""
+
+    async def send(
+        self,
+        caller: ToolCaller,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] = {},
+        body: bytes = b"",
+        credential: str | None = None,
+        idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> ActionAnswer:
+        """Return the answer, of whatever status. `target` is the path with its query. `credential`
+        is an id or a name, None for the usual choice. A call that is cancelled or timed out is
+        settled all the same. Raise `ActionTimedOutError`."""
+        ...
+
+
+class HttpCaller(Protocol):
+    """Send a request of a plain HTTP connector through the one egress door, with the credential of
+    its integration, and record its receipt."""
+
+    async def send(
+        self,
+        caller: ToolCaller,
+        connector: str,
+        action: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+        body: bytes = b"",
+        credential: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> ActionAnswer:
+        """Return the answer, of whatever status. Raise `NoCredentialError`, `ActionTimedOutError`,
+        and the errors of egress."""
+        ...
+
+
+class ActionContext(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what an action may use, for one run."""
+
+    caller: ToolCaller
+    request_id: str
+    models: ModelCaller
+    http: HttpCaller
+    connection: str | None = None
+    """The credential that the caller chose, by id or name."""
+    idempotency_key: str | None = None
+    timeout_seconds: float = TIMEOUT_SECONDS
+    report_progress: ReportProgress = report_nothing
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """Describe one action, for its routes, its tool, its form and its tests."""
+
+    connector: str
+    name: str
+    """In kebab-case, unique in the connector, and a part of its addresses."""
+    title: str
+    description: str
+    input: type[msgspec.Struct]
+    output: Any
+    run: Run
+    is_read_only: bool
+    is_destructive: bool
+    is_idempotent: bool
+    is_listed: bool
+    endpoints: tuple[str, ...]
+    former_names: tuple[str, ...]
+    timeout_seconds: float
+
+    @property
+    def tool_name(self) -> str:
+        """Return the name as an MCP tool: `openai_chat_completion`."""
+        return f"{self.connector}_{self.name}".replace("-", "_")
+
+
+class Actions:
+    """Collect the actions of one connector; `declare` is a decorator."""
+
+    def __init__(self, connector: str) -> None:
+        self.connector = connector
+        self.all: list[Action] = []
+
+    def declare(
+        self,
+        name: str,
+        *,
+        title: str,
+        is_read_only: bool = False,
+        is_destructive: bool = False,
+        is_idempotent: bool = False,
+        is_listed: bool = True,
+        endpoints: tuple[str, ...] = (),
+        former_names: tuple[str, ...] = (),
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Callable[[Run], Run]:
+        """Return a decorator that registers a function as an action. `is_listed` is whether agents
+        see its tool without searching; `endpoints` are the model endpoints that it calls."""
+
+        def register(run: Run) -> Run:
+            hints = typing.get_type_hints(run)
+            output = hints.pop("return")
+            hints.pop("context")
+            [given] = hints.values()
+            self.all.append(
+                Action(
+                    connector=self.connector,
+                    name=name,
+                    title=title,
+                    description=inspect.cleandoc(run.__doc__ or ""),
+                    input=given,
+                    output=output,
+                    run=run,
+                    is_read_only=is_read_only,
+                    is_destructive=is_destructive,
+                    is_idempotent=is_idempotent,
+                    is_listed=is_listed,
+                    endpoints=endpoints,
+                    former_names=former_names,
+                    timeout_seconds=timeout_seconds,
+                )
+            )
+            return run
+
+        return register

@@ -1,0 +1,41 @@
+"""Who calls an action or a tool: a key, or a person through an application that they connected."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.audit.model import Actor
+from headgate.relay.ports import Grant
+
+READ = "mcp:read"
+"""See tools, integrations, models and usage."""
+WRITE = "mcp:write"
+"""Call tools that act or cost, and store assets."""
+FULL = "mcp:full"
+"""Set up and remove integrations. It includes the others."""
+SCOPES = (READ, WRITE, FULL)
+
+
+class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
+    """Represent an authenticated caller of actions and tools.
+
+    The limits, the budget and the receipts of its calls are those of `grant`. `scopes` is closed:
+    with `mcp:full` it has the other two as well. An inference key has `mcp:read` and `mcp:write`, a
+    management key `mcp:read` and, where it may write credentials, `mcp:full`; a connected
+    application has what the person consented to and still may. `address` is the client's.
+    """
+
+    grant: Grant
+    scopes: frozenset[str]
+    actor: Actor
+    address: str = ""
+    client_name: str = ""
+    """The application, as it names itself; for people to read, never to decide by."""
+
+    @property
+    def organization_id(self) -> str:
+        return self.grant.organization_id
+
+    @property
+    def project_id(self) -> str:
+        return self.grant.project_id

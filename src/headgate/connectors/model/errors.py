@@ -1,0 +1,114 @@
+"""The errors of connectors and tools, and how they are described to programs."""
+
+from __future__ import annotations
+
+from headgate.connectors.model.tool import ErrorObject
+from headgate.kit.errors import HeadgateError, Kind
+
+
+class ToolError(HeadgateError):
+    """Run no tool: a subclass says why.
+
+    Follow `recovery`.
+    """
+
+    recovery: str | None = None
+    """What to do next, in words that a model can follow."""
+
+
+class UnknownIntegrationError(ToolError):
+    """There is no integration of this name, or it has no actions.
+
+    List the integrations, and use one of their names.
+    """
+
+    kind = Kind.MISSING
+    code = "integration_not_found"
+
+
+class UnknownActionError(ToolError):
+    """The integration has no action of this name; the message names those that it has.
+
+    Use one of them.
+    """
+
+    kind = Kind.MISSING
+    code = "endpoint_not_found"
+
+
+class NotConfiguredError(ToolError):
+    """The integration has no credential in this organization.
+
+    Call `setup_integration` with its secrets, or ask somebody who may.
+    """
+
+    kind = Kind.CONFLICT
+    code = "integration_not_configured"
+
+
+class InvalidInputError(ToolError):
+    """A field of the input is missing, has a wrong type, or is out of its limits.
+
+    Correct the field that the message names; the schema of the action has all of them.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_input"
+
+
+class ToolForbiddenError(ToolError):
+    """The key or the connected application may not use this tool.
+
+    Use a key whose scopes include it, or connect the application again with more access.
+    """
+
+    kind = Kind.FORBIDDEN
+    code = "tool_forbidden"
+
+
+class ActionTimedOutError(ToolError):
+    """The action took longer than its time-out.
+
+    Give it more time, or ask for less. What the provider charged is on the receipt.
+    """
+
+    kind = Kind.TIMEOUT
+    code = "action_timed_out"
+
+
+class ProviderRefusedError(ToolError):
+    """The provider answered with an error, which the message repeats.
+
+    Correct what it names. `status` and `data` have its answer.
+    """
+
+    kind = Kind.UPSTREAM
+    code = "provider_error"
+
+    def __init__(
+        self, message: str, *, status: int, data: object = None, param: str | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+        self.data = data
+
+
+RECOVERY = {
+    Kind.INVALID: "Correct the input and call the tool again.",
+    Kind.UNAUTHENTICATED: "The credential or the key is not valid any more; ask its owner.",
+    Kind.FORBIDDEN: "This key may not do it; do not try again. Ask its owner for access.",
+    Kind.MISSING: "Check the name; list what there is.",
+    Kind.LIMITED: "Wait, then try again.",
+}
+
+
+def describe_error(error: HeadgateError) -> ErrorObject:
+    """Return an error as programs see it, in REST envelopes and in results of tools."""
+    recovery = error.recovery if isinstance(error, ToolError) else None
+    return ErrorObject(
+        type=error.kind.name.lower(),
+        code=error.code,
+        message=error.message,
+        field=error.param,
+        recovery=recovery or RECOVERY.get(error.kind),
+    )

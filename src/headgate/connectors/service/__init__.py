@@ -1,0 +1,1 @@
+"""Connectors: which actions there are, and how one is run."""
