@@ -5,15 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from headgate.audit.model import Actor
+from headgate.oauth.model.scope import FULL, READ, SCOPES, WRITE
 from headgate.relay.ports import Grant
 
-READ = "mcp:read"
-"""See tools, integrations, models and usage."""
-WRITE = "mcp:write"
-"""Call tools that act or cost, and store assets."""
-FULL = "mcp:full"
-"""Set up and remove integrations. It includes the others."""
-SCOPES = (READ, WRITE, FULL)
+__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller"]
 
 
 class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The authorization server: people connect applications to their organization by clicking."""

@@ -1,0 +1,1 @@
+"""Scopes, tokens, clients and grants of the authorization server, and its errors."""
