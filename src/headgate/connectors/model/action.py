@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headgate.assets.model.handle import HandleInfo
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ReportProgress, report_nothing
 
@@ -81,6 +82,17 @@ class HttpCaller(Protocol):
         ...
 
 
+class HandleStore(Protocol):
+    """Put content aside for an hour, so that an agent can name it instead of carrying it."""
+
+    async def put(
+        self, caller: ToolCaller, content: bytes, media_type: str, name: str
+    ) -> HandleInfo:
+        """Keep content for the caller's project, which alone can read it by its id. `name` is a
+        name for people, such as `image.png`. Raise a `HeadgateError` where a limit is reached."""
+        ...
+
+
 class ActionContext(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what an action may use, for one run."""
 
@@ -88,6 +100,7 @@ class ActionContext(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     models: ModelCaller
     http: HttpCaller
+    handles: HandleStore
     connection: str | None = None
     """The credential that the caller chose, by id or name."""
     idempotency_key: str | None = None

@@ -1,0 +1,1 @@
+"""What assets and handles are."""
