@@ -22,9 +22,10 @@ import msgspec
 
 from headgate.assets.model.handle import HandleInfo
 from headgate.connectors.model.caller import ToolCaller
-from headgate.connectors.model.tool import ReportProgress, report_nothing
+from headgate.connectors.model.tool import ReportProgress, ToolResult, report_nothing
 
 Run = Callable[["ActionContext", Any], Awaitable[Any]]
+ToToolResult = Callable[[Any], ToolResult]
 TIMEOUT_SECONDS = 10.0
 
 
@@ -126,6 +127,9 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     former_names: tuple[str, ...]
     timeout_seconds: float
+    to_tool_result: ToToolResult | None = None
+    """Makes what agents get from the output, where that is more than its JSON: pictures as content
+    of the result, and without their base64 in the JSON. None: the output's JSON."""
 
     @property
     def tool_name(self) -> str:
@@ -133,12 +137,65 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.connector}_{self.name}".replace("-", "_")
 
 
+class PicklistItem(msgspec.Struct, frozen=True):
+    """Hold one choice of a field: what people read, and what is sent."""
+
+    label: str
+    key: str
+
+
+ListItems = Callable[["ActionContext"], Awaitable[list[PicklistItem]]]
+
+
+class DataSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Describe a list of choices that depends on the caller's account, such as its models.
+
+    A field of an input names it: `msgspec.Meta(extra={"data_source": "list-models"})`.
+    """
+
+    connector: str
+    name: str
+    """In kebab-case, unique in the connector, and a part of its address."""
+    title: str
+    description: str
+    list_items: ListItems
+    endpoints: tuple[str, ...]
+    timeout_seconds: float
+
+
 class Actions:
-    """Collect the actions of one connector; `declare` is a decorator."""
+    """Collect the actions of one connector; `declare` and `declare_source` are decorators."""
 
     def __init__(self, connector: str) -> None:
         self.connector = connector
         self.all: list[Action] = []
+        self.data_sources: list[DataSource] = []
+
+    def declare_source(
+        self,
+        name: str,
+        *,
+        title: str,
+        endpoints: tuple[str, ...] = (),
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Callable[[ListItems], ListItems]:
+        """Return a decorator that registers a function as a data source."""
+
+        def register(list_items: ListItems) -> ListItems:
+            self.data_sources.append(
+                DataSource(
+                    connector=self.connector,
+                    name=name,
+                    title=title,
+                    description=inspect.cleandoc(list_items.__doc__ or ""),
+                    list_items=list_items,
+                    endpoints=endpoints,
+                    timeout_seconds=timeout_seconds,
+                )
+            )
+            return list_items
+
+        return register
 
     def declare(
         self,
@@ -152,6 +209,7 @@ class Actions:
         endpoints: tuple[str, ...] = (),
         former_names: tuple[str, ...] = (),
         timeout_seconds: float = TIMEOUT_SECONDS,
+        to_tool_result: ToToolResult | None = None,
     ) -> Callable[[Run], Run]:
         """Return a decorator that registers a function as an action. `is_listed` is whether agents
         see its tool without searching; `endpoints` are the model endpoints that it calls."""
@@ -177,6 +235,7 @@ class Actions:
                     endpoints=endpoints,
                     former_names=former_names,
                     timeout_seconds=timeout_seconds,
+                    to_tool_result=to_tool_result,
                 )
             )
             return run
