@@ -5,10 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from headgate.audit.model import Actor
-from headgate.oauth.model.scope import FULL, READ, SCOPES, WRITE
+from headgate.keys.model import allows
+from headgate.oauth.model.scope import FULL, READ, SCOPES, WRITE, close_scopes
 from headgate.relay.ports import Grant
 
-__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller"]
+__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller", "find_key_scopes"]
+
+SETUP_PERMISSION = "credentials:write"
+"""What a management key must hold to set up and remove integrations."""
 
 
 class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,3 +38,12 @@ class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def project_id(self) -> str:
         return self.grant.project_id
+
+
+def find_key_scopes(grant: Grant) -> frozenset[str]:
+    """Return the closed scopes of an API key: an inference key runs tools, a management key looks
+    at them and, where it may write credentials, sets up integrations."""
+    if not grant.management:
+        return frozenset(close_scopes((WRITE,)))
+    is_full = allows(grant.permissions, SETUP_PERMISSION)
+    return frozenset(close_scopes((FULL,) if is_full else (READ,)))

@@ -84,8 +84,10 @@ async def report_nothing(_done: float, _total: float | None, _message: str) -> N
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """Hold one call of a tool. `arguments` is the JSON object that was sent, unchecked.
 
-    `repeat` asks for a new run although the same call was just made. `timeout_seconds` bounds the
-    whole call where the caller set a bound.
+    `repeat` asks for a new run although the same call was just made. `idempotency_key` is made by
+    the server for a tool that is billed: the source sends it with the model call, so that a
+    repetition is answered from the first one. `timeout_seconds` bounds the whole call where
+    the caller set a bound.
     """
 
     name: str
@@ -93,6 +95,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     caller: ToolCaller
     request_id: str
     repeat: bool = False
+    idempotency_key: str | None = None
     timeout_seconds: float | None = None
     report_progress: ReportProgress = report_nothing
 
