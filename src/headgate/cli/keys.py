@@ -63,6 +63,9 @@ def create(
     projects: Annotated[Patterns, typer.Option(help="More projects that the key may use.")] = None,
     networks: Annotated[Patterns, typer.Option(help="Allowed client networks (CIDR).")] = None,
     resources: Annotated[Patterns, typer.Option(help="Allowed resources.")] = None,
+    tools: Annotated[
+        Patterns, typer.Option(help="Allowed tools of agents; * matches any text.")
+    ] = None,
     permissions: Annotated[
         Patterns, typer.Option(help="Of an admin key, such as keys:read; * includes the platform.")
     ] = None,
@@ -98,6 +101,7 @@ def create(
             projects=_split(projects),
             networks=_split(networks),
             resources=_split(resources),
+            tools=_split(tools),
             permissions=_split(permissions),
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,

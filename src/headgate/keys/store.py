@@ -57,12 +57,14 @@ KEYS = sa.Table(
     sa.Column("requires_signature", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("capacity", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("enforce_capacity", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("tools", sa.JSON, nullable=False, server_default="[]"),
 )
 sa.Index("ix_keys_listing", KEYS.c.organization_id, KEYS.c.created_at, KEYS.c.id)
 sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)
 
 _FIELDS = Key.__struct_fields__
 _COLUMNS = [KEYS.c[name] for name in _FIELDS]
+_LISTS = ("models", "endpoints", "projects", "networks", "resources", "tools", "permissions")
 _STORED = [
     KEYS.c.changed_at_revision,
     KEYS.c.digest,
@@ -80,13 +82,9 @@ _STORED = [
     KEYS.c.requires_signature,
     KEYS.c.on_disconnect,
     # As text: msgspec decodes tens of thousands of rows faster than SQLAlchemy's JSON type.
-    *(
-        sa.cast(KEYS.c[name], sa.Text)
-        for name in ("models", "endpoints", "projects", "networks", "resources", "permissions")
-    ),
+    *(sa.cast(KEYS.c[name], sa.Text) for name in _LISTS),
     sa.case((KEYS.c.enforce_capacity, sa.cast(KEYS.c.capacity, sa.Text)), else_=NO_LIST),
 ]
-_LISTS = ("models", "endpoints", "projects", "networks", "resources", "permissions")
 
 
 class StoredKey(msgspec.Struct, frozen=True):
@@ -113,6 +111,7 @@ class StoredKey(msgspec.Struct, frozen=True):
     projects: tuple[str, ...]
     networks: tuple[str, ...]
     resources: tuple[str, ...]
+    tools: tuple[str, ...]
     permissions: tuple[str, ...]
     capacity: tuple[CapacityLimit, ...]
     """The limits of its capacity that are enforced."""

@@ -61,6 +61,8 @@ class Grant(msgspec.Struct, frozen=True):
     """Whether only signed requests are accepted."""
     capacity: tuple[CapacityLimit, ...] = ()
     """Limits of its requests and tokens that are enforced."""
+    tools: tuple[str, ...] = ()
+    """Patterns of the tools that it may see and call; they say nothing about model calls."""
     is_restricted: bool = False
     """Whether any restriction applies to calls. Computed once, so that a key without restrictions
     costs one look for each call."""

@@ -44,6 +44,7 @@ def test_key_is_shown_once_with_everything_that_it_may_do(api: Api) -> None:
         "projects": [make_project(api)],
         "networks": ["10.0.0.0/8", "2001:db8::/32"],
         "resources": ["helpdesk"],
+        "tools": ["openai_*"],
         "requests_per_minute": 600,
         "tokens_per_minute": 100_000,
         "monthly_budget": "25.00",
@@ -74,7 +75,15 @@ def test_key_is_shown_once_with_everything_that_it_may_do(api: Api) -> None:
 def test_key_without_limits_has_none(api: Api) -> None:
     made = issue(api).json
     assert opens(api, made["key"])
-    for name in ("models", "endpoints", "projects", "networks", "resources", "permissions"):
+    for name in (
+        "models",
+        "endpoints",
+        "projects",
+        "networks",
+        "resources",
+        "tools",
+        "permissions",
+    ):
         assert made[name] == []
     for name in ("requests_per_minute", "tokens_per_minute", "monthly_budget", "expires_at"):
         assert made[name] is None
@@ -283,6 +292,7 @@ NARROW: dict[str, Any] = {
     "endpoints": ["chat.completions", "embeddings"],
     "networks": ["203.0.113.0/24"],
     "resources": ["helpdesk"],
+    "tools": ["openai_*", "list_*"],
     "requests_per_minute": 600,
     "tokens_per_minute": 1000,
     "monthly_budget": "10",
@@ -293,6 +303,7 @@ PART: dict[str, Any] = {
     "endpoints": ["embeddings"],
     "networks": ["203.0.113.128/25"],
     "resources": ["helpdesk"],
+    "tools": ["openai_list_models"],
     "requests_per_minute": 60,
     "tokens_per_minute": 1000,
     "monthly_budget": "9.999999999",
@@ -305,6 +316,8 @@ WIDER: list[tuple[str, Any]] = [
     ("networks", ["203.0.112.0/23"]),
     ("networks", []),
     ("resources", ["helpdesk", "other"]),
+    ("tools", ["*"]),
+    ("tools", []),
     ("requests_per_minute", 601),
     ("requests_per_minute", None),
     ("tokens_per_minute", 1001),

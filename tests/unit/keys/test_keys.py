@@ -271,6 +271,7 @@ def test_tokens_that_share_their_beginning_never_collide(harness: Harness) -> No
         ({"projects": ("proj_x",)}, "projects"),
         ({"projects": ("*",)}, "projects"),
         ({"resources": ("a*",)}, "resources"),
+        ({"tools": ("a tool",)}, "tools"),
         ({"permissions": ("keys:read",)}, "permissions"),
         ({"kind": KeyKind.ADMIN, "permissions": ("keys",)}, "permissions"),
         ({"tokens_per_minute": -1}, "tokens_per_minute"),

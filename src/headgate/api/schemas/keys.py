@@ -62,6 +62,7 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     projects: Entries = []
     networks: Networks = []
     resources: Entries = []
+    tools: Entries = []
     permissions: Entries = []
     requests_per_minute: Requests | None = None
     tokens_per_minute: Tokens | None = None
@@ -89,6 +90,7 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     projects: Entries | UnsetType = UNSET
     networks: Networks | UnsetType = UNSET
     resources: Entries | UnsetType = UNSET
+    tools: Entries | UnsetType = UNSET
     permissions: Entries | UnsetType = UNSET
     requests_per_minute: Requests | UnsetType | None = UNSET
     tokens_per_minute: Tokens | UnsetType | None = UNSET
@@ -138,6 +140,7 @@ class KeyResponse(msgspec.Struct, kw_only=True):
     projects: list[str]
     networks: list[str]
     resources: list[str]
+    tools: list[str]
     permissions: list[str]
     requests_per_minute: int | None
     rate_limit_per_minute: int | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""The scope of a key in ten dimensions, and whether one scope includes another."""
+"""The scope of a key in eleven dimensions, and whether one scope includes another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME_FORM = "of letters, digits and _.:/@-"
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Limit what a key may do. Empty, 0 and None mean no limit.
 
-    `models`, `endpoints` and `permissions` are patterns, `projects` and `resources` names,
+    `models`, `endpoints`, `tools` and `permissions` are patterns, `projects` and `resources` names,
     `networks` CIDR blocks. `projects` are added to the key's own. Money is in nano-dollars, the
     expiry in unix seconds.
     """
@@ -42,6 +42,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     projects: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -178,6 +179,7 @@ _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "endpoints": (_PATTERN, _PATTERN_FORM),
     "projects": (_NAME, _NAME_FORM),
     "resources": (_NAME, _NAME_FORM),
+    "tools": (_PATTERN, _PATTERN_FORM),
     "permissions": (permission.FORM, "such as keys:read or credentials:*, or * alone"),
 }
 _RATES_MAX = {
@@ -190,6 +192,7 @@ _WITHIN: Mapping[str, Callable[[Any, Any], bool]] = {
     "models": _are_patterns_within,
     "endpoints": _are_endpoints_within,
     "resources": _are_names_within,
+    "tools": _are_patterns_within,
     "networks": _are_networks_within,
     "requests_per_minute": _is_rate_within,
     "tokens_per_minute": _is_rate_within,

@@ -187,6 +187,7 @@ class KeyIndex:
             projects=projects,
             networks=_parse_networks(key.networks),
             resources=key.resources,
+            tools=key.tools,
             tokens_per_minute=key.tokens_per_minute,
             requires_signature=key.requires_signature,
             capacity=key.capacity,

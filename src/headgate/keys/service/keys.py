@@ -357,6 +357,7 @@ _CHANGEABLE = (
     "projects",
     "networks",
     "resources",
+    "tools",
     "permissions",
     "requests_per_minute",
     "tokens_per_minute",
