@@ -93,6 +93,11 @@ class HandleStore(Protocol):
         name for people, such as `image.png`. Raise a `HeadgateError` where a limit is reached."""
         ...
 
+    async def get(self, caller: ToolCaller, handle_id: str) -> tuple[HandleInfo, bytes]:
+        """Return content of the caller's project, whole. Raise a `HeadgateError` of kind MISSING
+        for what has expired, and for what belongs to somebody else."""
+        ...
+
 
 class ActionContext(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what an action may use, for one run."""
