@@ -35,6 +35,7 @@ from starlette.requests import Request
 from headgate.api.access import Access, Audience
 from headgate.api.error_format import V1_PREFIX
 from headgate.api.errors import InvalidFieldError, OutdatedVersionError
+from headgate.api.parsing import BODY_BYTES_MAX
 from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.audit.model import Actor
@@ -219,6 +220,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it runs managed work, whose refusals are answered with a `DenialEnvelope`."""
     media_types: tuple[str, ...] = ()
     """The media types of a `Download`; empty for JSON."""
+    body_bytes_max: int = BODY_BYTES_MAX
+    """The largest body that it reads; the edge allows `gateway.protocol.CONTROL_BODY_BYTES_MAX`."""
 
     @property
     def is_v1(self) -> bool:
@@ -296,11 +299,12 @@ class Operations:
         is_versioned: bool | None = None,
         is_managed: bool = False,
         media_types: tuple[str, ...] = (),
+        body_bytes_max: int = BODY_BYTES_MAX,
     ) -> Callable[[Handler], Handler]:
         """Return a decorator that registers a handler. `errors` are statuses beyond the usual
         ones. `example` is a body, or a response if there is no body. `is_versioned` is by
         default true for methods that change or remove an object. `media_types` are those of a
-        `Download`."""
+        `Download`. `body_bytes_max` is for an operation that reads files."""
 
         def register(handler: Handler) -> Handler:
             assert not access.own_key or path.startswith(V1_PREFIX), "keys call models below /v1"
@@ -331,6 +335,7 @@ class Operations:
                     ),
                     is_managed=is_managed,
                     media_types=media_types,
+                    body_bytes_max=body_bytes_max,
                 )
             )
             return handler

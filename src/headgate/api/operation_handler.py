@@ -90,7 +90,9 @@ class OperationHandler:
             raise OutdatedVersionError(
                 "This object has no versions. Send the request without If-Match."
             )
-        raw = await receive_body(request) if operation.changes else b""
+        raw = b""
+        if operation.changes:
+            raw = await receive_body(request, operation.body_bytes_max)
         signed = admitted.principal.signed
         if signed is not None:
             check_body(signed, raw)

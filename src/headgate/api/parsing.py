@@ -133,18 +133,18 @@ def _is_time(hint: object) -> bool:
     return hint is datetime.datetime or any(map(_is_time, typing.get_args(hint)))
 
 
-async def receive_body(request: Request) -> bytes:
+async def receive_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return the bytes of the body. Raise `BodyTooLargeError`."""
     announced = int(request.headers.get("content-length") or 0)
-    if announced > BODY_BYTES_MAX:
+    if announced > bytes_max:
         # Before the first read: a client that waits to be asked for its body is not asked.
-        raise BodyTooLargeError(f"The body is larger than {BODY_BYTES_MAX} bytes.")
-    body = b""
+        raise BodyTooLargeError(f"The body is larger than {bytes_max} bytes.")
+    body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLargeError(f"The body is larger than {BODY_BYTES_MAX} bytes.")
-    return body
+        if len(body) > bytes_max:
+            raise BodyTooLargeError(f"The body is larger than {bytes_max} bytes.")
+    return bytes(body)
 
 
 def _build_field_error(

@@ -47,8 +47,9 @@ from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.keepalive import enable_keepalive, is_peer_gone
 from headgate.kit.http.message import Headers
 
-CONTROL_BODY_BYTES_MAX = 1024 * 1024
-"""The largest body of a request to the ASGI application."""
+CONTROL_BODY_BYTES_MAX = 8 * 1024 * 1024
+"""The largest body of a request to the ASGI application: a file of 5 MB in base64, in JSON. Nearly
+all of its operations read far less, and only 64 KiB are held that nobody has read."""
 PIPELINED_MAX = 32
 """How many pipelined requests may wait on one connection; it closes after them."""
 UNSENT_BYTES = 16 * 1024
