@@ -17,10 +17,11 @@ from headgate.cli.receipt_view import print_details, print_receipts
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import nano_from_dollars
+from headgate.kit.page_cursor import PageCursor
 from headgate.main.application import Application
 from headgate.metering import store as metering
 from headgate.metering.jobs import Progress, Pruner, RollUps
-from headgate.metering.model.receipt_filter import ReceiptCursor, ReceiptFilter
+from headgate.metering.model.receipt_filter import ReceiptFilter
 from headgate.relay.ports import Receipt
 
 ROWS_BETWEEN_LINES = 100_000
@@ -154,7 +155,7 @@ def _read_pages(
 ) -> list[Receipt]:
     """Return the newest matching receipts, at most `limit`, from as many pages as that takes."""
     found: list[Receipt] = []
-    after: ReceiptCursor | None = None
+    after: PageCursor | None = None
     while True:
         rows_max = min(PAGE_ROWS, limit - len(found))
         page = application.receipts.list(connection, filters, after=after, limit=rows_max)

@@ -24,10 +24,10 @@ from headgate.cli.receipts import Organization
 from headgate.cli.request_view import print_replay, print_request, print_requests, print_tail
 from headgate.kit.db.snapshots import SnapshotReloader
 from headgate.kit.db.writer import Writer
+from headgate.kit.page_cursor import PageCursor
 from headgate.main.application import Application
 from headgate.main.replay import InProcessReplayer, open_replayer
 from headgate.request_log.model.entry import (
-    RequestCursor,
     RequestEntry,
     RequestFilter,
     RequestList,
@@ -237,7 +237,7 @@ def _read_pages(
 ) -> list[RequestEntry]:
     """Return up to `limit` requests, also beyond pages that end early."""
     found: list[RequestEntry] = []
-    after: RequestCursor | None = None
+    after: PageCursor | None = None
     while len(found) < limit:
         rows = min(PAGE_ROWS, limit - len(found))
         page = application.request_log.list(connection, filters, after=after, limit=rows)

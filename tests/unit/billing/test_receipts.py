@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from headgate.billing.model.receipts import ReceiptDetails, find_wallet_debit
 from headgate.billing.service import reconciliation
 from headgate.billing.service.receipts import ReceiptNotFoundError, ReceiptService
+from headgate.kit.page_cursor import InvalidPageCursorError, parse_page_cursor
 from headgate.metering import store as metering
 from headgate.metering.model.receipt_filter import (
-    InvalidReceiptCursorError,
     ReceiptFilter,
     ReceiptList,
     find_place,
-    parse_cursor,
 )
 from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
@@ -56,7 +55,7 @@ def store(process: LedgerHarness, *receipts: Receipt) -> None:
 def page(process: LedgerHarness, cursor: str | None = None, **given: Any) -> ReceiptList:
     limit, scanned_max = given.pop("limit", 100), given.pop("scanned_max", 100_000)
     filters = msgspec.structs.replace(OWN, **given)
-    after = None if cursor is None else parse_cursor(cursor)
+    after = None if cursor is None else parse_page_cursor(cursor)
     with process.database.reading() as connection:
         return receipt_list.list_page(
             connection, filters, after=after, limit=limit, scanned_max=scanned_max
@@ -263,11 +262,11 @@ def find_pair(receipt: Receipt, key: str, value: str) -> bool:
 
 @pytest.mark.parametrize("text", ["", "x", "12", "1.é", "1." + "a" * 200, "-1.req"])
 def test_cursor_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InvalidReceiptCursorError):
-        parse_cursor(text)
+    with pytest.raises(InvalidPageCursorError):
+        parse_page_cursor(text)
 
 
 def test_cursor_names_a_place_exactly() -> None:
     place = find_place(make_priced(request_id="req_1.c2", created_at=1_795_000_000.123457))
     assert place.created_at == 1_795_000_000_123_457
-    assert parse_cursor(str(place)) == place
+    assert parse_page_cursor(str(place)) == place

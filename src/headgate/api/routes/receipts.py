@@ -16,7 +16,8 @@ from headgate.api.schemas.receipts import (
     to_receipt_response,
     to_recomputation_page,
 )
-from headgate.metering.model.receipt_filter import ReceiptFilter, parse_cursor
+from headgate.kit.page_cursor import parse_page_cursor
+from headgate.metering.model.receipt_filter import ReceiptFilter
 
 OPERATIONS = Operations(
     "Receipts", "What each call used, at which price, and what it cost: line by line."
@@ -39,7 +40,7 @@ async def list_receipts(context: RequestContext[ReceiptQuery, Empty]) -> Receipt
         projects=() if context.own_key_id else context.principal.projects,
         own_key_id=context.own_key_id,
     )
-    after = None if query.cursor is None else parse_cursor(query.cursor)
+    after = None if query.cursor is None else parse_page_cursor(query.cursor)
     if filters is None:
         return ReceiptPage([], None)
     page = await context.read(
@@ -66,7 +67,7 @@ async def recompute_receipts(
         since=to_timestamp(query.since),
         until=to_timestamp(query.until),
     )
-    after = None if query.cursor is None else parse_cursor(query.cursor)
+    after = None if query.cursor is None else parse_page_cursor(query.cursor)
     some = await context.read(
         lambda connection: context.services.receipts.recompute(
             connection, filters, after=after, limit=query.limit

@@ -31,12 +31,12 @@ from headgate.api.schemas.requests import (
     to_request_log_response,
     to_request_response,
 )
+from headgate.kit.page_cursor import parse_page_cursor
 from headgate.relay.request_log import AttemptFilter
 from headgate.request_log.model.entry import (
     RequestEntry,
     RequestFilter,
     RequestList,
-    parse_request_cursor,
 )
 from headgate.request_log.model.payload import StoredExchange
 from headgate.request_log.service.replay import replay
@@ -62,7 +62,7 @@ async def list_requests(context: RequestContext[RequestQuery, Empty]) -> Request
     rows were examined for its filters: pass `next_cursor` as `cursor` until there is none."""
     query = context.query
     filters = query.select(context.organization_id, projects=context.principal.projects)
-    after = None if query.cursor is None else parse_request_cursor(query.cursor)
+    after = None if query.cursor is None else parse_page_cursor(query.cursor)
     page = await context.read(
         lambda connection: context.services.request_log.list(
             connection, filters, after=after, limit=query.limit

@@ -15,8 +15,9 @@ from headgate.billing.service.reconciliation import CORRECTIONS_MAX
 from headgate.billing.store import receipts as store
 from headgate.catalog.service.prices import PriceService
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.page_cursor import PageCursor
 from headgate.metering import store as metering
-from headgate.metering.model.receipt_filter import ReceiptCursor, ReceiptFilter, ReceiptList
+from headgate.metering.model.receipt_filter import ReceiptFilter, ReceiptList
 from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
 
@@ -42,7 +43,7 @@ class ReceiptService:
         connection: sa.Connection,
         filters: ReceiptFilter,
         *,
-        after: ReceiptCursor | None,
+        after: PageCursor | None,
         limit: int,
     ) -> ReceiptList:
         """Return a page of receipts, newest first."""
@@ -68,7 +69,7 @@ class ReceiptService:
         connection: sa.Connection,
         filters: ReceiptFilter,
         *,
-        after: ReceiptCursor | None,
+        after: PageCursor | None,
         limit: int,
     ) -> RecomputedReceipts:
         """Recompute receipts of an organization and a range of time, oldest first."""

@@ -14,7 +14,8 @@ from headgate.billing.model.recomputation import Basis, Recomputation, recompute
 from headgate.billing.service.price_versions import PriceVersions
 from headgate.billing.store import receipts as store
 from headgate.catalog.service.prices import PriceService
-from headgate.metering.model.receipt_filter import ReceiptCursor, ReceiptFilter, find_place
+from headgate.kit.page_cursor import PageCursor
+from headgate.metering.model.receipt_filter import ReceiptFilter, find_place
 from headgate.metering.store import receipt_list
 from headgate.relay.ports import Receipt
 
@@ -45,7 +46,7 @@ class RecomputedReceipts(msgspec.Struct, frozen=True):
     """Hold some recomputed receipts of a range, and the place behind them; None at its end."""
 
     recomputed: list[tuple[Receipt, Recomputation]]
-    next: ReceiptCursor | None
+    next: PageCursor | None
 
     def list_differences(self) -> list[CostDifference]:
         return [make_difference(*each) for each in self.recomputed if not each[1].matches(each[0])]
@@ -88,7 +89,7 @@ class Recomputer:
         """Yield every receipt of the ranges that differs, oldest first within each. `totals` counts
         all of them."""
         for each in ranges:
-            after: ReceiptCursor | None = None
+            after: PageCursor | None = None
             while True:
                 with self._database.reading() as connection:
                     some = recompute_some(
@@ -108,7 +109,7 @@ def recompute_some(
     versions: PriceVersions,
     filters: ReceiptFilter,
     *,
-    after: ReceiptCursor | None,
+    after: PageCursor | None,
     rows_max: int,
 ) -> RecomputedReceipts:
     """Recompute the oldest receipts of a range, from behind a place."""

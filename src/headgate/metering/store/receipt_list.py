@@ -5,13 +5,19 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.newest_first import SCANNED_MAX, Conditions, PageOrder, has_pair
+from headgate.kit.db.newest_first import (
+    SCANNED_MAX,
+    Conditions,
+    PageOrder,
+    has_pair,
+    list_owners,
+    match_columns,
+    match_time,
+)
+from headgate.kit.page_cursor import PageCursor
 from headgate.metering.model.receipt_filter import (
-    MICROSECONDS,
-    ReceiptCursor,
     ReceiptFilter,
     ReceiptList,
-    find_place,
 )
 from headgate.metering.model.receipts import from_row
 from headgate.metering.store.receipts import RECEIPTS
@@ -44,42 +50,29 @@ def list_page(
     connection: sa.Connection,
     filters: ReceiptFilter,
     *,
-    after: ReceiptCursor | None,
+    after: PageCursor | None,
     limit: int,
     scanned_max: int = SCANNED_MAX,
 ) -> ReceiptList:
     """Return the newest receipts that match, newest first, from behind a place."""
-    place = None if after is None else (after.created_at, after.request_id)
-    rows, last = _ORDER.select_page(
+    rows, following = _ORDER.select_page(
         connection,
         _select_range(filters),
         _select_others(filters),
-        after=place,
+        after=after,
         limit=limit,
         scanned_max=scanned_max,
     )
-    found = [from_row(row) for row in rows]
-    if len(found) > limit:
-        return ReceiptList(found[:limit], find_place(found[limit - 1]))
-    return ReceiptList(found, None if last is None else ReceiptCursor(last))
+    return ReceiptList([from_row(row) for row in rows], following)
 
 
 def _select_range(filters: ReceiptFilter) -> Conditions:
-    conditions: Conditions = [_R.organization_id == filters.organization_id]
-    if filters.since is not None:
-        conditions.append(_R.created_at >= round(filters.since * MICROSECONDS))
-    if filters.until is not None:
-        conditions.append(_R.created_at < round(filters.until * MICROSECONDS))
-    return conditions
+    owned = _R.organization_id == filters.organization_id
+    return [owned, *match_time(_R.created_at, filters.since, filters.until)]
 
 
 def _select_others(filters: ReceiptFilter) -> Conditions:
-    given = msgspec.structs.asdict(filters)
-    conditions: Conditions = [
-        column == (int(given[name]) if isinstance(given[name], bool) else given[name])
-        for name, column in _EQUAL.items()
-        if given[name] is not None
-    ]
+    conditions = match_columns(_EQUAL, msgspec.structs.asdict(filters))
     if filters.projects:
         conditions.append(_R.project_id.in_(filters.projects))
     if filters.cost_min_nano is not None:
@@ -101,23 +94,17 @@ def _select_others(filters: ReceiptFilter) -> Conditions:
 
 def list_organizations(connection: sa.Connection) -> list[str]:
     """Return the organizations that have receipts. Each is one look into the index."""
-    found: list[str] = []
-    query = sa.select(sa.func.min(_R.organization_id))
-    name = connection.execute(query).scalar_one()
-    while name is not None:
-        found.append(name)
-        name = connection.execute(query.where(_R.organization_id > name)).scalar_one()
-    return found
+    return list_owners(connection, _R.organization_id)
 
 
 def list_range(
-    connection: sa.Connection, filters: ReceiptFilter, *, after: ReceiptCursor | None, limit: int
+    connection: sa.Connection, filters: ReceiptFilter, *, after: PageCursor | None, limit: int
 ) -> list[Receipt]:
     """Return the receipts of an organization and a range of time, oldest first, from behind a
     place."""
     conditions = _select_range(filters)
     if after is not None:
-        is_later = sa.and_(_R.created_at == after.created_at, _R.request_id > after.request_id)
+        is_later = sa.and_(_R.created_at == after.created_at, _R.request_id > after.id)
         conditions += [
             _R.created_at >= after.created_at,
             sa.or_(_R.created_at > after.created_at, is_later),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.page_cursor import PageCursor
 
 MICROSECONDS = 1_000_000
 PENDING = "pending"
@@ -14,7 +13,6 @@ PENDING = "pending"
 REPLAYED = "replayed"
 """The outcome of a request that was answered from the store of idempotency keys."""
 TEXT_CHARACTERS_MAX = 1_000
-_CURSOR = re.compile(r"(?P<created_at>[0-9]{1,17})\.(?P<id>[\x21-\x7e]{0,128})")
 
 
 class RequestNotFoundError(HeadgateError):
@@ -26,16 +24,6 @@ class RequestNotFoundError(HeadgateError):
 
     kind = Kind.MISSING
     code = "request_not_found"
-
-
-class InvalidRequestCursorError(HeadgateError):
-    """The cursor of a page of requests cannot be read.
-
-    Send the `next_cursor` of the page before, unchanged, or none for the first page.
-    """
-
-    kind = Kind.INVALID
-    code = "invalid_cursor"
 
 
 class RequestEntry(msgspec.Struct, frozen=True):
@@ -122,31 +110,9 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     total_min_microseconds: int | None = None
 
 
-class RequestCursor(msgspec.Struct, frozen=True):
-    """Hold the place after which a page begins, newest first. `created_at` is in microseconds; an
-    empty `id` skips everything of that microsecond."""
-
-    created_at: int
-    id: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.created_at}.{self.id}"
-
-
 class RequestList(msgspec.Struct, frozen=True):
     """Hold a page of requests. With a `next` there may be more, also after an empty page: a page
     ends when it is full, or when enough rows were examined."""
 
     entries: list[RequestEntry]
-    next: RequestCursor | None
-
-
-def parse_request_cursor(text: str) -> RequestCursor:
-    """Parse the cursor of a page. Raise `InvalidRequestCursorError`."""
-    found = _CURSOR.fullmatch(text)
-    if found is None:
-        raise InvalidRequestCursorError(
-            "The cursor is not one of this list: send the `next_cursor` of the page before.",
-            param="cursor",
-        )
-    return RequestCursor(int(found["created_at"]), found["id"])
+    next: PageCursor | None

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
+from headgate.kit.page_cursor import PageCursor
 from headgate.request_log.model.entry import (
-    RequestCursor,
     RequestEntry,
     RequestFilter,
     RequestList,
@@ -39,7 +39,7 @@ class RequestLogService:
         connection: sa.Connection,
         filters: RequestFilter,
         *,
-        after: RequestCursor | None,
+        after: PageCursor | None,
         limit: int,
     ) -> RequestList:
         """Return a page of requests, newest first."""

@@ -8,13 +8,20 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.newest_first import SCANNED_MAX, Conditions, PageOrder, has_pair
+from headgate.kit.db.newest_first import (
+    SCANNED_MAX,
+    Conditions,
+    PageOrder,
+    has_pair,
+    list_owners,
+    match_columns,
+    match_time,
+)
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
+from headgate.kit.page_cursor import PageCursor
 from headgate.request_log.model.entry import (
-    MICROSECONDS,
     PENDING,
-    RequestCursor,
     RequestEntry,
     RequestFilter,
     RequestList,
@@ -74,25 +81,20 @@ def list_page(
     connection: sa.Connection,
     filters: RequestFilter,
     *,
-    after: RequestCursor | None,
+    after: PageCursor | None,
     limit: int,
     scanned_max: int = SCANNED_MAX,
 ) -> RequestList:
     """Return the newest rows that match, newest first, from behind a place."""
-    place = None if after is None else (after.created_at, after.id)
-    rows, last = _ORDER.select_page(
+    rows, following = _ORDER.select_page(
         connection,
         _select_range(filters),
         _select_others(filters),
-        after=place,
+        after=after,
         limit=limit,
         scanned_max=scanned_max,
     )
-    found = [RequestEntry(*row) for row in rows]
-    if len(found) > limit:
-        end = found[limit - 1]
-        return RequestList(found[:limit], RequestCursor(end.created_at, end.id))
-    return RequestList(found, None if last is None else RequestCursor(last))
+    return RequestList([RequestEntry(*row) for row in rows], following)
 
 
 def settle(connection: sa.Connection, request_id: str, values: Mapping[str, Any]) -> int:
@@ -125,31 +127,16 @@ def delete_before(
 
 def list_projects(connection: sa.Connection) -> list[str]:
     """Return the projects that have rows. Each is one look into the index."""
-    found: list[str] = []
-    query = sa.select(sa.func.min(_E.project_id))
-    name = connection.execute(query).scalar_one()
-    while name is not None:
-        found.append(name)
-        name = connection.execute(query.where(_E.project_id > name)).scalar_one()
-    return found
+    return list_owners(connection, _E.project_id)
 
 
 def _select_range(filters: RequestFilter) -> Conditions:
-    conditions: Conditions = [_E.organization_id == filters.organization_id]
-    if filters.since is not None:
-        conditions.append(_E.created_at >= round(filters.since * MICROSECONDS))
-    if filters.until is not None:
-        conditions.append(_E.created_at < round(filters.until * MICROSECONDS))
-    return conditions
+    owned = _E.organization_id == filters.organization_id
+    return [owned, *match_time(_E.created_at, filters.since, filters.until)]
 
 
 def _select_others(filters: RequestFilter) -> Conditions:
-    given = msgspec.structs.asdict(filters)
-    conditions: Conditions = [
-        column == (int(given[name]) if isinstance(given[name], bool) else given[name])
-        for name, column in _EQUAL.items()
-        if given[name] is not None
-    ]
+    conditions = match_columns(_EQUAL, msgspec.structs.asdict(filters))
     if filters.projects:
         conditions.append(_E.project_id.in_(filters.projects))
     if filters.model is not None:
