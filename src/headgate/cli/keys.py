@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 
 Patterns = list[str] | None
+Endpoints = Annotated[Patterns, typer.Option(help="Allowed endpoints; * matches any text.")]
+Tools = Annotated[Patterns, typer.Option(help="Allowed tools of agents; * matches any text.")]
 KeyId = Annotated[str, typer.Argument(help="Id of the key; see `headgate keys list`.")]
 
 
@@ -57,15 +59,11 @@ def create(
         str | None, typer.Option(help="Lifetime such as 90d or 12h, or an ISO 8601 time.")
     ] = None,
     models: Annotated[Patterns, typer.Option(help="Allowed models; * matches any text.")] = None,
-    endpoints: Annotated[
-        Patterns, typer.Option(help="Allowed endpoints; * matches any text.")
-    ] = None,
+    endpoints: Endpoints = None,
     projects: Annotated[Patterns, typer.Option(help="More projects that the key may use.")] = None,
     networks: Annotated[Patterns, typer.Option(help="Allowed client networks (CIDR).")] = None,
     resources: Annotated[Patterns, typer.Option(help="Allowed resources.")] = None,
-    tools: Annotated[
-        Patterns, typer.Option(help="Allowed tools of agents; * matches any text.")
-    ] = None,
+    tools: Tools = None,
     permissions: Annotated[
         Patterns, typer.Option(help="Of an admin key, such as keys:read; * includes the platform.")
     ] = None,
