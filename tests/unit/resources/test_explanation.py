@@ -119,6 +119,30 @@ def test_a_slow_pattern_is_stopped_and_told() -> None:
     assert errors[2] == errors[3] == "earlier patterns of this call took too long"
 
 
+def test_a_rule_that_blocks_refuses_what_it_cannot_look_at_in_time() -> None:
+    slow = condition("request.input", "PATTERN", "(a|aa)+$")
+    seen = view({"model": "m", "input": "a" * 80 + "!"}, surface=RESPONSES)
+    costly = expression_rule("request.input.matches('(a|aa)+$')", action="BLOCK")
+    for blocking in (rule(slow, action="BLOCK"), costly, rule(group(slow), action="BLOCK")):
+        for before in ((), (rule(slow), rule(slow))):
+            routing = compile_rules(*before, blocking, rule(condition("request.model", "EXISTS")))
+            told = explain(routing, seen, NoLiveValues(), lambda _index: 0.0)
+            assert (told.decision.index, told.decision.is_blocked) == (len(before), True)
+            assert told.decision.is_cut
+            assert told.rules[len(before)].reason == (
+                "It blocks, and could not be evaluated within its limits."
+            )
+
+
+def test_a_rule_that_blocks_passes_what_it_can_look_at() -> None:
+    slow = condition("request.input", "PATTERN", "(a|aa)+$")
+    wrong = condition("request.input", "GREATER_THAN", "5", "number")
+    seen = view({"model": "m", "input": "a" * 80 + "!"}, surface=RESPONSES)
+    for harmless in (wrong, condition("request.input", "EQUAL", "b")):
+        routing = compile_rules(rule(slow), rule(harmless, action="BLOCK"))
+        assert choose(routing, seen, NoLiveValues(), lambda _index: 0.0).index == -1
+
+
 @pytest.mark.parametrize(
     "pattern",
     ["(a|aa)+$", "a?" * 40 + "a" * 40, "(a*)*b", "a*a*a*a*a*a*b", "(?=(a+))a*b+", r"(a+)\1+b"],

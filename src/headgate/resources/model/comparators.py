@@ -35,6 +35,13 @@ class UncomparableError(Exception):
     """
 
 
+class CostlyComparisonError(UncomparableError):
+    """A comparison would take too long.
+
+    Look for fewer values, or in a smaller part of the request.
+    """
+
+
 def build_test(comparator: Comparator, value: ConditionValue) -> Test:
     """Return the comparison with a value. Raise `InvalidRoutingError` for a value that is not of
     its type."""
@@ -215,13 +222,13 @@ def _build_contains(right: Any, value: ConditionValue) -> Test:
 
 
 def _check_size(left: Any, number: int) -> None:
-    """Raise `UncomparableError` where a search for so many values would take too long."""
+    """Raise `CostlyComparisonError` where a search for so many values would take too long."""
     size = len(to_text(left))
     if is_list(left):
         size += len(left) * ITEM_CHARACTERS
     if size * number > COMPARED_MAX:
         message = f"{size} characters are too many to look for {number} values in them"
-        raise UncomparableError(message)
+        raise CostlyComparisonError(message)
 
 
 def _is_one_of(item: Any, wanted: Sequence[Any], texts: Sequence[str]) -> bool:

@@ -2,7 +2,8 @@
 
 Rules are tried in order, and the first one that matches decides, unless its share of the traffic
 does not include the call: then the next one is tried. A condition that cannot be evaluated is
-false. `explanation.explain` goes through the same conditions and tells all about them.
+false. A rule that blocks, and of which a condition would take too long, blocks the call.
+`explanation.explain` goes through the same conditions and tells all about them.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class RoutingDecision(msgspec.Struct, frozen=True):
     description: str = ""
     is_blocked: bool = False
     model: RoutedModel | None = None
+    is_cut: bool = False
+    """Whether a rule blocks the call because it would have taken too long to evaluate."""
 
 
 NO_DECISION = RoutingDecision()
@@ -91,8 +94,12 @@ def choose(
     """Return the decision of the first rule that matches, `NO_DECISION` without one."""
     evaluation = Evaluation(routing.used, view, live)
     for rule in routing.rules:
-        if rule.matches(evaluation) and (rule.traffic is None or draw(rule.index) < rule.traffic):
-            return rule.decision
+        if rule.matches(evaluation):
+            if rule.traffic is None or draw(rule.index) < rule.traffic:
+                return rule.decision
+        elif evaluation.was_cut and rule.decision.is_blocked:
+            return msgspec.structs.replace(rule.decision, is_cut=True)
+        evaluation.was_cut = False
     return NO_DECISION
 
 
@@ -144,6 +151,7 @@ class CompiledCondition:
 
     def matches(self, evaluation: Evaluation) -> bool:
         if self._searches and evaluation.slow_searches >= SLOW_SEARCHES_MAX:
+            evaluation.was_cut = True
             return False
         try:
             left = evaluation.values.get(self._source, UNREAD)
@@ -153,7 +161,8 @@ class CompiledCondition:
             if self._is_timed or (evaluation.is_large and is_long):
                 return evaluation.search(self.test, left)
             return self.test(left)
-        except EVALUATION_ERRORS:
+        except EVALUATION_ERRORS as error:
+            evaluation.note(error)
             return False
 
     def read(self, evaluation: Evaluation) -> Any:
@@ -209,7 +218,8 @@ class CompiledExpression:
     def matches(self, evaluation: Evaluation) -> bool:
         try:
             return self.decide(evaluation)
-        except EVALUATION_ERRORS:
+        except EVALUATION_ERRORS as error:
+            evaluation.note(error)
             return False
 
     def decide(self, evaluation: Evaluation) -> bool:

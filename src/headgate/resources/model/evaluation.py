@@ -11,9 +11,14 @@ import cel
 import msgspec
 
 from headgate.kit.errors import HeadgateError, drop_trace
-from headgate.resources.model.comparators import Test, UncomparableError
+from headgate.resources.model.comparators import (
+    CostlyComparisonError,
+    Test,
+    UncomparableError,
+)
 from headgate.resources.model.expressions import (
     SEARCH,
+    CostlyExpressionError,
     Expression,
     ExpressionError,
     UsedVariables,
@@ -43,10 +48,15 @@ EVALUATION_ERRORS = (
     OverflowError,
     RecursionError,
 )
+COST_ERRORS = (CostlyComparisonError, CostlyExpressionError, SlowPatternError)
+"""Those of them that say nothing about the request: it was not looked at whole."""
 
 
 class Evaluation:
-    """Hold what one call needs while its rules are evaluated. Live values are asked for once."""
+    """Hold what one call needs while its rules are evaluated. Live values are asked for once.
+
+    `was_cut` is set where a condition counted as false because it would have taken too long.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -62,12 +72,14 @@ class Evaluation:
         "slow_searches",
         "values",
         "view",
+        "was_cut",
     )
 
     def __init__(self, used: UsedVariables, view: RequestView, live: LiveValues) -> None:
         self.view = view
         self.live = live
         self.slow_searches = 0
+        self.was_cut = False
         self._seconds = 0.0
         self.is_large = len(view.body) > LARGE_BYTES
         self._compiled = 0
@@ -78,6 +90,11 @@ class Evaluation:
         self._asked: dict[tuple[Any, ...], Any] = {}
         self._context: cel.Context | None = None
         self._contexts: dict[UsedVariables, cel.Context] = {}
+
+    def note(self, error: Exception) -> None:
+        """Remember whether a condition is false for its cost alone."""
+        if isinstance(error, COST_ERRORS):
+            self.was_cut = True
 
     def search(self, test: Test, left: Any) -> bool:
         """Return the result of a comparison that may take long. After a few patterns that took too
@@ -132,7 +149,7 @@ class Evaluation:
         used = expression.used
         values, size = self._measure(used)
         if not used.can_look_at(values, size):
-            raise ExpressionError(
+            raise CostlyExpressionError(
                 f"the request is too large for this expression: {values} values in {size} bytes, "
                 f"and it weighs {used.weight}"
             )
@@ -143,8 +160,10 @@ class Evaluation:
     def _raise_failure(self) -> None:
         """Raise the error of a function that the expression called: those of Python are not for the
         evaluator, which would log them."""
-        if self._failure is not None:
-            raise ExpressionError(str(self._failure)) from None
+        failure = self._failure
+        if failure is not None:
+            is_cost = isinstance(failure, COST_ERRORS)
+            raise (CostlyExpressionError if is_cost else ExpressionError)(str(failure)) from None
 
     def _measure(self, used: UsedVariables) -> tuple[int, int]:
         """Return about how many values and bytes of the request are looked at."""
@@ -223,7 +242,7 @@ class Evaluation:
         if pattern is None:
             self._compiled += 1
             if self._compiled > PATTERNS_COMPILED_MAX:
-                raise ExpressionError("the expression makes too many patterns of the request")
+                raise CostlyExpressionError("the expression makes too many patterns of the request")
             if len(_patterns) >= PATTERNS_KEPT_MAX:
                 _patterns.clear()
             pattern = _patterns[source] = Pattern(source)

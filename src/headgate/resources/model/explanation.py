@@ -123,6 +123,8 @@ def _give_reason(
 ) -> str:
     if not enabled:
         return "It is switched off."
+    if index == decision.index and decision.is_cut:
+        return "It blocks, and could not be evaluated within its limits."
     if not matched:
         return "It does not match."
     if index == decision.index:

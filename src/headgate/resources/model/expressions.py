@@ -82,6 +82,13 @@ class ExpressionError(Exception):
     """
 
 
+class CostlyExpressionError(ExpressionError):
+    """An expression would take too long for this call, or did.
+
+    Look at fewer fields of the request, and use fewer loops and simpler patterns.
+    """
+
+
 class Token:
     """Hold one token of an expression: `kind` is `text`, `name`, `number` or `sign`."""
 

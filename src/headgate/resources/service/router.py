@@ -21,6 +21,7 @@ from headgate.resources.model.conditions import (
     REQUEST_CHARACTERS_MAX,
     Draw,
     RoutingBlockedError,
+    RoutingDecision,
     choose,
     draw_sticky,
 )
@@ -182,12 +183,7 @@ class ResourceIndex:
         live = self.live_values.make(call.grant, resource.subject)
         decision = choose(routing, view, live, self._make_draw(call))
         if decision.is_blocked:
-            described = f": {decision.description}" if decision.description else ""
-            raise RoutingBlockedError(
-                f"A routing rule of the resource {resource.name!r} refuses this request"
-                f"{described}.",
-                should_retry=False,
-            )
+            raise RoutingBlockedError(explain_block(resource.name, decision), should_retry=False)
         route, events = resource.route, ()
         if decision.model is not None:
             target, original = make_target(decision.model), route.targets[0]
@@ -240,3 +236,14 @@ def make_view(call: Call, resource: CompiledResource) -> RequestView:
         native=None if call.native_body is None else call.native_body.body,
         resource={"id": resource.id, "name": resource.name},
     )
+
+
+def explain_block(resource_name: str, decision: RoutingDecision) -> str:
+    """Return why a rule refuses a call, in words for its caller."""
+    described = f": {decision.description}" if decision.description else ""
+    if decision.is_cut:
+        return (
+            f"A routing rule of the resource {resource_name!r} could refuse this request and takes "
+            f"too long to evaluate{described}. Send a smaller request."
+        )
+    return f"A routing rule of the resource {resource_name!r} refuses this request{described}."
