@@ -10,7 +10,7 @@ No API inspects messages: it reads `kind`, `code`, `param` and the retry advice.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 Raised = TypeVar("Raised", bound=BaseException)
 
@@ -51,8 +51,8 @@ class HeadgateError(Exception):
     often the request was sent on.
     """
 
-    kind: ClassVar[Kind] = Kind.FAULT
-    code: ClassVar[str] = "internal_error"
+    kind: Kind = Kind.FAULT
+    code: str = "internal_error"
 
     def __init__(
         self,

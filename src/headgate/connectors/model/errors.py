@@ -93,6 +93,21 @@ class ProviderRefusedError(ToolError):
         self.data = data
 
 
+class CallRefusedError(ToolError):
+    """The gateway itself refused the model call of an action: a budget, a limit or a scope.
+
+    Do what the message says. Kind and code are those of the same refusal below `/v1`.
+    """
+
+    kind = Kind.FORBIDDEN
+    code = "call_refused"
+
+    def __init__(self, message: str, *, kind: Kind, code: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.kind = kind
+        self.code = code or self.code
+
+
 RECOVERY = {
     Kind.INVALID: "Correct the input and call the tool again.",
     Kind.UNAUTHENTICATED: "The credential or the key is not valid any more; ask its owner.",

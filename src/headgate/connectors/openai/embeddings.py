@@ -1,0 +1,66 @@
+"""`create-embedding`: vectors of numbers for texts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypedDict
+
+import msgspec
+
+from headgate.connectors.model.action import ActionContext
+from headgate.connectors.openai import provider_calls
+
+PATH = "/v1/embeddings"
+INPUTS_MAX = 2048
+NonEmptyText = Annotated[str, msgspec.Meta(min_length=1)]
+EmbeddingModelId = Literal["text-embedding-3-small", "text-embedding-3-large"]
+
+
+class CreateEmbeddingInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    input: Annotated[
+        NonEmptyText
+        | Annotated[tuple[NonEmptyText, ...], msgspec.Meta(min_length=1, max_length=INPUTS_MAX)],
+        msgspec.Meta(title="Input", description="Text, or texts, of about 8000 tokens each."),
+    ]
+    model: Annotated[EmbeddingModelId, msgspec.Meta(title="Model")] = "text-embedding-3-small"
+
+
+class EmbeddingTokens(TypedDict, total=False):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Hold the vector of a text in `embedding`, those of a list, in its order, in `embeddings`."""
+
+    model: str
+    usage: EmbeddingTokens
+    embedding: list[float] | None = None
+    embeddings: list[list[float]] | None = None
+
+
+class EmbeddingRow(TypedDict):
+    index: int
+    embedding: list[float]
+
+
+class EmbeddingsBody(TypedDict):
+    """Hold what is read of OpenAI's answer."""
+
+    data: list[EmbeddingRow]
+    model: str
+    usage: EmbeddingTokens
+
+
+async def create(context: ActionContext, given: CreateEmbeddingInput) -> EmbeddingReply:
+    answer = await provider_calls.post(context, PATH, msgspec.to_builtins(given))
+    body = provider_calls.convert(answer, EmbeddingsBody)
+    rows = sorted(body["data"], key=lambda row: row["index"])
+    vectors = [row["embedding"] for row in rows]
+    expected = 1 if isinstance(given.input, str) else len(given.input)
+    if len(vectors) != expected:
+        raise provider_calls.UnreadableAnswerError(
+            f"The provider answered {len(vectors)} vectors for {expected} texts."
+        )
+    if isinstance(given.input, str):
+        return EmbeddingReply(model=body["model"], usage=body["usage"], embedding=vectors[0])
+    return EmbeddingReply(model=body["model"], usage=body["usage"], embeddings=vectors)

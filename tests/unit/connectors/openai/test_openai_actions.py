@@ -1,0 +1,335 @@
+"""OpenAI's actions: what is sent to OpenAI for an input, and what comes of the answer."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import headgate.catalog
+from headgate.connectors.model.errors import (
+    CallRefusedError,
+    InvalidInputError,
+    ProviderRefusedError,
+    describe_error,
+)
+from headgate.connectors.openai import model_rules
+from headgate.connectors.openai.actions import ACTIONS
+from headgate.connectors.openai.provider_calls import UnreadableAnswerError
+from headgate.kit.errors import Kind
+from tests.fakes.openai_actions import (
+    BY_NAME,
+    FakeHandles,
+    FakeModelCaller,
+    list_choices,
+    run_action,
+)
+
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Paris.", "refusal": None},
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
+    ],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "new": {"a": 1}},
+    "unknown_member": [1],
+}
+ASKED = [{"role": "user", "content": "The capital of France?"}]
+PICTURE = base64.b64encode(b"\x89PNG picture").decode()
+
+
+def send(name: str, given: dict[str, Any], body: Any) -> tuple[Any, Any]:
+    """Return what was sent, and the output."""
+    models = FakeModelCaller(body)
+    output = run_action(name, given, models)
+    return models.sent[0].body, output
+
+
+def test_document_names_of_001_are_the_listed_tools() -> None:
+    listed = [action.tool_name for action in ACTIONS.all if action.is_listed]
+    assert listed == [
+        "openai_chat_completion",
+        "openai_generate_image",
+        "openai_list_models",
+        "openai_create_embedding",
+    ]
+    assert all(action.endpoints and action.description for action in ACTIONS.all)
+
+
+def test_chat_completion_has_the_defaults_of_its_document() -> None:
+    models = FakeModelCaller(CHAT)
+    reply = run_action("chat-completion", {"messages": ASKED}, models)
+    [call] = models.sent
+    assert (call.method, call.target) == ("POST", "/v1/chat/completions")
+    assert (call.credential, call.idempotency_key, call.timeout_seconds) == ("work", "idem-1", 12.5)
+    assert call.body == {
+        "messages": ASKED,
+        "model": "gpt-4o-mini",
+        "max_tokens": 1024,
+        "temperature": 1.0,
+    }
+    assert msgspec.to_builtins(reply) == {
+        "content": "Paris.",
+        "model": "gpt-4o-mini-2024-07-18",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+    }
+
+
+@pytest.mark.parametrize("model", ["o3-mini", "gpt-5.4-mini"])
+def test_reasoning_model_gets_its_own_field_for_the_limit_and_no_temperature(model: str) -> None:
+    sent, _ = send("chat-completion", {"messages": ASKED, "model": model, "temperature": 0.3}, CHAT)
+    assert sent == {"messages": ASKED, "model": model, "max_completion_tokens": 1024}
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("gpt-4.1", {"temperature", "top_p", "n"}),
+        ("gpt-5-chat-latest", {"temperature", "top_p", "n"}),
+        ("work/o4-mini", {"n"}),
+        ("ft:o4-mini-2025-04-16:acme::x", {"n"}),
+        ("gpt-4o-search-preview", set[str]()),
+    ],
+)
+def test_fields_that_a_model_refuses_are_left_out(model: str, kept: set[str]) -> None:
+    sent, _ = send("create-chat-completion", {"model": model}, CHAT)
+    assert set(sent) == {"model", "messages"} | kept
+
+
+def test_every_reasoning_model_of_the_catalog_is_known_as_one() -> None:
+    folder = Path(headgate.catalog.__file__).parent
+    catalog = tomllib.loads((folder / "data/openai.toml").read_text("utf-8"))
+    reasoning = [each["id"] for each in catalog["model"] if "reasoning" in each["capabilities"]]
+    assert "o3-mini" in reasoning
+    for model in reasoning:
+        assert "temperature" in model_rules.find_chat_rules(model).refused, model
+
+
+def test_create_chat_completion_has_its_defaults_and_returns_the_whole_body() -> None:
+    sent, output = send("create-chat-completion", {}, CHAT)
+    assert (sent["model"], sent["temperature"], sent["top_p"], sent["n"]) == (
+        "gpt-3.5-turbo",
+        1,
+        1,
+        1,
+    )
+    assert [each["role"] for each in sent["messages"]] == ["system", "user", "assistant", "user"]
+    assert sent["messages"][3]["content"] == "Where was it played?"
+    assert output == CHAT
+
+
+def test_create_response_sends_model_and_text() -> None:
+    body = {"id": "resp_1", "output": [{"type": "message"}], "later": True}
+    sent, output = send("create-response", {"input": "Hello"}, body)
+    assert sent == {"input": "Hello", "model": "gpt-4.1"}
+    assert output == body
+
+
+def test_embedding_of_a_text_is_one_vector() -> None:
+    row = {"object": "embedding", "index": 0, "embedding": [0.5, -1]}
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    body = {"data": [row], "model": "text-embedding-3-small", "usage": usage}
+    sent, reply = send("create-embedding", {"input": "a"}, body)
+    assert sent == {"input": "a", "model": "text-embedding-3-small"}
+    assert (reply.embedding, reply.embeddings, reply.usage) == ([0.5, -1.0], None, usage)
+
+
+def test_embeddings_of_a_list_come_in_its_order() -> None:
+    rows = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+    body = {"data": rows, "model": "m", "usage": {"prompt_tokens": 2, "total_tokens": 2}}
+    sent, reply = send("create-embedding", {"input": ["a", "b"]}, body)
+    assert sent["input"] == ["a", "b"]
+    assert (reply.embedding, reply.embeddings) == (None, [[1.0], [2.0]])
+    with pytest.raises(UnreadableAnswerError, match="2 vectors for 3 texts"):
+        send("create-embedding", {"input": ["a", "b", "c"]}, body)
+
+
+def test_models_are_listed_as_the_provider_has_them_and_as_a_sorted_picklist() -> None:
+    rows = [{"id": "o3", "object": "model", "owned_by": "openai"}, {"id": "gpt-4o", "more": 1}]
+    models = FakeModelCaller({"object": "list", "data": rows})
+    output = run_action("list-models", {}, models)
+    assert output == {"object": "list", "data": rows}
+    assert (models.sent[0].method, models.sent[0].target) == ("GET", "/v1/models")
+    show = BY_NAME["list-models"].to_tool_result
+    assert show is not None
+    assert show(output).structured == {"data": [{"id": "gpt-4o"}, {"id": "o3"}]}
+    assert list_choices("list-models", models) == [("gpt-4o", "gpt-4o"), ("o3", "o3")]
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("gpt-4o", "/v1/models/gpt-4o"),
+        ("ft:gpt-4o:acme::1", "/v1/models/ft%3Agpt-4o%3Aacme%3A%3A1"),
+        ("a/b?c#d", "/v1/models/a%2Fb%3Fc%23d"),
+    ],
+)
+def test_id_of_a_model_is_encoded(model: str, target: str) -> None:
+    models = FakeModelCaller({"id": model, "object": "model"})
+    assert run_action("get-model-by-id", {"model": model}, models)["id"] == model
+    assert models.sent[0].target == target
+
+
+def test_image_of_dall_e_3_has_the_defaults_of_its_document() -> None:
+    url = {"url": "https://images.example/1", "revised_prompt": "A very red cat"}
+    sent, reply = send("generate-image", {"prompt": "A cat"}, {"created": 1, "data": [url]})
+    assert sent == {
+        "prompt": "A cat",
+        "model": "dall-e-3",
+        "n": 1,
+        "size": "1024x1024",
+        "quality": "standard",
+        "style": "vivid",
+        "response_format": "url",
+    }
+    assert msgspec.to_builtins(reply) == {
+        "model": "dall-e-3",
+        "size": "1024x1024",
+        "images": [{"media_type": "image/png", **url}],
+    }
+
+
+def test_gpt_image_gets_neither_style_nor_response_format() -> None:
+    given = {"prompt": "A cat", "model": "gpt-image-1", "n": 4, "style": "natural"}
+    body = {"data": [{"b64_json": PICTURE}] * 4, "output_format": "webp", "size": "1024x1024"}
+    sent, reply = send("generate-image", given, body)
+    assert sent == {"prompt": "A cat", "model": "gpt-image-1", "n": 4, "size": "1024x1024"}
+    assert [each.media_type for each in reply.images] == ["image/webp"] * 4
+    assert reply.notes == ("gpt-image-1 has no styles; `style` was left out.",)
+
+
+def test_small_size_is_made_in_the_smallest_that_the_model_has() -> None:
+    given = {"prompt": "A cat", "model": "gpt-image-1", "size": "256x256", "quality": "high"}
+    sent, reply = send("generate-image", given, {"data": [{"b64_json": PICTURE}]})
+    assert (sent["size"], sent["quality"], reply.size) == ("1024x1024", "high", "1024x1024")
+    assert reply.notes == ("gpt-image-1 does not make 256x256; it made 1024x1024.",)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"n": 2}, "n"),
+        ({"size": "512x512"}, "size"),
+        ({"size": "auto"}, "size"),
+        ({"quality": "high"}, "quality"),
+        ({"model": "gpt-image-1", "quality": "hd"}, "quality"),
+        ({"model": "gpt-image-1", "size": "1024x1792"}, "size"),
+    ],
+)
+def test_what_the_image_model_does_not_make_is_an_error_of_its_field(
+    given: dict[str, Any], field: str
+) -> None:
+    models = FakeModelCaller({"data": []})
+    with pytest.raises(InvalidInputError) as raised:
+        run_action("generate-image", {"prompt": "A cat", **given}, models)
+    assert raised.value.param == field
+    assert not models.sent
+
+
+def test_agents_get_images_as_content_and_no_base64_in_the_json() -> None:
+    given = {"prompt": "A cat", "response_format": "b64_json"}
+    _, reply = send("generate-image", given, {"data": [{"b64_json": PICTURE}]})
+    show = BY_NAME["generate-image"].to_tool_result
+    assert show is not None
+    shown = show(reply)
+    assert reply.images[0].b64_json == PICTURE
+    [block] = shown.content
+    assert (block.type, block.fields) == ("image", {"data": PICTURE, "mimeType": "image/png"})
+    assert PICTURE not in msgspec.json.encode(shown.structured).decode()
+
+
+def test_images_are_handed_over_by_reference() -> None:
+    models, handles = FakeModelCaller({"data": [{"b64_json": PICTURE}]}), FakeHandles()
+    given = {"prompt": "A cat", "return_as": "handle"}
+    reply = run_action("generate-image", given, models, handles)
+    assert models.sent[0].body["response_format"] == "b64_json"
+    assert handles.kept == [(b"\x89PNG picture", "image/png", "image.png")]
+    [image] = reply.images
+    assert (image.handle, image.b64_json, image.expires_at) == ("handle_1", None, 3600.0)
+
+
+def test_create_image_names_no_model() -> None:
+    body: dict[str, Any] = {
+        "created": 1,
+        "data": [{"b64_json": PICTURE, "revised_prompt": "B"}],
+        "size": "1024x1024",
+    }
+    sent, output = send("create-image", {"prompt": "A cat"}, body)
+    assert sent == {"prompt": "A cat", "n": 1, "size": "1024x1024"}
+    assert output == body
+    show = BY_NAME["create-image"].to_tool_result
+    assert show is not None
+    shown = show(output)
+    assert shown.structured == {
+        "created": 1,
+        "data": [{"revised_prompt": "B"}],
+        "size": "1024x1024",
+    }
+    assert len(shown.content) == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"prompt": "x" * 1001}, {"n": 0}, {"n": 11}, {"size": "300x300"}]
+)
+def test_limits_of_create_image(given: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        run_action("create-image", {"prompt": "A cat", **given}, FakeModelCaller({}))
+
+
+def refuse(status: int, error: Any, headers: dict[str, str] | None = None) -> Any:
+    models = FakeModelCaller({"error": error} if error else b"<html>", status, headers or {})
+    with pytest.raises((CallRefusedError, ProviderRefusedError)) as raised:
+        run_action("chat-completion", {"messages": ASKED}, models)
+    return raised.value
+
+
+def test_error_of_the_provider_says_how_to_recover() -> None:
+    error = refuse(
+        401,
+        {"message": "Rejected.", "code": "provider_rejected_credential", "param": None},
+        {"x-headgate-error-source": "provider"},
+    )
+    described = describe_error(error)
+    assert (described.type, described.code) == ("upstream", "provider_error")
+    assert described.message == "Rejected."
+    assert "setup_integration" in str(described.recovery)
+    assert (error.status, error.data["error"]["message"]) == (401, "Rejected.")
+
+
+def test_error_of_a_field_names_it_and_one_of_a_rate_says_when() -> None:
+    assert refuse(400, {"message": "No.", "param": "messages"}).param == "messages"
+    limited = refuse(429, {"message": "Slow."}, {"retry-after": "7"})
+    assert limited.retry_after_seconds == 7
+    assert "Wait" in limited.recovery
+    assert "no credit" in refuse(429, {"message": "Q", "code": "insufficient_quota"}).recovery
+    assert "list-models" in refuse(404, {"message": "?", "code": "model_not_found"}).recovery
+    assert refuse(502, None).message == "The provider answered 502 without a message."
+
+
+def test_refusal_of_the_gateway_keeps_its_kind_and_code() -> None:
+    error = refuse(
+        402,
+        {"message": "Spent.", "code": "insufficient_funds"},
+        {"x-headgate-error-source": "gateway"},
+    )
+    assert isinstance(error, CallRefusedError)
+    assert (error.kind, error.code) == (Kind.UNPAID, "insufficient_funds")
+    assert "Do not retry" in str(error.recovery)
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[1]", {"choices": "none"}])
+def test_unreadable_answer_is_an_error(body: Any) -> None:
+    with pytest.raises(UnreadableAnswerError):
+        run_action("chat-completion", {"messages": ASKED}, FakeModelCaller(body))
