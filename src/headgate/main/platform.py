@@ -37,11 +37,37 @@ def build(
     replayer: Replayer | None = None,
     modules: Sequence[Operations] = ALL,
 ) -> list[BaseRoute]:
-    """Return the routes of the platform API. Requests that it sends itself go through `client`,
-    are recorded by `settlement`, and reported to `observe`."""
+    """Return the routes of the platform API."""
+    services = build_services(
+        application,
+        writer,
+        reload=reload,
+        client=client,
+        settlement=settlement,
+        observe=observe,
+        denials=denials,
+        replayer=replayer,
+    )
+    identify = services.authentication.authenticator.identify
+    return build_routes(services, identify, modules=modules)
+
+
+def build_services(
+    application: Application,
+    writer: Writer,
+    *,
+    reload: Callable[[], None],
+    client: Client,
+    settlement: Settlement,
+    observe: Callable[[Receipt, int], None],
+    denials: AccessDenialLog | None = None,
+    replayer: Replayer | None = None,
+) -> Services:
+    """Build what the platform API and the MCP server use. Requests that they send themselves go
+    through `client`, are recorded by `settlement`, and reported to `observe`."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
-    services = Services(
+    return Services(
         storage=storage,
         clock=application.clock,
         ids=application.ids,
@@ -91,7 +117,6 @@ def build(
         auto_top_ups=application.auto_top_ups,
         render_invoice=application.render_invoice,
     )
-    return build_routes(services, authentication.authenticator.identify, modules=modules)
 
 
 def build_credential_tester(
