@@ -19,9 +19,9 @@ class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
     """Represent an authenticated caller of actions and tools.
 
     The limits, the budget and the receipts of its calls are those of `grant`. `scopes` is closed:
-    with `mcp:full` it has the other two as well. An inference key has `mcp:read` and `mcp:write`, a
-    management key `mcp:read` and, where it may write credentials, `mcp:full`; a connected
-    application has what the person consented to and still may. `address` is the client's.
+    with `mcp:full` it has the other two as well. An inference key has `mcp:read` and `mcp:write`; a
+    management key what its permissions give (`policy.list_key_scopes`); a connected application
+    what the person consented to and still may. `address` is the client's.
     """
 
     grant: Grant
@@ -30,6 +30,9 @@ class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     client_name: str = ""
     """The application, as it names itself; for people to read, never to decide by."""
+    is_signed: bool = False
+    """Whether the request was signed and the signature was checked. Of a key that requires
+    signatures, calls to models are refused otherwise."""
 
     @property
     def organization_id(self) -> str:
