@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.audit.model import Actor
+from headgate.audit.model import Actor, ActorKind
 from headgate.keys.model import allows
 from headgate.oauth.model.scope import FULL, READ, SCOPES, WRITE, close_scopes
 from headgate.relay.ports import Grant
 
-__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller", "find_key_scopes"]
+__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller", "find_key_scopes", "make_key_caller"]
 
-SETUP_PERMISSION = "credentials:write"
-"""What a management key must hold to set up and remove integrations."""
+MANAGEMENT_SCOPES = (
+    ("connectors:read", READ),
+    ("connectors:write", WRITE),
+    ("credentials:write", FULL),
+)
+"""The permissions of management keys, and the scope that each one gives."""
 
 
 class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +24,7 @@ class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
 
     The limits, the budget and the receipts of its calls are those of `grant`. `scopes` is closed:
     with `mcp:full` it has the other two as well. An inference key has `mcp:read` and `mcp:write`; a
-    management key what its permissions give (`policy.list_key_scopes`); a connected application
+    management key what its permissions give (`find_key_scopes`); a connected application
     what the person consented to and still may. `address` is the client's.
     """
 
@@ -44,9 +48,27 @@ class ToolCaller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_key_scopes(grant: Grant) -> frozenset[str]:
-    """Return the closed scopes of an API key: an inference key runs tools, a management key looks
-    at them and, where it may write credentials, sets up integrations."""
+    """Return the closed scopes of an API key: an inference key runs tools, and a management key has
+    what its permissions give."""
     if not grant.management:
         return frozenset(close_scopes((WRITE,)))
-    is_full = allows(grant.permissions, SETUP_PERMISSION)
-    return frozenset(close_scopes((FULL,) if is_full else (READ,)))
+    return frozenset(
+        close_scopes(
+            scope
+            for permission, scope in MANAGEMENT_SCOPES
+            if allows(grant.permissions, permission)
+        )
+    )
+
+
+def make_key_caller(
+    grant: Grant, *, address: str = "", user_agent: str = "", is_signed: bool = False
+) -> ToolCaller:
+    """Return the caller that an API key is."""
+    return ToolCaller(
+        grant=grant,
+        scopes=find_key_scopes(grant),
+        actor=Actor(ActorKind.KEY, grant.key_id, "", address, user_agent),
+        address=address,
+        is_signed=is_signed,
+    )

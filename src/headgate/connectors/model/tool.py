@@ -9,6 +9,10 @@ import msgspec
 
 from headgate.connectors.model.caller import READ, WRITE, ToolCaller
 
+ANY_ENDPOINT = "*"
+"""Stands in `endpoints` for whichever endpoint a call of the tool names: the call itself is
+checked."""
+
 
 class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Describe one tool. `name` matches `^[a-zA-Z0-9_-]{1,64}$`; schemas are JSON Schema objects.

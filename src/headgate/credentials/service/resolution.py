@@ -176,6 +176,13 @@ class CredentialResolver:
     def has_any(self, organization_id: str, integration: str) -> bool:
         return bool(self._find_snapshot(organization_id, integration).candidates)
 
+    def has_usable(self, organization_id: str, integration: str) -> bool:
+        """Return whether an organization can use a credential of an integration now, its own or a
+        managed one."""
+        now = self._now()
+        candidates = self._find_snapshot(organization_id, integration).candidates
+        return any(each.credential is not None and each.expires_at > now for each in candidates)
+
     def peek(self, organization_id: str, integration: str) -> Credential | None:
         """Return the own credential that a call without a name would use, without recording a
         use."""
