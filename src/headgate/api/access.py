@@ -9,6 +9,7 @@ import msgspec
 from headgate.accounts.model import Role
 
 MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
+NOBODY: frozenset[Role] = frozenset()
 
 
 class Audience(enum.Enum):
@@ -21,6 +22,10 @@ class Audience(enum.Enum):
     `/v1` a key needs no header."""
     PLATFORM = "platform"
     """The operator of this installation."""
+    TOOLS = "tools"
+    """API keys and connected applications, which name their organization themselves; and people of
+    the `roles`, for what only reads. What a caller may run of it, `connectors.model.policy`
+    decides."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -33,6 +38,9 @@ class Access(msgspec.Struct, frozen=True):
     own_key: bool = False
     """Whether an inference key may call it, too. The operation then has to limit what it shows to
     `RequestContext.own_key_id`. Only for operations below `/v1`."""
+    counts_itself: bool = False
+    """Whether the operation counts what it runs against the rate of the key, so that the gate only
+    looks whether the rate is used up."""
 
 
 ANYONE = Access(Audience.ANYONE)
@@ -51,3 +59,11 @@ def platform(permission: str) -> Access:
     """Allow the operator of the server, and management keys that name the permission
     (`platform:write`)."""
     return Access(Audience.PLATFORM, permission)
+
+
+def tools(
+    permission: str, *, roles: frozenset[Role] = NOBODY, counts_itself: bool = False
+) -> Access:
+    """Allow inference keys, connected applications, and management keys with the permission
+    (`connectors:read`); and people of these roles."""
+    return Access(Audience.TOOLS, permission, roles, counts_itself=counts_itself)

@@ -16,6 +16,8 @@ from headgate.api.errors import (
     build_headers,
     find_status,
 )
+from headgate.connectors.model.errors import describe_error
+from headgate.connectors.model.tool import ErrorObject
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.log import mask_text
 from headgate.llm import error_object
@@ -60,6 +62,24 @@ class ManagedErrorFormat(PlatformErrorFormat):
         return _respond(envelope.status, msgspec.to_builtins(envelope), build_headers(error))
 
 
+class EnvelopedErrorFormat:
+    """`{"success": false, "error_object": {"type", "code", "message", "field", "recovery"}}`."""
+
+    def render(self, error: HeadgateError) -> Response:
+        return _respond(find_status(error), _envelop(describe_error(error)), build_headers(error))
+
+    def render_fault(self, request_id: str) -> Response:
+        fault = HeadgateError(FAULT.format(request_id=request_id))
+        return _respond(500, _envelop(describe_error(fault)), {})
+
+
+def _envelop(described: ErrorObject) -> dict[str, Any]:
+    field = described.field
+    named = None if field is None else mask_text(field.removeprefix("body.").removeprefix("query."))
+    shown = msgspec.structs.replace(described, message=mask_text(described.message), field=named)
+    return {"success": False, "error_object": shown}
+
+
 class OpenAiErrorFormat:
     """`{"error": {"message", "type", "param", "code"}}`, and status 400 for errors of fields."""
 
@@ -81,6 +101,7 @@ class OpenAiErrorFormat:
 
 FROM_GATEWAY = {"x-headgate-error-source": "gateway"}
 PLATFORM, MANAGED, OPENAI = PlatformErrorFormat(), ManagedErrorFormat(), OpenAiErrorFormat()
+ENVELOPED = EnvelopedErrorFormat()
 
 
 def describe_for_openai(error: HeadgateError) -> dict[str, str | None]:

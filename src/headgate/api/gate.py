@@ -22,6 +22,7 @@ from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyIndex
 from headgate.kit.http.addresses import check_address
 from headgate.kit.rate_limiter import RateLimiter
+from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
 from headgate.relay.ports import Grant
 from headgate.signatures.model import HEADER, Signatures, SignedRequest
 
@@ -44,6 +45,11 @@ Identify = Callable[[Request, str], Awaitable[Principal | None]]
 `NotAuthenticatedError` for a login that has ended."""
 
 
+FindApplication = Callable[[Request, str], Awaitable[OAuthGrant]]
+"""Return the connected application of an access token that was issued for this server. Raise a
+`HeadgateError` of kind UNAUTHENTICATED."""
+
+
 class Gate:
     def __init__(
         self,
@@ -54,7 +60,9 @@ class Gate:
         workspaces: WorkspaceIndex,
         *,
         public_url: str | None = None,
+        find_application: FindApplication | None = None,
     ) -> None:
+        self._find_application = find_application
         self._key_index = key_index
         self._rate_limiter = rate_limiter
         self._identify = identify
@@ -75,6 +83,10 @@ class Gate:
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
             return AuthorizedPrincipal(ANONYMOUS, None)
+        if access.audience is Audience.TOOLS:
+            principal = await self._find_tool_caller(request, access)
+            named = request.headers.get(ORGANIZATION_HEADER, "").strip()
+            return AuthorizedPrincipal(principal, check_tool_caller(principal, access, named))
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
             if principal.kind is not PrincipalKind.PERSON:
@@ -101,13 +113,37 @@ class Gate:
             raise AccountNotFoundError("There is no such organization.")
         return organization_id
 
-    async def _find_principal(self, request: Request) -> Principal:
+    async def _find_tool_caller(self, request: Request, access: Access) -> Principal:
+        """Return the principal of a request for tools, which may be a connected application."""
+        for token in read_tokens(request):
+            if token.startswith(ACCESS_TOKEN_PREFIX) and self._find_application is not None:
+                application = await self._find_application(request, token)
+                return self._admit_application(request, application, access)
+        return await self._find_principal(request, counts=not access.counts_itself)
+
+    def _admit_application(
+        self, request: Request, application: OAuthGrant, access: Access
+    ) -> Principal:
+        """Return the principal of a connected application: its key may have ended since."""
+        grant = self._key_index.find_active(application.key_id)
+        if grant is None:
+            raise NotAuthenticatedError("This application is not connected any more.")
+        self._check_limits(request, grant, counts=not access.counts_itself)
+        return Principal(
+            kind=PrincipalKind.KEY,
+            id=grant.key_id,
+            name=application.client_name,
+            grant=grant,
+            application=application,
+        )
+
+    async def _find_principal(self, request: Request, *, counts: bool = True) -> Principal:
         tokens = read_tokens(request)
         keys = [token for token in tokens if token.startswith(KEY_PREFIXES)]
         others = [token for token in tokens if token not in keys]
         if keys:
             try:
-                return self._find_key(request, keys)
+                return self._find_key(request, keys, counts=counts)
             except InvalidApiKeyError:
                 if not others:
                     raise
@@ -118,17 +154,26 @@ class Gate:
             )
         return principal
 
-    def _find_key(self, request: Request, tokens: Sequence[str]) -> Principal:
+    def _find_key(self, request: Request, tokens: Sequence[str], *, counts: bool) -> Principal:
         presented = [token.encode("utf-8", "replace") for token in tokens]
         grant, token = find_grant(self._key_index, presented)
-        if grant.networks:
-            check_address(request.client.host if request.client else "", grant.networks)
         signed = self._check_signature(request, grant)
-        if grant.requests_per_minute:
-            self._rate_limiter.take(grant)
+        self._check_limits(request, grant, counts=counts)
         return Principal(
             kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, signed=signed, token=token
         )
+
+    def _check_limits(self, request: Request, grant: Grant, *, counts: bool) -> None:
+        """Check the network and the rate of a key. Without `counts`, the request itself does not
+        count."""
+        if grant.networks:
+            check_address(request.client.host if request.client else "", grant.networks)
+        if not grant.requests_per_minute:
+            return
+        if counts:
+            self._rate_limiter.take(grant)
+        else:
+            self._rate_limiter.check(grant, with_tokens=False)
 
     def _check_signature(self, request: Request, grant: Grant) -> SignedRequest | None:
         headers = request.headers.getlist(HEADER)
@@ -174,6 +219,21 @@ def check_operator(principal: Principal, access: Access) -> None:
             "Only the operator of this installation can do this: a person who is an operator, "
             f"or a management key with the permission {access.permission}."
         )
+
+
+def check_tool_caller(principal: Principal, access: Access, named: str) -> str:
+    """Return the organization of a caller of tools; `named` is the one in the header, empty without
+    it. Raise `ForbiddenError` and `MissingOrganizationHeaderError`."""
+    grant = principal.grant
+    if grant is None:
+        if not access.roles:
+            raise ForbiddenError("Only an API key or a connected application can do this.")
+        return check_manager(principal, access, named)
+    if named not in ("", grant.organization_id):
+        raise ForbiddenError(NOT_A_MANAGER)
+    if grant.management and not principal.holds(access.permission):
+        raise ForbiddenError(f"This key does not hold the permission {access.permission}.")
+    return grant.organization_id
 
 
 def check_manager(principal: Principal, access: Access, organization_id: str) -> str:

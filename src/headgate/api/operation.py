@@ -39,6 +39,7 @@ from headgate.api.parsing import BODY_BYTES_MAX
 from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.audit.model import Actor
+from headgate.connectors.model.caller import ToolCaller
 from headgate.kit import idempotency
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.idempotency import IdempotencyClaim
@@ -127,6 +128,11 @@ class RequestContext(Generic[Query, Body]):
         """Return the authorized organization. Only operations of an organization have one."""
         assert self._organization_id is not None, "the operation is of no organization"
         return self._organization_id
+
+    @property
+    def tool_caller(self) -> ToolCaller:
+        """Return the key or the application that asks, as a caller of tools."""
+        return self.principal.to_tool_caller(self.actor.address, self.actor.user_agent)
 
     @property
     def own_key_id(self) -> str | None:
@@ -218,6 +224,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its object has a version, which `If-Match` can name."""
     is_managed: bool = False
     """Whether it runs managed work, whose refusals are answered with a `DenialEnvelope`."""
+    is_enveloped: bool = False
+    """Whether it answers `{"success", "data"}`, and errors with an `error_object`."""
     media_types: tuple[str, ...] = ()
     """The media types of a `Download`; empty for JSON."""
     body_bytes_max: int = BODY_BYTES_MAX
@@ -298,13 +306,16 @@ class Operations:
         example: Any = None,
         is_versioned: bool | None = None,
         is_managed: bool = False,
+        is_enveloped: bool = False,
         media_types: tuple[str, ...] = (),
         body_bytes_max: int = BODY_BYTES_MAX,
     ) -> Callable[[Handler], Handler]:
         """Return a decorator that registers a handler. `errors` are statuses beyond the usual
         ones. `example` is a body, or a response if there is no body. `is_versioned` is by
         default true for methods that change or remove an object. `media_types` are those of a
-        `Download`. `body_bytes_max` is for an operation that reads files."""
+        `Download`. The answer of an operation that `is_enveloped` has the members `success`, which
+        is true, and `data`; its errors have an `error_object`. `body_bytes_max` is for an operation
+        that reads files."""
 
         def register(handler: Handler) -> Handler:
             assert not access.own_key or path.startswith(V1_PREFIX), "keys call models below /v1"
@@ -334,6 +345,7 @@ class Operations:
                         else is_versioned
                     ),
                     is_managed=is_managed,
+                    is_enveloped=is_enveloped,
                     media_types=media_types,
                     body_bytes_max=body_bytes_max,
                 )

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from headgate.api.access_denials import find_denied_request
 from headgate.api.download import Download
-from headgate.api.error_format import MANAGED, OPENAI, PLATFORM, ErrorFormat
+from headgate.api.error_format import ENVELOPED, MANAGED, OPENAI, PLATFORM, ErrorFormat
 from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
 from headgate.api.event_stream import ServerSentEvents
 from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
@@ -134,6 +134,8 @@ def choose_error_format(operation: Operation) -> ErrorFormat:
         return OPENAI
     if operation.is_vmx:
         return VmxErrorFormat(find_missing_code(operation.path))
+    if operation.is_enveloped:
+        return ENVELOPED
     return MANAGED if operation.is_managed else PLATFORM
 
 

@@ -10,7 +10,9 @@ import msgspec
 from headgate.accounts.model import Role
 from headgate.api.errors import ForbiddenError
 from headgate.audit.model import Actor, ActorKind
+from headgate.connectors.model.caller import ToolCaller, make_key_caller
 from headgate.keys.model import allows
+from headgate.oauth.model.grant import OAuthGrant
 from headgate.relay.ports import Grant
 from headgate.signatures.model import SignedRequest
 
@@ -37,6 +39,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     signed: SignedRequest | None = None
     """What is left to check of a signed request."""
     token: bytes = b""
+    application: OAuthGrant | None = None
+    """The connected application that acts; `grant` is that of its key."""
 
     def __repr__(self) -> str:
         return f"Principal({self.kind.value}, {self.id})"
@@ -70,6 +74,25 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def to_actor(self, address: str, user_agent: str) -> Actor:
         kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
         return Actor(kind, self.id, self.name, address, user_agent)
+
+    def to_tool_caller(self, address: str, user_agent: str) -> ToolCaller:
+        """Return the principal as a caller of tools. Only keys and applications are callers."""
+        assert self.grant is not None, "the gate let a key or an application through"
+        application = self.application
+        if application is None:
+            return make_key_caller(
+                self.grant,
+                address=address,
+                user_agent=user_agent,
+                is_signed=self.signed is not None,
+            )
+        return ToolCaller(
+            grant=self.grant,
+            scopes=frozenset(application.scopes),
+            actor=self.to_actor(address, user_agent),
+            address=address,
+            client_name=application.client_name,
+        )
 
 
 ANONYMOUS = Principal(kind=PrincipalKind.ANONYMOUS)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 import msgspec
 
 from headgate.connectors.model.errors import InvalidInputError
-from headgate.connectors.model.schema import ENVELOPE
+from headgate.connectors.model.schema import RUN_OPTIONS
 from headgate.kit import json_limits
 from headgate.kit.json_limits import JsonLimitError, JsonLimits
 
@@ -34,7 +34,7 @@ SHOWN_CHARACTERS_MAX = 60
 _WHERE = re.compile(r"(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`", re.DOTALL)
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class RunOptions(msgspec.Struct, frozen=True):
     """Hold what a caller said beside the input: how long the action may take, and with which
     credential it runs. None for the usual."""
 
@@ -47,16 +47,16 @@ def clean_input(struct: type[StructT], given: Mapping[str, Any]) -> StructT:
     return cast("StructT", _convert(_clean_struct(struct, given, ""), struct))
 
 
-def split_envelope(
+def split_options(
     struct: type[msgspec.Struct], given: Mapping[str, Any]
-) -> tuple[Envelope, dict[str, Any]]:
+) -> tuple[RunOptions, dict[str, Any]]:
     """Return what was said of the run, and the input itself. A field that the input declares
     belongs to the input. Raise `InvalidInputError`."""
     own = {field.encode_name for field in msgspec.structs.fields(struct)}
-    rest = {name: value for name, value in given.items() if name in own or name not in ENVELOPE}
+    rest = {name: value for name, value in given.items() if name in own or name not in RUN_OPTIONS}
     timeout = None if "timeout" in own else read_timeout(given.get("timeout"))
     connection = None if "connection" in own else _read_connection(given.get("connection"))
-    return Envelope(timeout, connection), rest
+    return RunOptions(timeout, connection), rest
 
 
 def read_timeout(value: Any) -> float | None:
@@ -65,7 +65,7 @@ def read_timeout(value: Any) -> float | None:
     cleaned = _clean_number(value, "timeout", is_integer=False)
     if cleaned is None or cleaned == "":
         return None
-    bound = ENVELOPE["timeout"]["maximum"]
+    bound = RUN_OPTIONS["timeout"]["maximum"]
     if not 0 < cleaned <= bound:
         raise InvalidInputError(
             f"`timeout` is a number of milliseconds from 1 to {bound}.", param="timeout"
@@ -76,7 +76,7 @@ def read_timeout(value: Any) -> float | None:
 def _read_connection(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > ENVELOPE["connection"]["maxLength"]:
+    if not isinstance(value, str) or len(value) > RUN_OPTIONS["connection"]["maxLength"]:
         raise InvalidInputError(
             "`connection` is the id or the name of a credential.", param="connection"
         )

@@ -28,14 +28,14 @@ KINDS = {
 
 
 class FormOption(msgspec.Struct, frozen=True):
-    """A choice of a field: what people read, and what is sent."""
+    """Hold a choice of a field: what people read, and what is sent."""
 
     label: str
     value: Any
 
 
 class FormField(msgspec.Struct, frozen=True, kw_only=True):
-    """A field of a form. `kind` is `text`, `multiline`, `integer`, `number`, `switch`, `choice`,
+    """Describe a field of a form. `kind` is `text`, `multiline`, `integer`, `number`, `switch`, `choice`,
     `list`, `object` or `json`. Lists and objects are written as JSON where `items` is empty."""
 
     name: str

@@ -11,7 +11,7 @@ import msgspec
 Schema = dict[str, Any]
 DEFINITIONS = "$defs"
 REF = "#/$defs/{name}"
-ENVELOPE: Mapping[str, Schema] = {
+RUN_OPTIONS: Mapping[str, Schema] = {
     "timeout": {
         "type": "integer",
         "minimum": 1,
@@ -34,7 +34,7 @@ def build_input_schema(struct: type[msgspec.Struct], *, is_short: bool = False) 
     schema = build_schema(struct, has_titles=not is_short, is_input=True)
     schema.setdefault("properties", {})
     if not is_short:
-        for name, described in ENVELOPE.items():
+        for name, described in RUN_OPTIONS.items():
             schema["properties"].setdefault(name, dict(described))
     schema["additionalProperties"] = False
     return schema

@@ -23,7 +23,7 @@ from headgate.connectors.model.cleaning import (
     MILLISECONDS,
     clean_input,
     read_timeout,
-    split_envelope,
+    split_options,
 )
 from headgate.connectors.model.errors import (
     ActionTimedOutError,
@@ -119,12 +119,12 @@ class ActionService:
         if denial is not None:
             raise denial
         self._check_configured(self.registry.find(action.connector), caller)
-        envelope, own = split_envelope(action.input, given)
+        options, own = split_options(action.input, given)
         cleaned = clean_input(action.input, own)
-        wanted = envelope.timeout_seconds or _find_own_timeout(cleaned) or action.timeout_seconds
+        wanted = options.timeout_seconds or _find_own_timeout(cleaned) or action.timeout_seconds
         seconds = min(wanted, run.timeout_seconds or wanted)
         self._count(caller, action.endpoints)
-        context = self._make_context(caller, run, envelope.connection, seconds)
+        context = self._make_context(caller, run, options.connection, seconds)
         return await _run_for(seconds, action.run(context, cleaned), action.title)
 
     async def list_choices(
