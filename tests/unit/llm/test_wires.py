@@ -159,9 +159,13 @@ def test_response_with_odd_items_still_brings_its_usage() -> None:
 
 
 @pytest.mark.parametrize("response", [None, 7, [], "x"])
-def test_end_without_a_response_is_an_end(response: object) -> None:
-    parsed, ends = events(responses.METER, {"type": "response.failed", "response": response})
-    assert (parsed, ends) == (ParsedUsage(), [True])
+def test_end_without_a_response_is_an_end_of_the_kind_that_it_says(response: object) -> None:
+    started = {"type": "response.created", "response": {"status": "in_progress"}}
+    for before in ((), (started,)):
+        failed = {"type": "response.failed", "response": response}
+        parsed, ends = events(responses.METER, *before, failed)
+        assert parsed == ParsedUsage(status="failed", error_code="failed")
+        assert ends[-1]
 
 
 def test_error_of_a_failed_response_is_read() -> None:
@@ -188,7 +192,7 @@ def test_done_and_errors_end_every_wire(meter: Meter) -> None:
 def test_odd_end_without_a_response_is_an_end() -> None:
     data = b'{"type":"response.completed","response":7,"x":"\\ud800"}'
     assert responses.METER.read_event(b"", data, parsed := ParsedUsage())
-    assert parsed == ParsedUsage()
+    assert parsed == ParsedUsage(status="completed")
 
 
 @pytest.mark.parametrize("meter", [responses.METER, images.METER, audio.METER, embeddings.METER])

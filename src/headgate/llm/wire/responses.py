@@ -26,9 +26,8 @@ from headgate.llm.tools import Item, ToolCalls, count_calls, note_item
 from headgate.llm.usage import ParsedUsage
 
 _ITEM_DONE = "response.output_item.done"
-_ENDS = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
-)
+_ENDS = {f"response.{state}": state for state in ("completed", "incomplete", "failed", "cancelled")}
+"""The last events, with the states in which they leave a response."""
 UNDER_WAY = frozenset({"queued", "in_progress"})
 _FAILURES = frozenset({"failed", "cancelled"})
 """Final states of a response that has no answer."""
@@ -125,7 +124,19 @@ class ResponsesMeter(BodyMeter):
             _add_item(found, parsed)
         if kind == "error" or found.error:
             parsed.error_code = error_code(found.error or {"code": found.code})
-        return kind in _ENDS or check_event_error(event, parsed)
+        if kind in _ENDS:
+            if parsed.status != _ENDS[kind]:
+                _apply_end(_ENDS[kind], parsed)
+            return True
+        return check_event_error(event, parsed)
+
+
+def _apply_end(status: str, parsed: ParsedUsage) -> None:
+    """Take the final state from the event, whose response is missing or cannot be read."""
+    if parsed.status is None or parsed.status in UNDER_WAY:
+        parsed.status = status
+    if status in _FAILURES and parsed.error_code is None:
+        parsed.error_code = status
 
 
 def _response_of(event: _ResponseEvent) -> _Response | None:
