@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headgate_simulator import answers, content, fields, media, tokens
+from headgate_simulator import answers, content, fields, media, model_limits, tokens
 from headgate_simulator.memory import Memory, StoredAnswer
 from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Frame, invalid_value
 
@@ -20,6 +20,7 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
     """Answer a chat completion, and store it when `store` is set."""
     body = request.body
     fields.check("chat", body)
+    model_limits.check_chat(body)
     messages = content.rows(body["messages"])
     if not messages:
         raise invalid_value(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from headgate_simulator import fields, media, tokens
+from headgate_simulator import fields, media, model_limits, tokens
 from headgate_simulator.memory import Memory
 from headgate_simulator.messages import (
     ApiRequest,
@@ -25,6 +25,7 @@ _QUALITY_TOKENS_USUAL = 1056
 
 def generate(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     fields.check("images.generations", request.body)
+    model_limits.check_images(request.body)
     return _answer(request, "image_generation", "gpt-image-1", inputs=0)
 
 

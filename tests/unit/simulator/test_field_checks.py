@@ -125,3 +125,24 @@ def test_every_answer_carries_the_headers_of_openai_and_the_label(http: httpx2.C
     assert headers["x-ratelimit-limit-requests"] == "10000"
     assert headers["x-ratelimit-remaining-tokens"] == str(2_000_000 - 7)
     assert headers["x-ratelimit-reset-requests"] == "6ms"
+
+
+DRAWN = {"prompt": "a gate"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {**CHAT, "model": "o3-mini", "max_tokens": 9}, "max_tokens"),
+        ("chat/completions", {**CHAT, "model": "o3-mini", "temperature": 1}, "temperature"),
+        ("images/generations", {**DRAWN, "model": "gpt-image-1", "style": "vivid"}, "style"),
+        ("images/generations", {**DRAWN, "model": "gpt-image-1", "quality": "hd"}, "quality"),
+        ("images/generations", {**DRAWN, "model": "dall-e-3", "size": "256x256"}, "size"),
+        ("images/generations", {**DRAWN, "model": "dall-e-3", "n": 2}, "n"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused(
+    http: httpx2.Client, path: str, body: dict[str, object], param: str
+) -> None:
+    response = http.post(f"/v1/{path}", json=body)
+    assert (response.status_code, error(response)["param"]) == (400, param)
