@@ -94,6 +94,7 @@ class CallDecoder:
             0,
             request_head.metadata,
             is_strict=request_head.is_strict,
+            retries_max=request_head.retries_max,
         )
         if request_head.envelope is not None or (
             type(body) is request.JsonRequest and body.has_envelopes

@@ -45,7 +45,7 @@ from headgate.relay.request_log import NO_REQUEST_LOG, RequestLog
 from headgate.signatures.model import Signatures
 
 V1_BYTES = len(b"/v1")
-METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+METHODS = frozenset(method.encode() for method in routes.METHODS)
 UNCACHED = frozenset((b"no-cache", b"no-store"))
 
 

@@ -25,6 +25,7 @@ from headgate.signatures.model import SignedRequest
 SENT_TWICE = b""
 """Stands for an `Idempotency-Key` or a signature that was sent twice; it is refused."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+RETRIES = re.compile(rb"[0-9]")
 FIT = b"fit"
 STRICT = b"strict"
 NO_NAMES: frozenset[bytes] = frozenset()
@@ -64,6 +65,16 @@ class InvalidConversionHeaderError(HeadgateError):
     code = "invalid_conversion_header"
 
 
+class InvalidRetriesHeaderError(HeadgateError):
+    """The header `x-headgate-retries` is not a number of retries.
+
+    Send a number from 0 to 9, or leave the header out.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_retries_header"
+
+
 class HeaderAction(enum.Enum):
     """Say what happens to a request header that no function reads."""
 
@@ -92,6 +103,7 @@ class RequestHead(msgspec.Struct):
     correlation_id: str | None = None
     fits_budget: bool = False
     is_strict: bool = False
+    retries_max: int | None = None
     project_id: str | None = None
     idempotency_key: bytes | None = None
     metadata: str = ""
@@ -182,6 +194,15 @@ def _read_conversion(_exchange: InboundExchange, request_head: RequestHead, valu
     request_head.is_strict = True
 
 
+def _read_retries(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    if not RETRIES.fullmatch(value):
+        raise InvalidRetriesHeaderError(
+            "The header `x-headgate-retries` is a number from 0 to 9: how often the gateway may "
+            "repeat the request at most."
+        )
+    request_head.retries_max = int(value)
+
+
 def _read_vmx_correlation(
     _exchange: InboundExchange, request_head: RequestHead, value: bytes
 ) -> None:
@@ -247,6 +268,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,
     b"x-headgate-metadata": _read_metadata,
+    b"x-headgate-retries": _read_retries,
     b"x-headgate-signature": _read_signature,
     b"x-vmx-correlation-id": _read_vmx_correlation,
     b"idempotency-key": _read_idempotency_key,

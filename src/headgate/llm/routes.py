@@ -12,7 +12,9 @@ from headgate.llm.endpoint import Endpoint
 
 ANY_METHOD = "*"
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_RARE_METHODS = frozenset({"LINK", "PURGE", "UNLINK"})
+"""Methods that no known address has. They go on as requests to an unknown one."""
+METHODS = _RARE_METHODS | {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """No others are passed on: TRACE would make a provider echo the secret that it was sent."""
 
 PLATFORM_SEGMENTS = frozenset({"budgets", "invoices", "receipts", "usage", "wallet", "webhooks"})
@@ -21,7 +23,7 @@ the platform API and never sent to a provider, in whatever spelling (decision 00
 _OWN_SEGMENTS = PLATFORM_SEGMENTS | {"completion"}
 """Those, and the prefix of VM-X, which is taken off a path before it is matched."""
 
-_PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
+_PASSING_METHODS = _RARE_METHODS | {"HEAD", "OPTIONS"}
 # A provider may decode or normalize a path before it routes it. A path that could then be another
 # endpoint is refused: an empty or dot segment, also with parameters (`..;`), a final slash, an
 # escape of a character that needs none, or of a slash, a backslash, a percent sign or a control
@@ -116,10 +118,11 @@ class RouteTable:
     def match(self, method: str, path: str) -> Endpoint:
         """Return the endpoint for a path below `/v1`, as it was sent, without its query.
 
-        HEAD and OPTIONS fall back to the endpoint that takes any method. Raise `InvalidPathError`,
-        `UnknownUrlError` for a path that a wrong base URL leads to, `UnknownPlatformPathError` for
-        one that a provider could take for a path of the platform, and `MethodNotAllowedError` when
-        only other methods have an endpoint, or for a method that is never passed on.
+        HEAD, OPTIONS and rare methods fall back to the endpoint that takes any method. Raise
+        `InvalidPathError`, `UnknownUrlError` for a path that a wrong base URL leads to,
+        `UnknownPlatformPathError` for one that a provider could take for a path of the platform,
+        and `MethodNotAllowedError` when only other methods have an endpoint, or for a method that
+        is never passed on.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 

@@ -91,6 +91,8 @@ class Call(msgspec.Struct):
     """Whether the call is refused where a conversion would lose something (`check_losses`)."""
     envelope: Envelope | None = None
     """The `vmx` envelope, None for the calls of other clients."""
+    retries_max: int | None = None
+    """The most retries that its client wants; None where the settings or its target decide."""
     deadline_seconds: float | None = None
     """The most that the call may take at its provider, all attempts included; the deadlines of
     credential and model hold beside it. With a route it holds for each target."""

@@ -393,11 +393,13 @@ def can_connect_again(failure: egress.EgressError) -> bool:
 
 
 def find_retries_max(state: CallState, policy: RetryPolicy) -> int:
-    """Return how often a call is repeated: as its target says, else the settings."""
-    target = state.routed_target
-    if target is None or target.retries_max is None:
-        return policy.retries_max
-    return target.retries_max
+    """Return how often a call is repeated: as its target says, else the settings, and no more than
+    its client wants."""
+    target, wanted = state.routed_target, state.call.retries_max
+    known = policy.retries_max
+    if target is not None and target.retries_max is not None:
+        known = target.retries_max
+    return known if wanted is None else min(known, wanted)
 
 
 async def read_error_body(state: CallState, response: Response) -> bytes:

@@ -40,6 +40,7 @@ ROUTES = RouteTable(
         ("PATCH", "/unknown", "other"),
         ("HEAD", "/things", "other"),
         ("OPTIONS", "/things/7", "other"),
+        ("PURGE", "/things/7", "other"),
         ("HEAD", "/deep/x", "deep"),
     ],
 )

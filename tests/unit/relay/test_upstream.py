@@ -116,6 +116,14 @@ async def test_exhausted_retries_ask_for_no_retry() -> None:
     assert not rig.state.was_sent
 
 
+@pytest.mark.parametrize(("wanted", "attempts"), [(0, 1), (1, 2), (9, 3)])
+async def test_client_may_want_fewer_retries_but_no_more(wanted: int, attempts: int) -> None:
+    rig = Rig(fault(503))
+    rig.state.call.retries_max = wanted
+    answer = await rig.send()
+    assert (answer.status, answer.final, rig.state.attempts) == (503, True, attempts)
+
+
 async def test_spent_quota_is_not_retried() -> None:
     rig = Rig(fault(429, body=QUOTA))
     answer = await rig.send()
