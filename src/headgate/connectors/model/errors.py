@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from headgate.connectors.model.tool import ErrorObject
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -84,6 +86,8 @@ class ProviderRefusedError(ToolError):
 
     kind = Kind.UPSTREAM
     code = "provider_error"
+    headers: Mapping[str, str] = {}
+    """Those of the answer, of a raw request."""
 
     def __init__(
         self, message: str, *, status: int, data: object = None, param: str | None = None

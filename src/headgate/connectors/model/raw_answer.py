@@ -26,7 +26,7 @@ _PLAIN_NAME = re.compile(
 
 
 class BinaryData(msgspec.Struct, frozen=True):
-    """Bytes of an answer, as base64."""
+    """Hold bytes of an answer, which are base64 in JSON."""
 
     base64: bytes
     content_type: str = msgspec.field(name="contentType")
@@ -34,8 +34,8 @@ class BinaryData(msgspec.Struct, frozen=True):
 
 
 class RawResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer of the provider: `data` in the type that was asked for, the status and the
-    headers."""
+    """Hold the answer of the provider: `data` in the type that was asked for, the status and the
+    headers. `debug` tells of the exchange without its secrets, if asked."""
 
     data: Any
     status: int

@@ -48,7 +48,7 @@ _SAFE_CHARACTERS = "/%:@!$&'()*+,;=~"
 
 
 class FileContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that is no text: as base64, or as the handle of an upload or of a tool's result."""
+    """Hold a file that is no text: as base64, or as the handle of an upload or of a result."""
 
     data: Annotated[str | None, Meta(description="The file as base64.")] = None
     content_type: Annotated[
@@ -61,14 +61,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One name and its value."""
+    """Hold one name and its value."""
 
     key: Name
     value: str | int | float | bool
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a form: text, base64, or a handle."""
+    """Hold one file of a form: text, base64, or a handle."""
 
     key: Name
     value: str | FileContent
@@ -79,7 +79,7 @@ Milliseconds = Annotated[int, Meta(ge=0, le=DELAY_MILLISECONDS_MAX)]
 
 
 class RawRequestInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request to the connection's provider."""
+    """Describe a request to the connection's provider."""
 
     url: Annotated[
         str,

@@ -7,13 +7,23 @@ integration platforms: their output is the body of OpenAI's answer.
 from __future__ import annotations
 
 from headgate.connectors.model.action import ActionContext, Actions, PicklistItem
-from headgate.connectors.openai import chat, embeddings, images, models, responses
+from headgate.connectors.model.raw_answer import RawResponse
+from headgate.connectors.model.raw_request import TIMEOUT_SECONDS, RawRequestInput
+from headgate.connectors.openai import (
+    chat,
+    embeddings,
+    images,
+    models,
+    raw_request,
+    responses,
+)
 
 CHAT = ("chat.completions",)
 IMAGES = ("images",)
 EMBEDDINGS = ("embeddings",)
 RESPONSES = ("responses",)
 MODELS = ("models",)
+ANY = ("*",)
 CHAT_SECONDS = 120.0
 IMAGE_SECONDS = 300.0
 EMBEDDING_SECONDS = 60.0
@@ -113,6 +123,20 @@ async def create_response(
 async def get_model(context: ActionContext, given: models.GetModelInput) -> models.ModelBody:
     """Get the description of one model by its id."""
     return await models.get(context, given)
+
+
+@ACTIONS.declare(
+    "raw-request",
+    title="Raw request",
+    is_destructive=True,
+    is_listed=False,
+    endpoints=ANY,
+    timeout_seconds=TIMEOUT_SECONDS,
+    to_tool_result=raw_request.show,
+)
+async def send_raw_request(context: ActionContext, given: RawRequestInput) -> RawResponse:
+    """Send any HTTP request to OpenAI's API, with the connection's own authorization."""
+    return await raw_request.send(context, given)
 
 
 @ACTIONS.declare_source("list-models", title="Models of the account", endpoints=MODELS)
