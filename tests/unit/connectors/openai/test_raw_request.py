@@ -63,7 +63,7 @@ class Rig:
 
     async def send(
         self,
-        _caller: ToolCaller,
+        caller: ToolCaller,
         method: str,
         target: str,
         *,
@@ -73,6 +73,7 @@ class Rig:
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> ActionAnswer:
+        assert caller is CALLER
         self.attempts.append(
             Attempt(
                 self.at, method, target, headers, body, credential, idempotency_key, timeout_seconds
@@ -271,8 +272,11 @@ def test_picture_is_content_for_agents_and_other_bytes_are_json() -> None:
     shown = action.to_tool_result(Rig(picture).run(responseType="arraybuffer"))
     [content] = shown.content
     assert (content.type, content.fields["mimeType"]) == ("image", "image/png")
-    assert shown.structured["data"] == {"contentType": "image/png", "size": 10}
+    assert msgspec.to_builtins(shown)["structured"]["data"] == {
+        "contentType": "image/png",
+        "size": 10,
+    }
     archive = ActionAnswer(200, {"content-type": "application/zip"}, b"PK")
     shown = action.to_tool_result(Rig(archive).run(responseType="arraybuffer"))
-    assert shown.structured["data"]["base64"] == "UEs="
+    assert msgspec.to_builtins(shown)["structured"]["data"]["base64"] == "UEs="
     assert not shown.content
