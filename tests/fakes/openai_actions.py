@@ -12,6 +12,7 @@ from headgate.assets.model.handle import HandleInfo
 from headgate.audit.model import Actor, ActorKind
 from headgate.connectors.model.action import ActionAnswer, ActionContext
 from headgate.connectors.model.caller import ToolCaller, find_key_scopes
+from headgate.connectors.model.cleaning import clean_input
 from headgate.connectors.openai.actions import ACTIONS
 from headgate.relay.ports import Grant
 
@@ -107,12 +108,12 @@ def make_context(models: FakeModelCaller, handles: FakeHandles | None = None) ->
 def run_action(
     name: str, given: dict[str, Any], models: FakeModelCaller, handles: FakeHandles | None = None
 ) -> Any:
-    """Return the output of an action for an input that needs no cleaning."""
+    """Return the output of an action for an input as it was sent."""
     action = BY_NAME[name]
 
     async def run() -> Any:
-        typed = msgspec.convert(given, action.input)
-        return await action.run(make_context(models, handles), typed)
+        cleaned = clean_input(action.input, given)
+        return await action.run(make_context(models, handles), cleaned)
 
     return asyncio.run(run())
 

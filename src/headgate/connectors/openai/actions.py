@@ -35,7 +35,7 @@ ACTIONS = Actions("openai")
     "chat-completion", title="Chat completion", endpoints=CHAT, timeout_seconds=CHAT_SECONDS
 )
 async def complete_chat(context: ActionContext, given: chat.ChatCompletionInput) -> chat.ChatReply:
-    """Generate text using GPT: writing, translation, summaries, extraction, classification."""
+    """Generate text using GPT: writing, translation, summary, extraction."""
     return await chat.complete(context, given)
 
 
@@ -49,7 +49,7 @@ async def complete_chat(context: ActionContext, given: chat.ChatCompletionInput)
 async def generate_image(
     context: ActionContext, given: images.GenerateImageInput
 ) -> images.ImagesReply:
-    """Generate an image from a text prompt. GPT Image models return image data, never a url."""
+    """Generate an image from a text prompt. GPT Image models return data, no url."""
     return await images.generate(context, given)
 
 

@@ -17,11 +17,10 @@ ChatModelId = Literal[
     "gpt-4.1-mini",
     "gpt-4.1-nano",
     "o3-mini",
-    "gpt-5.5",
     "gpt-5.4",
     "gpt-5.4-mini",
-    "gpt-5.4-nano",
 ]
+"""The five of the document, and two that followed them."""
 SAMPLE_MESSAGES: tuple[dict[str, Any], ...] = (
     {"role": "system", "content": "You are a helpful assistant."},
     {"role": "user", "content": "Who won the world series in 2020?"},
@@ -41,18 +40,15 @@ class ChatCompletionInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(
             min_length=1,
             title="Messages",
-            description="System sets behavior, user is the prompt.",
         ),
     ]
     model: Annotated[ChatModelId, msgspec.Meta(title="Model")] = "gpt-4o-mini"
     max_tokens: Annotated[
-        int, msgspec.Meta(ge=1, title="Maximum tokens", description="Limit of the response.")
+        int, msgspec.Meta(ge=1, title="Maximum tokens", description="of the answer")
     ] = 1024
     temperature: Annotated[
         float,
-        msgspec.Meta(
-            ge=0, le=2, title="Temperature", description="Creativity. Reasoning models ignore it."
-        ),
+        msgspec.Meta(ge=0, le=2, title="Temperature", description="not for reasoning models"),
     ] = 1.0
 
 
@@ -64,14 +60,14 @@ class ChatTokens(TypedDict, total=False):
     total_tokens: int
 
 
-class ChatReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what the model said. `finish_reason` is `length` where the limit of tokens cut it."""
 
     content: str
     model: str
     finish_reason: str
-    usage: ChatTokens
-    refusal: str | None = None
+    usage: dict[str, int]
+    refusal: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class CreateChatCompletionInput(
@@ -153,8 +149,8 @@ async def complete(context: ActionContext, given: ChatCompletionInput) -> ChatRe
         content=message.get("content") or "",
         model=body.get("model", given.model),
         finish_reason=choice.get("finish_reason") or "",
-        usage=body.get("usage", ChatTokens()),
-        refusal=message.get("refusal"),
+        usage=cast("dict[str, int]", body.get("usage", {})),
+        refusal=message.get("refusal") or msgspec.UNSET,
     )
 
 

@@ -10,32 +10,24 @@ from headgate.connectors.model.action import ActionContext
 from headgate.connectors.openai import provider_calls
 
 PATH = "/v1/embeddings"
-INPUTS_MAX = 2048
-NonEmptyText = Annotated[str, msgspec.Meta(min_length=1)]
 EmbeddingModelId = Literal["text-embedding-3-small", "text-embedding-3-large"]
 
 
 class CreateEmbeddingInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: Annotated[
-        NonEmptyText
-        | Annotated[tuple[NonEmptyText, ...], msgspec.Meta(min_length=1, max_length=INPUTS_MAX)],
-        msgspec.Meta(title="Input", description="Text, or texts, of about 8000 tokens each."),
+        str | tuple[str, ...],
+        msgspec.Meta(title="Input", description="up to about 8000 tokens each"),
     ]
     model: Annotated[EmbeddingModelId, msgspec.Meta(title="Model")] = "text-embedding-3-small"
 
 
-class EmbeddingTokens(TypedDict, total=False):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EmbeddingReply(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the vector of a text in `embedding`, those of a list, in its order, in `embeddings`."""
 
     model: str
-    usage: EmbeddingTokens
-    embedding: list[float] | None = None
-    embeddings: list[list[float]] | None = None
+    usage: dict[str, int]
+    embedding: list[float] | msgspec.UnsetType = msgspec.UNSET
+    embeddings: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class EmbeddingRow(TypedDict):
@@ -48,7 +40,7 @@ class EmbeddingsBody(TypedDict):
 
     data: list[EmbeddingRow]
     model: str
-    usage: EmbeddingTokens
+    usage: dict[str, int]
 
 
 async def create(context: ActionContext, given: CreateEmbeddingInput) -> EmbeddingReply:

@@ -15,64 +15,61 @@ from headgate.connectors.openai import provider_calls
 from headgate.connectors.openai.model_rules import IMAGE_RULES, ImageRules
 
 PATH = "/v1/images/generations"
-ImageModelId = Literal[
-    "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2"
-]
+ImageModelId = Literal["dall-e-3", "gpt-image-1", "gpt-image-1.5", "gpt-image-2"]
 ImageSize = Literal[
     "1024x1024", "1024x1792", "1792x1024", "1024x1536", "1536x1024", "256x256", "512x512", "auto"
 ]
 ImageQuality = Literal["standard", "hd", "low", "medium", "high"]
 USUAL_FORMAT = "png"
+HANDLE = "handle"
 
 
 class GenerateImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt: Annotated[
         str,
         msgspec.Meta(
-            min_length=1, title="Prompt", description="What to show. Be specific and detailed."
+            min_length=1,
+            title="Prompt",
+            description="specific and detailed",
+            extra={"form": "multiline"},
         ),
     ]
     model: Annotated[ImageModelId, msgspec.Meta(title="Model")] = "dall-e-3"
     size: Annotated[ImageSize, msgspec.Meta(title="Size")] = "1024x1024"
-    quality: Annotated[
-        ImageQuality, msgspec.Meta(title="Quality", description="hd: DALL-E 3 only.")
-    ] = "standard"
+    quality: Annotated[ImageQuality, msgspec.Meta(title="Quality", description="hd: dall-e-3")] = (
+        "standard"
+    )
     style: Annotated[
-        Literal["vivid", "natural"], msgspec.Meta(title="Style", description="DALL-E 3 only.")
+        Literal["vivid", "natural"], msgspec.Meta(title="Style", description="dall-e-3")
     ] = "vivid"
     n: Annotated[
         int,
-        msgspec.Meta(ge=1, le=4, title="Number of images", description="DALL-E 3: always 1."),
+        msgspec.Meta(ge=1, le=4, title="Number of images", description="dall-e-3: 1"),
     ] = 1
     response_format: Annotated[
-        Literal["url", "b64_json"],
-        msgspec.Meta(title="Response format", description="A url is valid for an hour."),
+        Literal["url", "b64_json", "handle"],
+        msgspec.Meta(
+            title="Response format",
+            description="handle: for upload_asset",
+        ),
     ] = "url"
-    return_as: Annotated[
-        Literal["content", "handle"],
-        msgspec.Meta(title="Return as", description="handle: an id for upload_asset."),
-    ] = "content"
 
 
-class GeneratedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class GeneratedImage(msgspec.Struct, frozen=True, kw_only=True):
     """Hold one image: an address, base64, or the id of a handle, which `upload_asset` takes."""
 
     media_type: str
-    url: str | None = None
-    b64_json: str | None = None
-    handle: str | None = None
-    expires_at: float | None = None
-    """When the handle ends, in Unix time."""
-    revised_prompt: str | None = None
+    url: str | msgspec.UnsetType = msgspec.UNSET
+    b64_json: str | msgspec.UnsetType = msgspec.UNSET
+    handle: str | msgspec.UnsetType = msgspec.UNSET
+    revised_prompt: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class ImagesReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ImagesReply(msgspec.Struct, frozen=True, kw_only=True):
     """Hold the images, and in `notes` what was made otherwise than asked."""
 
-    model: str
-    size: str
     images: list[GeneratedImage]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CreateImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,11 +117,9 @@ async def generate(context: ActionContext, given: GenerateImageInput) -> ImagesR
     body = provider_calls.convert(answer, ImagesBody)
     media_type = find_media_type(body)
     images = [_read_image(each, media_type) for each in body.get("data", ())]
-    if given.return_as == "handle":
+    if given.response_format == HANDLE:
         images = [await _put_aside(context, each) for each in images]
-    return ImagesReply(
-        model=given.model, size=body.get("size") or fields["size"], images=images, notes=notes
-    )
+    return ImagesReply(images=images, notes=notes or msgspec.UNSET)
 
 
 async def create(context: ActionContext, given: CreateImageInput) -> ImagesBody:
@@ -174,8 +169,8 @@ def build_request(
     elif given.style != "vivid":
         notes.append(f"{given.model} has no styles; `style` was left out.")
     if rules.takes_response_format:
-        is_by_handle = given.return_as == "handle"
-        fields["response_format"] = "b64_json" if is_by_handle else given.response_format
+        wanted = given.response_format
+        fields["response_format"] = "b64_json" if wanted == HANDLE else wanted
     return fields, tuple(notes)
 
 
@@ -188,7 +183,7 @@ def show_generated(reply: ImagesReply) -> ToolResult:
     content = [
         _show_image(each.b64_json, each.media_type) for each in reply.images if each.b64_json
     ]
-    images = [msgspec.structs.replace(each, b64_json=None) for each in reply.images]
+    images = [msgspec.structs.replace(each, b64_json=msgspec.UNSET) for each in reply.images]
     structured = msgspec.to_builtins(msgspec.structs.replace(reply, images=images))
     return ToolResult(structured=structured, content=tuple(content))
 
@@ -210,15 +205,15 @@ def _show_image(encoded: str, media_type: str) -> ToolContent:
 def _read_image(row: ImageBody, media_type: str) -> GeneratedImage:
     return GeneratedImage(
         media_type=media_type,
-        url=row.get("url"),
-        b64_json=row.get("b64_json"),
-        revised_prompt=row.get("revised_prompt"),
+        url=row.get("url") or msgspec.UNSET,
+        b64_json=row.get("b64_json") or msgspec.UNSET,
+        revised_prompt=row.get("revised_prompt") or msgspec.UNSET,
     )
 
 
 async def _put_aside(context: ActionContext, image: GeneratedImage) -> GeneratedImage:
     """Return an image by reference. One that came as an address nonetheless stays one."""
-    if image.b64_json is None:
+    if image.b64_json is msgspec.UNSET:
         return image
     try:
         content = base64.b64decode(image.b64_json, validate=True)
@@ -226,4 +221,4 @@ async def _put_aside(context: ActionContext, image: GeneratedImage) -> Generated
         raise provider_calls.UnreadableAnswerError("The image is not valid base64.") from error
     name = f"image.{image.media_type.rpartition('/')[2]}"
     info = await context.handles.put(context.caller, content, image.media_type, name)
-    return msgspec.structs.replace(image, b64_json=None, handle=info.id, expires_at=info.expires_at)
+    return msgspec.structs.replace(image, b64_json=msgspec.UNSET, handle=info.id)

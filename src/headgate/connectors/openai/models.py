@@ -32,16 +32,12 @@ class GetModelInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ModelBody(TypedDict, total=False):
-    """Hold OpenAI's description of a model with all its members; these are the ones to rely on."""
+    """Hold OpenAI's description of a model with all its members; the id is the one to rely on."""
 
     id: str
-    object: str
-    created: int
-    owned_by: str
 
 
 class ModelListBody(TypedDict, total=False):
-    object: str
     data: list[ModelBody]
 
 
