@@ -37,8 +37,9 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import ConnectError
 from headgate.kit.http.guard import Guard
 from headgate.main import data_plane, platform
-from headgate.main.application import Application, open_application
+from headgate.main.application import Application
 from headgate.relay.ports import Grant
+from tests.fakes.quick_start import CATALOG, open_quickly
 
 Result = TypeVar("Result")
 NOBODY = ""
@@ -46,8 +47,6 @@ OPERATOR_KEY = "hg_admin_operator"
 TOPICS = frozenset(
     {"accounts", "keys", "credentials", "catalog", "budgets", "request_log", "priority_pools"}
 )
-CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
-"""An operator's own integrations, one of each type."""
 
 
 @dataclass
@@ -266,7 +265,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
     # The transport of the tests waits for the end of an answer.
     usual["HEADGATE_REQUEST_TAIL_SECONDS_MAX"] = "0"
     loaded = settings.load({**usual, **environment}, data=folder)
-    application = open_application(loaded, clock=props.clock)
+    application = open_quickly(loaded, clock=props.clock)
     if props.hasher is not None:
         application.hasher.close()
         application.hasher = props.hasher

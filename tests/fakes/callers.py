@@ -7,7 +7,7 @@ itself. `tests/unit/api/test_access.py` calls every operation as each of them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headgate.accounts.model import Role
@@ -109,10 +109,24 @@ class Caller:
         return Outcome.ADMITTED if held and access.permission else Outcome.REFUSED
 
 
-def list_callers(api: Api, permission: str) -> Iterator[Caller]:
-    """Yield all callers for an operation that needs a permission (empty: none)."""
+def list_callers(api: Api) -> Iterator[Caller]:
+    """Yield all callers."""
+    yield from list_plain_callers(api)
+    for make in STORED_CALLERS.values():
+        yield make(api)
+
+
+def make_caller(api: Api, name: str) -> Caller:
+    """Return the caller of a name. None of the others is made."""
+    if name in STORED_CALLERS:
+        return STORED_CALLERS[name](api)
+    return next(caller for caller in list_plain_callers(api) if caller.name == name)
+
+
+def list_plain_callers(api: Api) -> Sequence[Caller]:
+    """Return the callers that need nothing in the database but what every `Api` has."""
     own, other = api.own, api.other
-    yield from (
+    return (
         Caller("nobody", with_organization(own.organization_id), is_known=False),
         Caller("garbage", bearer("garbage", own.organization_id), is_known=False),
         Caller("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
@@ -153,8 +167,6 @@ def list_callers(api: Api, permission: str) -> Iterator[Caller]:
             is_of_organization=False,
         ),
     )
-    for make in STORED_CALLERS:
-        yield make(api, permission)
 
 
 def with_organization(organization_id: str | None) -> dict[str, str]:
@@ -165,7 +177,7 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {token}", **with_organization(organization_id)}
 
 
-def make_revoked(api: Api, _permission: str) -> Caller:
+def make_revoked(api: Api) -> Caller:
     """Return a management key that was created and revoked in one transaction."""
     application, own = api.application, api.own
     with application.database.transaction() as connection:
@@ -200,36 +212,36 @@ def make_person(
     )
 
 
-def make_owner(api: Api, _permission: str) -> Caller:
+def make_owner(api: Api) -> Caller:
     return make_person(api, "owner", Role.OWNER, organization_id=api.organization_id)
 
 
-def make_admin(api: Api, _permission: str) -> Caller:
+def make_admin(api: Api) -> Caller:
     return make_person(api, "admin", Role.ADMIN, organization_id=api.organization_id)
 
 
-def make_retired_member(api: Api, _permission: str) -> Caller:
+def make_retired_member(api: Api) -> Caller:
     return make_person(api, "retired member", Role.MEMBER, organization_id=api.organization_id)
 
 
-def make_other_owner(api: Api, _permission: str) -> Caller:
+def make_other_owner(api: Api) -> Caller:
     other = api.other.organization_id
     return make_person(api, "owner of another organization", Role.OWNER, organization_id=other)
 
 
-def make_operator(api: Api, _permission: str) -> Caller:
+def make_operator(api: Api) -> Caller:
     nowhere = api.other.organization_id
     return make_person(api, "operator", None, organization_id=nowhere, is_operator=True)
 
 
-def make_headerless_owner(api: Api, _permission: str) -> Caller:
+def make_headerless_owner(api: Api) -> Caller:
     own = api.organization_id
     caller = make_person(api, "owner without header", Role.OWNER, organization_id=own)
     del caller.headers["x-organization-id"]
     return caller
 
 
-def make_suspended_owner(api: Api, _permission: str) -> Caller:
+def make_suspended_owner(api: Api) -> Caller:
     application = api.application
     with application.database.transaction() as connection:
         accounts = application.accounts
@@ -242,7 +254,7 @@ def make_suspended_owner(api: Api, _permission: str) -> Caller:
     return caller
 
 
-def make_disabled(api: Api, permission: str) -> Caller:
+def make_disabled(api: Api) -> Caller:
     application = api.application
     caller = make_person(api, "disabled", Role.OWNER, organization_id=api.organization_id)
     with application.database.transaction() as connection:
@@ -253,23 +265,23 @@ def make_disabled(api: Api, permission: str) -> Caller:
     return caller
 
 
-def make_signed_out(api: Api, _permission: str) -> Caller:
+def make_signed_out(api: Api) -> Caller:
     caller = make_person(api, "signed out", Role.OWNER, organization_id=api.organization_id)
     assert api.request("DELETE", "/api/session", key="", headers=caller.headers).status == 204
     caller.is_known = False
     return caller
 
 
-# Callers that have to be created in the database first.
-STORED_CALLERS: list[Callable[[Api, str], Caller]] = [
-    make_revoked,
-    make_owner,
-    make_admin,
-    make_retired_member,
-    make_other_owner,
-    make_operator,
-    make_headerless_owner,
-    make_suspended_owner,
-    make_disabled,
-    make_signed_out,
-]
+STORED_CALLERS: Mapping[str, Callable[[Api], Caller]] = {
+    "revoked key": make_revoked,
+    "owner": make_owner,
+    "admin": make_admin,
+    "retired member": make_retired_member,
+    "owner of another organization": make_other_owner,
+    "operator": make_operator,
+    "owner without header": make_headerless_owner,
+    "owner of what is suspended": make_suspended_owner,
+    "disabled": make_disabled,
+    "signed out": make_signed_out,
+}
+"""Callers that have to be created in the database first."""

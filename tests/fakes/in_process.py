@@ -27,12 +27,13 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.private_file import read_private_json
 from headgate.kit.process.listener import open_listeners
 from headgate.main import data_plane
-from headgate.main.application import Application, open_application
+from headgate.main.application import Application
 from headgate.main.egress import open_client
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.relay.ports import Hold, Receipt
 from headgate.request_log.service.recorder import RequestRecorder
 from tests.fakes.edge_connection import CONFIG
+from tests.fakes.quick_start import open_quickly
 
 CHAT = "/v1/chat/completions"
 TURNS_TO_CLOSE = 3
@@ -254,7 +255,7 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
         environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
         loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
-        application = open_application(loaded)
+        application = open_quickly(loaded)
         stack.callback(application.close)
         prepare_first_start(application)
         prepare_credential(application, None)

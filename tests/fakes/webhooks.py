@@ -21,11 +21,12 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.guard import Guard, Lookup
 from headgate.kit.http.message import Headers, HoldBytes, Request, Sink
-from headgate.main.application import Application, open_application
+from headgate.main.application import Application
 from headgate.webhooks.jobs import Dispatcher, DispatcherLimits, Sender
 from headgate.webhooks.model import WebhookEndpoint, WebhookEndpointRequest
 from headgate.webhooks.service import TOPIC, IssuedWebhookEndpoint
 from headgate.webhooks.store.deliveries import DELIVERIES
+from tests.fakes.quick_start import open_quickly
 
 EVENT = "wallet.recharged"
 
@@ -217,7 +218,7 @@ def running_webhooks(
     """Webhooks in a data directory; `variables` are settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
     loaded = settings.load(environment, data=folder)
-    application = open_application(loaded, clock=clock or SystemClock())
+    application = open_quickly(loaded, clock=clock or SystemClock())
     if clock is not None:
         # The database's own clock would not follow the test's.
         application.database.read_clock = lambda: None

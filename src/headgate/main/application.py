@@ -116,6 +116,7 @@ class Application:
         egress_rules: EgressRules,
         *,
         clock: Clock | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -165,7 +166,7 @@ class Application:
         )
         self.hasher = PasswordHasher()
         self._build_indexes(clock)
-        self.catalog = Catalog.load(settings.catalog_dir)
+        self.catalog = catalog or Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
         self.receipts = ReceiptService(self.prices)
         self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
@@ -377,8 +378,11 @@ class Application:
         self.database.close()
 
 
-def open_application(settings: Settings, *, clock: Clock | None = None) -> Application:
-    """Open a data directory, which is created or upgraded where needed.
+def open_application(
+    settings: Settings, *, clock: Clock | None = None, catalog: Catalog | None = None
+) -> Application:
+    """Open a data directory, which is created or upgraded where needed, with a catalog that was
+    read before or else that of the settings.
 
     Raise a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`,
     `KeyServiceUnavailableError`, `UnusableSchemaError`, `StorageUnavailableError`); nothing was
@@ -403,7 +407,9 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
                 known = source.find(connection)
             master_key = known or source.create()
             failpoint("first_start_master_key")
-            application = Application(settings, database, egress_rules, clock=clock)
+            application = Application(
+                settings, database, egress_rules, clock=clock, catalog=catalog
+            )
             application.unlock_with(master_key, source)
             application.steady_clock.raise_to(schema.read_time(connection))
             vault.store_master_key(connection, master_key, now=application.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +94,13 @@ class Catalog:
     @classmethod
     def load(cls, folder: Path | None = None) -> Catalog:
         return cls([*read_manifests(), *(read_manifests(folder) if folder else [])])
+
+    def copy(self) -> Catalog:
+        """Return a catalog of the same manifests, whose stored prices are its own."""
+        copied = copy.copy(self)
+        copied._snapshots = {}
+        copied._merge({})
+        return copied
 
     def reload(self, connection: sa.Connection) -> None:
         """Merge the stored prices. Concurrent calls see the prices from before until it is done."""
