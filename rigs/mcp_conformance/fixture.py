@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import mcp_types as types
-from mcp.server.caching import CACHEABLE_METHODS, CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import (
@@ -23,18 +23,26 @@ from rigs.mcp_conformance.tools import PICTURE, TOOLS, Context, Json, text, tool
 
 NAME = "headgate-conformance"
 TEMPLATE = "test://template/{id}/data"
+CACHEABLE: tuple[CacheableMethod, ...] = (
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+)
 HINT = CacheHint(ttl_ms=60_000, scope="private")
 BUS = InMemorySubscriptionBus()
 
 
 @tool("test_trigger_tool_change", "Tell listeners that the tools changed.")
-async def change_tools(context: Context, given: types.CallToolRequestParams) -> Json:
+async def change_tools(_context: Context, _given: types.CallToolRequestParams) -> Json:
     await BUS.publish(ToolsListChanged())
     return text("The listeners were told.")
 
 
 @tool("test_trigger_prompt_change", "Tell listeners that the prompts changed.")
-async def change_prompts(context: Context, given: types.CallToolRequestParams) -> Json:
+async def change_prompts(_context: Context, _given: types.CallToolRequestParams) -> Json:
     await BUS.publish(PromptsListChanged())
     return text("The listeners were told.")
 
@@ -109,7 +117,7 @@ PROMPTS = [
 Result = types.CallToolResult | types.InputRequiredResult
 
 
-async def list_tools(context: Context, given: object) -> types.ListToolsResult:
+async def list_tools(_context: Context, _given: object) -> types.ListToolsResult:
     tools = [each.definition for each in TOOLS.values()]
     return types.ListToolsResult.model_validate({"tools": tools})
 
@@ -123,7 +131,7 @@ async def call_tool(context: Context, given: types.CallToolRequestParams) -> Res
     return kind.model_validate(result)
 
 
-async def list_resources(context: Context, given: object) -> types.ListResourcesResult:
+async def list_resources(_context: Context, _given: object) -> types.ListResourcesResult:
     resources = [
         {"uri": uri, "name": uri, "description": f"At {uri}.", "mimeType": each["mimeType"]}
         for uri, each in RESOURCES.items()
@@ -131,7 +139,7 @@ async def list_resources(context: Context, given: object) -> types.ListResources
     return types.ListResourcesResult.model_validate({"resources": resources})
 
 
-async def list_templates(context: Context, given: object) -> types.ListResourceTemplatesResult:
+async def list_templates(_context: Context, _given: object) -> types.ListResourceTemplatesResult:
     template = {
         "uriTemplate": TEMPLATE,
         "name": "template",
@@ -142,7 +150,7 @@ async def list_templates(context: Context, given: object) -> types.ListResourceT
 
 
 async def read_resource(
-    context: Context, given: types.ReadResourceRequestParams
+    _context: Context, given: types.ReadResourceRequestParams
 ) -> types.ReadResourceResult:
     uri = str(given.uri)
     found = RESOURCES.get(uri)
@@ -155,12 +163,12 @@ async def read_resource(
     return types.ReadResourceResult.model_validate({"contents": [{"uri": uri, **found}]})
 
 
-async def list_prompts(context: Context, given: object) -> types.ListPromptsResult:
+async def list_prompts(_context: Context, _given: object) -> types.ListPromptsResult:
     return types.ListPromptsResult.model_validate({"prompts": PROMPTS})
 
 
 async def get_prompt(
-    context: Context, given: types.GetPromptRequestParams
+    _context: Context, given: types.GetPromptRequestParams
 ) -> types.GetPromptResult | types.InputRequiredResult:
     found = build_prompt(given)
     if found is None:
@@ -169,13 +177,13 @@ async def get_prompt(
     return kind.model_validate(found)
 
 
-async def complete(context: Context, given: types.CompleteRequestParams) -> types.CompleteResult:
+async def complete(_context: Context, given: types.CompleteRequestParams) -> types.CompleteResult:
     places = [each for each in ("paris", "park", "party") if each.startswith(given.argument.value)]
     found = types.Completion(values=places, total=len(places), has_more=False)
     return types.CompleteResult(completion=found)
 
 
-async def accept(context: Context, given: object) -> types.EmptyResult:
+async def accept(_context: Context, _given: object) -> types.EmptyResult:
     return types.EmptyResult()
 
 
@@ -185,7 +193,7 @@ def build_server() -> Server[Any]:
         NAME,
         version="1.0.0",
         instructions="Call the tools of the official scenarios.",
-        cache_hints=dict.fromkeys(CACHEABLE_METHODS, HINT),
+        cache_hints=dict.fromkeys(CACHEABLE, HINT),
         get_tool_input_schema=find_schema,
         on_list_tools=list_tools,
         on_call_tool=call_tool,

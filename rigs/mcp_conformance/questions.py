@@ -54,7 +54,7 @@ NAME = ask("What is your name?", "name")
 
 
 @tool("test_input_required_result_elicitation", "Ask for a name.")
-async def ask_name(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_name(_context: Context, given: types.CallToolRequestParams) -> Json:
     name = find_value(given, "user_name", "name")
     return require(user_name=NAME) if name is None else text(f"Hello, {name}!")
 
@@ -65,7 +65,7 @@ async def ask_in_stream(context: Context, given: types.CallToolRequestParams) ->
 
 
 @tool("test_input_required_result_sampling", "Ask the model of the client.")
-async def ask_model(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_model(_context: Context, given: types.CallToolRequestParams) -> Json:
     answer = find_answer(given, "capital_question")
     if not isinstance(answer, types.CreateMessageResult):
         return require(capital_question=sample("What is the capital of France?"))
@@ -73,7 +73,7 @@ async def ask_model(context: Context, given: types.CallToolRequestParams) -> Jso
 
 
 @tool("test_input_required_result_list_roots", "Ask for the folders of the client.")
-async def ask_roots(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_roots(_context: Context, given: types.CallToolRequestParams) -> Json:
     answer = find_answer(given, "client_roots")
     if not isinstance(answer, types.ListRootsResult):
         return require(client_roots=ROOTS)
@@ -84,7 +84,7 @@ CONFIRM = ask("Please confirm", "ok", "boolean")
 
 
 @tool("test_input_required_result_request_state", "Remember something between two rounds.")
-async def remember(context: Context, given: types.CallToolRequestParams) -> Json:
+async def remember(_context: Context, given: types.CallToolRequestParams) -> Json:
     if find_answer(given, "confirm") is None:
         return require("asked", confirm=CONFIRM)
     return text("state-ok" if given.request_state == "asked" else "state-lost")
@@ -96,7 +96,7 @@ async def refuse_tampered(context: Context, given: types.CallToolRequestParams) 
 
 
 @tool("test_input_required_result_multiple_inputs", "Ask three questions at once.")
-async def ask_three(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_three(_context: Context, given: types.CallToolRequestParams) -> Json:
     answers = given.input_responses or {}
     if not {"user_name", "greeting", "client_roots"} <= set(answers):
         greeting = sample("Generate a greeting", 50)
@@ -105,7 +105,7 @@ async def ask_three(context: Context, given: types.CallToolRequestParams) -> Jso
 
 
 @tool("test_input_required_result_multi_round", "Ask in two rounds.")
-async def ask_twice(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_twice(_context: Context, given: types.CallToolRequestParams) -> Json:
     if given.request_state == "second" and find_answer(given, "step2") is not None:
         return text("Both rounds are done.")
     if given.request_state == "first" and find_answer(given, "step1") is not None:
@@ -114,7 +114,7 @@ async def ask_twice(context: Context, given: types.CallToolRequestParams) -> Jso
 
 
 @tool("test_input_required_result_capabilities", "Ask only what the client can answer.")
-async def ask_what_it_can(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_what_it_can(context: Context, _given: types.CallToolRequestParams) -> Json:
     can = find_capabilities(context)
     questions: Json = {}
     if "sampling" in can:

@@ -54,10 +54,7 @@ def build_png() -> bytes:
     header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\x00\xff\x00\x00")
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", pixels)
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     )
 
 
@@ -78,22 +75,22 @@ def text(value: str) -> Json:
 
 
 @tool("test_simple_text", "Answer with a text.")
-async def answer_text(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_text(_context: Context, _given: types.CallToolRequestParams) -> Json:
     return text("This is a simple text response for testing.")
 
 
 @tool("test_image_content", "Answer with a picture.")
-async def answer_picture(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_picture(_context: Context, _given: types.CallToolRequestParams) -> Json:
     return {"content": [{"type": "image", "data": PICTURE, "mimeType": "image/png"}]}
 
 
 @tool("test_audio_content", "Answer with a sound.")
-async def answer_sound(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_sound(_context: Context, _given: types.CallToolRequestParams) -> Json:
     return {"content": [{"type": "audio", "data": SOUND, "mimeType": "audio/wav"}]}
 
 
 @tool("test_embedded_resource", "Answer with a resource.")
-async def answer_resource(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_resource(_context: Context, _given: types.CallToolRequestParams) -> Json:
     resource = {
         "uri": "test://embedded-resource",
         "mimeType": "text/plain",
@@ -103,7 +100,7 @@ async def answer_resource(context: Context, given: types.CallToolRequestParams) 
 
 
 @tool("test_multiple_content_types", "Answer with a text, a picture and a resource.")
-async def answer_several(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_several(_context: Context, _given: types.CallToolRequestParams) -> Json:
     resource = {
         "uri": "test://mixed-content-resource",
         "mimeType": "application/json",
@@ -119,7 +116,7 @@ async def answer_several(context: Context, given: types.CallToolRequestParams) -
 
 
 @tool("test_error_handling", "Fail.")
-async def answer_error(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_error(_context: Context, _given: types.CallToolRequestParams) -> Json:
     return {**text("This tool intentionally returns an error for testing"), "isError": True}
 
 
@@ -131,7 +128,7 @@ async def log(context: Context, message: str) -> None:
 
 
 @tool("test_tool_with_logging", "Send three lines of a log.")
-async def answer_with_logs(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_with_logs(context: Context, _given: types.CallToolRequestParams) -> Json:
     await log(context, "Tool execution started")
     await asyncio.sleep(STEP_SECONDS)
     await log(context, "Tool processing data")
@@ -141,13 +138,13 @@ async def answer_with_logs(context: Context, given: types.CallToolRequestParams)
 
 
 @tool("test_logging_tool", "Send a line of a log, if the request asks for it.")
-async def answer_with_log(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_with_log(context: Context, _given: types.CallToolRequestParams) -> Json:
     await log(context, "Logging tool called")
     return text("The tool was called.")
 
 
 @tool("test_tool_with_progress", "Report progress three times.")
-async def answer_with_progress(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_with_progress(context: Context, _given: types.CallToolRequestParams) -> Json:
     for progress in (0, 50, 100):
         await context.session.report_progress(progress, 100)
         await asyncio.sleep(STEP_SECONDS)
@@ -181,7 +178,7 @@ async def answer_with_progress(context: Context, given: types.CallToolRequestPar
         "additionalProperties": False,
     },
 )
-async def answer_schema(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_schema(_context: Context, _given: types.CallToolRequestParams) -> Json:
     return text("The arguments match.")
 
 
@@ -194,7 +191,7 @@ async def answer_schema(context: Context, given: types.CallToolRequestParams) ->
         "required": ["region"],
     },
 )
-async def answer_region(context: Context, given: types.CallToolRequestParams) -> Json:
+async def answer_region(_context: Context, given: types.CallToolRequestParams) -> Json:
     return text(f"The region is {(given.arguments or {}).get('region')}.")
 
 
@@ -205,9 +202,9 @@ def find_capabilities(context: Context) -> Json:
 
 
 @tool("test_missing_capability", "Need a client that samples.")
-async def need_sampling(context: Context, given: types.CallToolRequestParams) -> Json:
+async def need_sampling(context: Context, _given: types.CallToolRequestParams) -> Json:
     if "sampling" not in find_capabilities(context):
-        data = {"requiredCapabilities": {"sampling": {}}}
+        data: Json = {"requiredCapabilities": {"sampling": {}}}
         raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, "The client cannot sample", data)
     return text("The client can sample.")
 
@@ -247,7 +244,7 @@ async def ask_person(context: Context, given: types.CallToolRequestParams) -> Js
 
 
 @tool("test_elicitation_sep1034_defaults", "Ask the person, with defaults.")
-async def ask_with_defaults(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_with_defaults(context: Context, _given: types.CallToolRequestParams) -> Json:
     status = {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"}
     properties = {
         "name": {"type": "string", "default": "John Doe"},
@@ -256,7 +253,7 @@ async def ask_with_defaults(context: Context, given: types.CallToolRequestParams
         "status": status,
         "verified": {"type": "boolean", "default": True},
     }
-    schema = {"type": "object", "properties": properties, "required": []}
+    schema: Json = {"type": "object", "properties": properties, "required": []}
     return await elicit(context, "Is this right?", schema)
 
 
@@ -265,7 +262,7 @@ def title(*pairs: tuple[str, str]) -> list[Json]:
 
 
 @tool("test_elicitation_sep1330_enums", "Ask the person to choose.")
-async def ask_to_choose(context: Context, given: types.CallToolRequestParams) -> Json:
+async def ask_to_choose(context: Context, _given: types.CallToolRequestParams) -> Json:
     plain = ["option1", "option2", "option3"]
     options = title(
         ("value1", "First Option"), ("value2", "Second Option"), ("value3", "Third Option")
