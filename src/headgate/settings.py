@@ -483,6 +483,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_keys_max: Annotated[
         int, _count("Most idempotency keys of model calls that are remembered, for 24 hours each.")
     ] = 1_000_000
+    tool_repeat_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3_600,
+            description="How long a repeated tool call that costs is answered from the first one.",
+        ),
+    ] = 120.0
+    tool_seconds_max: Annotated[
+        float, _count("Time limit for one tool call of an agent; the call is stopped then.")
+    ] = 600.0
+    tool_result_tokens_max: Annotated[
+        int, _count("Longest result of a tool in tokens; a longer one is handed over by a handle.")
+    ] = 20_000
+    mcp_body_bytes_max: Annotated[
+        int, _count("Size limit for the body of one request to /mcp.")
+    ] = 8 * MEBIBYTE
+    mcp_requests_max: Annotated[
+        int, _count("Most requests to /mcp that are answered at once; further ones get 503.")
+    ] = 1_000
     background_seconds_max: Annotated[
         float,
         _count("Duration after which nobody waits for the end of a response in the background."),

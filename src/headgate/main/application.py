@@ -39,7 +39,7 @@ from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys import service as keys
 from headgate.kit import idempotency, outbox
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
-from headgate.kit.db import cache_store, claim_store, migration, schema
+from headgate.kit.db import cache_store, claim_store, migration, repetition_store, schema
 from headgate.kit.db.clock import DatabaseClock
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
@@ -74,6 +74,7 @@ from headgate.webhooks import service as webhooks
 
 TABLES = (
     *(idempotency.IDEMPOTENT_RESPONSES, claim_store.CLAIMS, cache_store.CACHED),
+    repetition_store.REPEATABLE,
     capacity.WINDOWS,
 )
 """The tables that no service below uses: a command that makes the database makes them, too."""

@@ -48,8 +48,12 @@ def build(
         denials=denials,
         replayer=replayer,
     )
-    identify = services.authentication.authenticator.identify
-    return build_routes(services, identify, modules=modules)
+    return build_routes_of(services, modules=modules)
+
+
+def build_routes_of(services: Services, *, modules: Sequence[Operations] = ALL) -> list[BaseRoute]:
+    """Return the routes of the platform API over its services."""
+    return build_routes(services, services.authentication.authenticator.identify, modules=modules)
 
 
 def build_services(

@@ -44,6 +44,7 @@ from headgate.main.first_start import (
 )
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
+from headgate.main.mcp import build_mcp
 from headgate.main.payment_settings import check_payments
 from headgate.main.replay import InProcessReplayer
 from headgate.main.simulator import check_simulator, load_simulator
@@ -113,8 +114,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         settings = await _prepare_provider(settings, application, stack, lock)
         writer = Writer(application.database)
-        server = create_server(settings)
-        rescue = DatabaseRescue(settings)
+        server, rescue = create_server(settings), DatabaseRescue(settings)
         writer.start(server.stop_at_once, rescue=rescue)
         stack.push_async_callback(writer.stop)
         client = _open_client(settings, application, stack)
@@ -151,6 +151,7 @@ async def _serve(
         app = _build_app(
             application,
             writer,
+            stack,
             background_jobs=jobs,
             ledger=ledger,
             client=client,
@@ -249,6 +250,7 @@ async def _announce(
 def _build_app(
     application: Application,
     writer: Writer,
+    stack: contextlib.AsyncExitStack,
     *,
     background_jobs: BackgroundJobs,
     ledger: Ledger,
@@ -257,20 +259,24 @@ def _build_app(
     denials: AccessDenialLog,
     replayer: InProcessReplayer,
 ) -> Any:
+    services = platform.build_services(
+        application,
+        writer,
+        reload=background_jobs.reload,
+        client=client,
+        settlement=ledger,
+        observe=observers.observe,
+        denials=denials,
+        replayer=replayer,
+    )
+    agents = build_mcp(application, writer, services, sources=())
+    observers.watch(agents.gauges, agents.counters)
+    stack.push_async_callback(agents.endpoint.close)
     return api.build_app(
         health=background_jobs,
         render_metrics=observers.render,
         make_id=application.ids.make,
-        platform=platform.build(
-            application,
-            writer,
-            reload=background_jobs.reload,
-            client=client,
-            settlement=ledger,
-            observe=observers.observe,
-            denials=denials,
-            replayer=replayer,
-        ),
+        platform=[*platform.build_routes_of(services), *agents.routes],
     )
 
 

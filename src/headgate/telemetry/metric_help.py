@@ -52,6 +52,12 @@ HELP: dict[str, str] = {
     "capacity_refusals": "Calls that a limit of capacity or a priority pool refused.",
     "capacity_windows": "Windows of limits of capacity that are counted at present.",
     "valkey_failures": "Questions to Valkey that failed; the process counted by itself.",
+    "mcp_requests": "Requests to `/mcp`.",
+    "mcp_refusals": "Requests to `/mcp` that were refused before their message was read.",
+    "mcp_requests_in_flight": "Requests to `/mcp` that are being answered.",
+    "tool_calls": "Tool calls of agents, through `/mcp`.",
+    "tool_errors": "Tool calls of agents whose result is an error.",
+    "tool_repetitions": "Tool calls of agents that repeated one of the same window.",
     "bodies_refused": "Bodies that were refused for lack of memory.",
 }
 """By the name without `headgate_`, and without the `_total` of counters."""

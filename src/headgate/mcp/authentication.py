@@ -1,0 +1,168 @@
+"""Find out who sends a request to `/mcp`: an API key, or an application that a person connected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from headgate.audit.model import Actor, ActorKind
+from headgate.connectors.model.caller import ToolCaller, find_key_scopes
+from headgate.keys.model.request_keys import find_grant, make_duplicate_error
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.addresses import check_address
+from headgate.oauth.model.challenge import build_resource
+from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
+from headgate.relay.ports import Grant, Grants
+from headgate.signatures.model import HEADER, Signatures, SignedRequest
+
+KEY_HEADERS = (b"x-api-key", b"api-key")
+USER_AGENT_CHARACTERS_MAX = 256
+
+
+class NotConnectedError(HeadgateError):
+    """The request carries neither an API key nor an access token.
+
+    Connect the application by the address in `WWW-Authenticate`, or send an API key as
+    `Authorization: Bearer hg_live_...`.
+    """
+
+    kind = Kind.UNAUTHENTICATED
+    code = "not_connected"
+
+
+class InvalidAccessTokenError(HeadgateError):
+    """The access token is unknown, expired or revoked, or was issued for another server.
+
+    Refresh the token, or connect the application again.
+    """
+
+    kind = Kind.UNAUTHENTICATED
+    code = "invalid_access_token"
+
+
+class AgentRequest(msgspec.Struct, frozen=True):
+    """Hold what authentication reads of a request. Names of headers are in lower case."""
+
+    method: bytes
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    address: str
+    base_url: str
+
+    def list_values(self, name: bytes) -> list[bytes]:
+        return [value for each, value in self.headers if each == name]
+
+    def find_text(self, name: bytes) -> str:
+        return next((value.decode("latin-1") for value in self.list_values(name)), "")
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """Hold an authenticated caller. `is_connected` is whether a person connected it, so that it can
+    ask that person for more scopes; `signed` is what is left to check of a signed request."""
+
+    caller: ToolCaller
+    is_connected: bool = False
+    signed: SignedRequest | None = None
+
+
+class FoundGrants(Grants, Protocol):
+    def find_active(self, key_id: str) -> Grant | None:
+        """Return the grant of a key by its id; None for one that is not accepted now."""
+        ...
+
+
+class AccessTokenFinder(Protocol):
+    async def find(self, token: str, resource: str) -> OAuthGrant | None:
+        """Return what an access token allows; None for one that is not accepted for the
+        resource."""
+        ...
+
+
+class AgentAuthentication:
+    """Authenticate every single request: there are no sessions that could stand for a caller."""
+
+    def __init__(
+        self, grants: FoundGrants, signatures: Signatures, access_tokens: AccessTokenFinder | None
+    ) -> None:
+        self._grants = grants
+        self._signatures = signatures
+        self._access_tokens = access_tokens
+
+    async def authenticate(self, request: AgentRequest) -> Agent:
+        """Return who sends the request. Raise a `HeadgateError` of kind UNAUTHENTICATED, and as
+        `check_address`."""
+        tokens = read_tokens(request)
+        if not tokens:
+            raise NotConnectedError(
+                "Connect this application, or send an API key: `Authorization: Bearer hg_live_...`."
+            )
+        access = [each for each in tokens if each.startswith(ACCESS_TOKEN_PREFIX.encode())]
+        if access:
+            return await self._find_application(request, access[0].decode("ascii", "replace"))
+        return self._find_key(request, tokens)
+
+    def _find_key(self, request: AgentRequest, tokens: list[bytes]) -> Agent:
+        grant, _ = find_grant(self._grants, tokens)
+        if grant.networks:
+            check_address(request.address, grant.networks)
+        signed = self._check_signature(request, grant)
+        caller = ToolCaller(
+            grant=grant,
+            scopes=find_key_scopes(grant),
+            actor=make_actor(ActorKind.KEY, grant.key_id, "", request),
+            address=request.address,
+            is_signed=signed is not None,
+        )
+        return Agent(caller, signed=signed)
+
+    async def _find_application(self, request: AgentRequest, token: str) -> Agent:
+        found = None
+        if self._access_tokens is not None:
+            resource = build_resource(request.base_url)
+            found = await self._access_tokens.find(token, resource)
+        grant = None if found is None else self._grants.find_active(found.key_id)
+        if found is None or grant is None:
+            raise InvalidAccessTokenError(
+                "This access token is not valid here: it is unknown, expired or revoked, or was "
+                "issued for another server. Refresh it, or connect again."
+            )
+        if grant.networks:
+            check_address(request.address, grant.networks)
+        caller = ToolCaller(
+            grant=grant,
+            scopes=frozenset(found.scopes),
+            actor=make_actor(ActorKind.PERSON, found.person_id, found.client_name, request),
+            address=request.address,
+            client_name=found.client_name,
+        )
+        return Agent(caller, is_connected=True)
+
+    def _check_signature(self, request: AgentRequest, grant: Grant) -> SignedRequest | None:
+        headers = request.list_values(HEADER.encode())
+        if not headers and not grant.requires_signature:
+            return None
+        header = headers[0] if len(headers) == 1 else b"" if headers else None
+        return self._signatures.check(grant, request.method, request.target, header)
+
+
+def read_tokens(request: AgentRequest) -> list[bytes]:
+    """Return the tokens of a request in the order in which they count. Raise
+    `DuplicateAuthorizationError`."""
+    authorizations = request.list_values(b"authorization")
+    if len(authorizations) > 1:
+        raise make_duplicate_error()
+    tokens: list[bytes] = []
+    for value in authorizations:
+        scheme, _, token = value.partition(b" ")
+        if scheme.lower() == b"bearer":
+            tokens.append(token)
+    for name in KEY_HEADERS:
+        tokens += request.list_values(name)
+    return [token.strip() for token in tokens if token.strip()]
+
+
+def make_actor(kind: ActorKind, actor_id: str, name: str, request: AgentRequest) -> Actor:
+    user_agent = request.find_text(b"user-agent")[:USER_AGENT_CHARACTERS_MAX]
+    return Actor(kind, actor_id, name, request.address, user_agent)

@@ -1,0 +1,65 @@
+"""Set results aside that are too long for a conversation: the agent gets a handle to read on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from headgate.connectors.model.action import HandleStore
+from headgate.connectors.model.tool import ToolCall, ToolContent, ToolResult
+from headgate.kit.tokenizer import Tokenizer
+
+BYTES_PER_TOKEN_MAX = 12
+"""A text with more bytes for each token of the limit is over it; counting it would take long."""
+PREVIEW_CHARACTERS = 2_000
+JSON, TEXT = "application/json", "text/plain"
+HANDLE = "result_handle"
+
+_tokenizer = Tokenizer()
+
+
+async def set_aside(
+    handles: HandleStore, call: ToolCall, result: ToolResult, *, tokens_max: int
+) -> ToolResult:
+    """Return the result, or one with a handle in its place. Pictures and audio are no text, and
+    stay; so does an error."""
+    if result.error is not None:
+        return result
+    text, media_type = read_text(result)
+    if not await is_longer(text, tokens_max):
+        return result
+    name = f"{call.name}.json" if media_type == JSON else f"{call.name}.txt"
+    handle = await handles.put(call.caller, text.encode(), media_type, name)
+    described = {
+        "id": handle.id,
+        "media_type": handle.media_type,
+        "bytes": handle.bytes,
+        "expires_at": handle.expires_at,
+    }
+    note = (
+        f"The result is longer than {tokens_max} tokens, so it was set aside. Read it with "
+        f"read_result, in pieces: handle {handle.id}, {handle.bytes} bytes. It begins:\n"
+        f"{text[:PREVIEW_CHARACTERS]}"
+    )
+    others = tuple(each for each in result.content if each.type != "text")
+    block = ToolContent(type="text", fields={"text": note})
+    return ToolResult(structured={HANDLE: described}, content=(block, *others))
+
+
+def read_text(result: ToolResult) -> tuple[str, str]:
+    """Return the text of a result, and its media type."""
+    if result.structured is not None:
+        return msgspec.json.encode(result.structured).decode(), JSON
+    texts: list[Any] = [each.fields.get("text", "") for each in result.content]
+    return "\n".join(str(each) for each in texts if each), TEXT
+
+
+async def is_longer(text: str, tokens_max: int) -> bool:
+    """Return whether a text has more tokens. Most are so short that nothing is counted: a token has
+    a byte at least."""
+    size = len(text.encode())
+    if size <= tokens_max or size > tokens_max * BYTES_PER_TOKEN_MAX:
+        return size > tokens_max
+    return await asyncio.to_thread(_tokenizer.count, text) > tokens_max

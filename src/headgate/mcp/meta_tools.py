@@ -1,0 +1,119 @@
+"""The two tools by which an agent finds and calls the tools that its list does not show."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from headgate.connectors.model.caller import READ, WRITE, ToolCaller
+from headgate.connectors.model.errors import InvalidInputError
+from headgate.connectors.model.tool import ToolDefinition
+
+Form = TypeVar("Form")
+
+FOUND_MAX, FOUND_DEFAULT = 20, 5
+
+SEARCH_TOOLS = ToolDefinition(
+    name="search_tools",
+    title="Search tools",
+    description=(
+        "Find tools that the list does not show, by words such as `create image`. Returns their "
+        "names, descriptions and input schemas; run one with call_tool."
+    ),
+    input_schema={
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "Words; empty lists the first tools."},
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": FOUND_MAX,
+                "default": FOUND_DEFAULT,
+            },
+        },
+    },
+    is_read_only=True,
+    is_idempotent=True,
+    is_open_world=False,
+    scope=READ,
+)
+
+CALL_TOOL = ToolDefinition(
+    name="call_tool",
+    title="Call a tool",
+    description=(
+        "Run a tool that search_tools found. `repeat` runs a call that costs anew although the "
+        "same one was just made; otherwise it is answered from that one."
+    ),
+    input_schema={
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "arguments": {"type": "object", "description": "As its input schema says."},
+            "repeat": {"type": "boolean", "default": False},
+        },
+        "required": ["name"],
+    },
+    is_destructive=True,
+)
+CALL_READING_TOOL = msgspec.structs.replace(
+    CALL_TOOL, is_read_only=True, is_destructive=False, scope=READ
+)
+"""The same for callers that may only read: it runs nothing else for them."""
+
+SEARCH, CALL = SEARCH_TOOLS.name, CALL_TOOL.name
+
+
+def list_meta_tools(caller: ToolCaller) -> list[ToolDefinition]:
+    """Return both tools. They are no more than a way to others, each of which has its own policy,
+    so that the patterns of a key do not concern them."""
+    return [SEARCH_TOOLS, CALL_TOOL if WRITE in caller.scopes else CALL_READING_TOOL]
+
+
+class SearchInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    query: str = ""
+    limit: int = FOUND_DEFAULT
+
+
+class CallInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    arguments: dict[str, Any] = {}
+    repeat: bool = False
+
+
+def read_search(arguments: dict[str, Any]) -> SearchInput:
+    """Raise `InvalidInputError`."""
+    given = _read(arguments, SearchInput)
+    limit = max(1, min(given.limit, FOUND_MAX))
+    return msgspec.structs.replace(given, limit=limit)
+
+
+def read_call(arguments: dict[str, Any]) -> CallInput:
+    """Raise `InvalidInputError`."""
+    given = _read(arguments, CallInput)
+    if given.name in (SEARCH, CALL):
+        raise InvalidInputError(
+            f"Call {given.name} itself, not through another tool.", param="name"
+        )
+    return given
+
+
+def _read(arguments: dict[str, Any], form: type[Form]) -> Form:
+    try:
+        return msgspec.convert(arguments, form)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise InvalidInputError(f"{message}.", param=path.rstrip("`") or None) from None
+
+
+def describe_found(tool: ToolDefinition) -> dict[str, Any]:
+    """Return a found tool as an agent needs it to call it."""
+    return {
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.description,
+        "input_schema": tool.input_schema,
+        "read_only": tool.is_read_only,
+        "destructive": tool.is_destructive,
+    }

@@ -1,0 +1,68 @@
+"""Repeated work is recognized within its window, on both databases and by two processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headgate.kit.db.engine import Database
+from headgate.kit.db.repetition_store import REPEATABLE, RepetitionStore, WorkRequest
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.writer import Writer
+from tests.fakes.ledger import SetClock
+
+pytestmark = pytest.mark.anyio
+ONE, OTHER = WorkRequest(b"1" * 32), WorkRequest(b"2" * 32)
+
+
+@pytest.fixture
+def database(empty_place: Path | str) -> Generator[Database]:
+    database = Database(empty_place)
+    with database.transaction() as connection:
+        METADATA.create_all(connection)
+    yield database
+    database.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(database: Database, clock: SetClock) -> AsyncGenerator[RepetitionStore]:
+    writer = Writer(database)
+    writer.start()
+    try:
+        yield RepetitionStore(writer, clock, window_seconds=120.0)
+    finally:
+        await writer.stop()
+
+
+async def test_equal_work_has_one_nonce_until_its_window_ends(database: Database) -> None:
+    clock = SetClock(1_800_000_000.0)
+    async with opened(database, clock) as here, opened(database, clock) as there:
+        started = await asyncio.gather(*(each.start(ONE) for each in (here, there) * 10))
+        assert sum(not each.is_repeated for each in started) == 1
+        assert len({each.nonce for each in started}) == 1
+        assert (await there.start(OTHER)).nonce != started[0].nonce
+        clock.time += 119
+        assert (await there.start(ONE)).is_repeated
+        clock.time += 2
+        later = await there.start(ONE)
+        assert not later.is_repeated
+        assert later.nonce != started[0].nonce
+        renewed = await here.start(WorkRequest(ONE.id, renew=True))
+        assert renewed.nonce != later.nonce
+        assert (await there.start(ONE)).nonce == renewed.nonce
+
+
+async def test_what_is_over_is_deleted(database: Database) -> None:
+    clock = SetClock(1_800_000_000.0)
+    async with opened(database, clock) as store:
+        await store.start(ONE)
+        clock.time += 121
+        await store.start(OTHER)
+    with database.reading() as connection:
+        kept = connection.execute(sa.select(REPEATABLE.c.id)).scalars().all()
+    assert kept == [OTHER.id]
