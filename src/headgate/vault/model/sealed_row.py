@@ -59,6 +59,19 @@ class PayloadRow(msgspec.Struct, frozen=True):
     seal_number: int
 
 
+class McpSecretRow(msgspec.Struct, frozen=True):
+    """Hold the fields of an MCP server's headers, or of a person's token for it, that their seal is
+    bound to; `origin` is the only one that they may be sent to."""
+
+    id: str
+    organization_id: str
+    server_id: str
+    person_id: str
+    origin: str
+    key_id: str
+    seal_number: int
+
+
 class UnreadableRow(msgspec.Struct, frozen=True):
     """Describe a row of a sealed table that does not open, with the reason."""
 

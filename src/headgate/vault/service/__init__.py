@@ -15,8 +15,10 @@ from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
 from headgate.vault.service.sealed_tables import find_unreadable_rows
 from headgate.vault.service.sealing import (
     Sealer,
+    open_mcp_secret,
     open_signing_secret,
     open_webhook_secret,
+    seal_mcp_secret,
     seal_signing_secret,
     seal_webhook_secret,
 )
@@ -40,8 +42,10 @@ __all__ = [
     "find_master_key",
     "find_unreadable_rows",
     "note_change",
+    "open_mcp_secret",
     "open_signing_secret",
     "open_webhook_secret",
+    "seal_mcp_secret",
     "seal_signing_secret",
     "seal_webhook_secret",
     "store_master_key",

@@ -16,6 +16,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.vault.model.sealed_row import (
     CredentialRow,
+    McpSecretRow,
     PayloadRow,
     SigningSecretRow,
     UnreadableRow,
@@ -25,6 +26,7 @@ from headgate.vault.model.secret import SecretRecord
 from headgate.vault.service.sealing import (
     Sealer,
     bind_credential,
+    bind_mcp_secret,
     bind_payload,
     bind_signing_secret,
     bind_webhook_secret,
@@ -60,12 +62,18 @@ def _bind_payload(row: Row) -> bytes:
     return bind_payload(PayloadRow(**{name: row[name] for name in PayloadRow.__struct_fields__}))
 
 
+def _bind_mcp_secret(row: Row) -> bytes:
+    fields = {name: row[name] for name in McpSecretRow.__struct_fields__}
+    return bind_mcp_secret(McpSecretRow(**fields))
+
+
 BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
     "credentials": _bind_credential,
     "secrets": _bind_secret,
     "webhook_secrets": _bind_webhook_secret,
     "signing_secrets": _bind_signing_secret,
     "request_payloads": _bind_payload,
+    "mcp_server_secrets": _bind_mcp_secret,
 }
 """For each table, the function that returns what the seal of a row is bound to."""
 

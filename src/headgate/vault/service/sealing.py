@@ -20,6 +20,7 @@ from headgate.vault.model.keys import (
     OrganizationKeyRecord,
 )
 from headgate.vault.model.sealed_row import (
+    McpSecretRow,
     PayloadRow,
     SealedCredential,
     SigningSecretRow,
@@ -215,6 +216,29 @@ def bind_signing_secret(record: SigningSecretRow) -> bytes:
         FIELD,
         record.key_id,
         str(record.seal_number),
+    )
+
+
+def seal_mcp_secret(key: SecretKey, secret: bytes, record: McpSecretRow) -> bytes:
+    return crypto.seal_envelope(key, secret, bound_to=bind_mcp_secret(record))
+
+
+def open_mcp_secret(key: SecretKey, sealed: bytes, record: McpSecretRow) -> bytes:
+    """Open the headers of an MCP server, or a person's token. Raise `BrokenSealError`."""
+    return crypto.open_envelope(key, sealed, bound_to=bind_mcp_secret(record))
+
+
+def bind_mcp_secret(record: McpSecretRow) -> bytes:
+    return crypto.encode_fields(
+        "headgate.mcp_server_secret.1",
+        record.organization_id,
+        record.server_id,
+        record.person_id,
+        record.id,
+        FIELD,
+        record.key_id,
+        str(record.seal_number),
+        record.origin,
     )
 
 

@@ -53,6 +53,19 @@ SEALED_PAYLOADS = sa.table(
     sa.column("seal_number", sa.BigInteger),
 )
 """The sealed bodies of requests; the table belongs to the feature `request_log`."""
+SEALED_MCP_SECRETS = sa.table(
+    "mcp_server_secrets",
+    sa.column("id", sa.Text),
+    sa.column("organization_id", sa.Text),
+    sa.column("server_id", sa.Text),
+    sa.column("person_id", sa.Text),
+    sa.column("name", sa.Text),
+    sa.column("origin", sa.Text),
+    sa.column("sealed", sa.LargeBinary),
+    sa.column("key_id", sa.Text),
+    sa.column("seal_number", sa.BigInteger),
+)
+"""The sealed headers and tokens of MCP servers; the table belongs to the feature `mcp_servers`."""
 SEALED_TABLES: Mapping[str, sa.TableClause] = {
     table.name: table
     for table in (
@@ -61,6 +74,7 @@ SEALED_TABLES: Mapping[str, sa.TableClause] = {
         SEALED_WEBHOOK_SECRETS,
         SEALED_SIGNING_SECRETS,
         SEALED_PAYLOADS,
+        SEALED_MCP_SECRETS,
     )
 }
 """Every table whose column `sealed` is opened with the organization key `key_id`.

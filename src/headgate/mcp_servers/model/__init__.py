@@ -1,0 +1,1 @@
+"""Values and rules of registered MCP servers and of their pinned tools."""

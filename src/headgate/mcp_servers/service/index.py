@@ -1,0 +1,202 @@
+"""The enabled servers in memory: where their tools are called, with what, and which are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from headgate.connectors.model.tool import ToolDefinition
+from headgate.kit.crypto import BrokenSealError
+from headgate.kit.http.message import Origin
+from headgate.mcp_servers.model.server import (
+    McpServer,
+    fill_references,
+    list_references,
+    parse_address,
+)
+from headgate.mcp_servers.model.tool import PinnedTool, ToolStatus
+from headgate.mcp_servers.store import servers as server_store
+from headgate.mcp_servers.store import tools as tool_store
+from headgate.mcp_servers.store.servers import McpSecretRecord
+from headgate.vault.model.sealed_row import McpSecretRow
+from headgate.vault.model.secret import BrokenReferenceError
+from headgate.vault.service import Sealer, open_mcp_secret
+from headgate.vault.service.secrets import (
+    check_destination,
+    explain_missing,
+    map_organization_secrets,
+    open_value,
+)
+
+log = structlog.get_logger(__name__)
+
+_Secrets = Mapping[tuple[str, str], bytes]
+"""Opened secrets by server and person; those without a person are headers."""
+
+
+class McpRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what is needed to call a server. `fault` says why it cannot be called. `tokens` are
+    those of people, by their id; `tools` are callable, by the names that agents see."""
+
+    server: McpServer
+    origin: Origin
+    target: bytes
+    headers: Mapping[str, str] = {}
+    fault: str = ""
+    tokens: Mapping[str, str] = {}
+    tools: Mapping[str, PinnedTool] = {}
+
+    def __repr__(self) -> str:
+        return f"McpRoute({self.server.id})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must not come back in an answer."""
+        return (*self.headers.values(), *self.tokens.values())
+
+
+class McpServerIndex:
+    """Hold the enabled servers of all organizations. `load` replaces everything at once."""
+
+    def __init__(self) -> None:
+        self.is_loaded = False
+        self._routes: Mapping[str, McpRoute] = {}
+        self._definitions: Mapping[str, Sequence[ToolDefinition]] = {}
+        self._places: Mapping[tuple[str, str], McpRoute] = {}
+        self._opened: dict[str, bytes] = {}
+
+    def find(self, server_id: str) -> McpRoute | None:
+        """Return the route of an enabled server."""
+        return self._routes.get(server_id)
+
+    def find_tool(self, organization_id: str, shown_name: str) -> tuple[McpRoute, PinnedTool] | None:
+        """Return a callable tool with its server, by the name that agents see."""
+        route = self._places.get((organization_id, shown_name))
+        return None if route is None else (route, route.tools[shown_name])
+
+    def list_tools(self, organization_id: str) -> Sequence[ToolDefinition]:
+        """Return the callable tools of an organization, by server and name."""
+        return self._definitions.get(organization_id, ())
+
+    def load(self, connection: sa.Connection, sealer: Sealer) -> None:
+        """Read all enabled servers. One whose headers do not open keeps its tools, and says so when
+        it is called."""
+        tools: dict[str, list[PinnedTool]] = {}
+        for tool in tool_store.select_all(connection):
+            tools.setdefault(tool.server_id, []).append(tool)
+        secrets = self._load_secrets(connection, sealer)
+        vault = _VaultReader(connection, sealer)
+        routes: dict[str, McpRoute] = {}
+        for server in server_store.select_enabled(connection):
+            routes[server.id] = _build_route(server, tools.get(server.id, ()), secrets, vault)
+        definitions: dict[str, list[ToolDefinition]] = {}
+        places: dict[tuple[str, str], McpRoute] = {}
+        for route in routes.values():
+            owner = route.server.organization_id
+            for shown_name, tool in route.tools.items():
+                places[owner, shown_name] = route
+                definitions.setdefault(owner, []).append(describe_tool(route.server, tool))
+        self._routes, self._places, self._definitions = routes, places, definitions
+        self.is_loaded = True
+
+    def _load_secrets(self, connection: sa.Connection, sealer: Sealer) -> _Secrets:
+        keys = None
+        opened: dict[str, bytes] = {}
+        found: dict[tuple[str, str], bytes] = {}
+        for row in server_store.select_secrets(connection):
+            secret = self._opened.get(row.id)
+            if secret is None:
+                keys = sealer.organization_keys(connection) if keys is None else keys
+                try:
+                    secret = open_mcp_secret(keys[row.key_id], row.sealed, to_bound(row))
+                except (BrokenSealError, KeyError):
+                    log.error("mcp_servers.secret_unreadable", server=row.server_id)
+                    continue
+            opened[row.id] = found[row.server_id, row.person_id] = secret
+        self._opened = opened
+        return found
+
+
+class _VaultReader:
+    """Read stored secrets that headers refer to, and only then."""
+
+    def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
+        self._connection = connection
+        self._sealer = sealer
+
+    def read(self, server: McpServer, names: Iterable[str]) -> dict[str, str]:
+        """Return the values of stored secrets. Raise `BrokenReferenceError`."""
+        values: dict[str, str] = {}
+        for name in names:
+            found = map_organization_secrets(self._connection).get((server.organization_id, name))
+            if found is None:
+                raise BrokenReferenceError(explain_missing(name))
+            record, sealed = found
+            check_destination(record, "", server.origin)
+            try:
+                key = self._sealer.organization_keys(self._connection)[record.key_id]
+                values[name] = open_value(key, sealed, record)
+            except (BrokenSealError, KeyError) as error:
+                raise BrokenReferenceError(f"the secret {name!r} cannot be opened") from error
+        return values
+
+
+def describe_tool(server: McpServer, tool: PinnedTool) -> ToolDefinition:
+    """Return the approved definition of a tool, as agents see it.
+
+    A server's word that a tool only reads is a hint for clients. It does not lower the scope.
+    """
+    approved = tool.approved
+    assert approved is not None, "only approved tools are described"
+    hints = approved.annotations
+    is_read_only = hints.get("readOnlyHint") is True
+    return ToolDefinition(
+        name=tool.make_name(server.name),
+        title=approved.title or hints.get("title") or approved.name,
+        description=approved.description,
+        input_schema=approved.input_schema,
+        output_schema=approved.output_schema,
+        is_read_only=is_read_only,
+        is_destructive=not is_read_only and hints.get("destructiveHint", True) is True,
+        is_idempotent=hints.get("idempotentHint") is True,
+        is_open_world=hints.get("openWorldHint", True) is True,
+        source=server.name,
+    )
+
+
+def to_bound(row: McpSecretRecord) -> McpSecretRow:
+    """Return the fields that the seal of a secret is bound to."""
+    return msgspec.convert(row, McpSecretRow, from_attributes=True)
+
+
+def _build_route(
+    server: McpServer, tools: Iterable[PinnedTool], secrets: _Secrets, vault: _VaultReader
+) -> McpRoute:
+    origin, target = parse_address(server.url)
+    fault, headers = "", dict[str, str]()
+    sealed = secrets.get((server.id, ""))
+    if sealed is not None:
+        headers = msgspec.json.decode(sealed, type=dict[str, str])
+    elif server.header_names:
+        fault = "its headers cannot be opened with this master key"
+    try:
+        headers = fill_references(headers, vault.read(server, list_references(headers)))
+    except BrokenReferenceError as error:
+        fault, headers = error.message, {}
+    approved = [each for each in tools if each.status is ToolStatus.APPROVED]
+    return McpRoute(
+        server=server,
+        origin=origin,
+        target=target,
+        headers=headers,
+        fault=fault,
+        tokens={
+            person_id: secret.decode()
+            for (server_id, person_id), secret in secrets.items()
+            if server_id == server.id and person_id
+        },
+        tools={each.make_name(server.name): each for each in approved},
+    )

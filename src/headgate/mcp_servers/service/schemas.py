@@ -1,0 +1,92 @@
+"""Checks arguments and results against pinned schemas, in bounded time and without any I/O.
+
+`jsonschema_rs` is imported on first use: a start of Headgate must not pay for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+
+from headgate.connectors.model.errors import InvalidInputError
+from headgate.mcp_servers.model.definition import ToolDefinitionRecord, UnusableDefinitionError
+from headgate.mcp_servers.model.schema_cost import find_depth, measure_schema
+
+VALIDATORS_MAX = 1_000
+"""Compiled schemas that are kept."""
+BACKTRACKS_MAX = 10_000
+PATTERN_BYTES_MAX = 256 * 1024
+DFA_BYTES_MAX = 1024 * 1024
+ERRORS_MAX = 3
+MESSAGE_CHARACTERS_MAX = 300
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def check_schemas(definition: ToolDefinitionRecord) -> None:
+    """Raise `UnusableDefinitionError` for a definition whose schemas are none."""
+    for schema in (definition.input_schema, definition.output_schema):
+        if schema is None:
+            continue
+        try:
+            measure_schema(schema)
+            _compile(_encode(schema))
+        except UnusableDefinitionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the compiler dislikes
+            reason = str(error).splitlines()[0][:MESSAGE_CHARACTERS_MAX]
+            raise UnusableDefinitionError(f"a schema is not valid: {reason}") from None
+
+
+def check_arguments(definition: ToolDefinitionRecord, arguments: dict[str, Any]) -> None:
+    """Raise `InvalidInputError` for arguments that the pinned input schema does not allow."""
+    found = _find_errors(definition.input_schema, arguments)
+    if found:
+        path, message = found[0]
+        more = "".join(f" Also {where or 'the arguments'}: {what}." for where, what in found[1:])
+        raise InvalidInputError(f"{message}.{more}", param=path or None)
+
+
+def find_result_fault(definition: ToolDefinitionRecord, structured: dict[str, Any] | None) -> str:
+    """Return how a result differs from the pinned output schema; nothing if it does not."""
+    if definition.output_schema is None:
+        return ""
+    if structured is None:
+        return "it has no structured content"
+    found = _find_errors(definition.output_schema, structured)
+    return f"{found[0][0] or 'the result'}: {found[0][1]}" if found else ""
+
+
+def _find_errors(schema: dict[str, Any], value: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the first errors: the path of the field, and what is wrong."""
+    validator, depth_max = _compile(_encode(schema))
+    found: list[tuple[str, str]] = []
+    if find_depth(value, depth_max) > depth_max:
+        return [("", f"it is nested deeper than {depth_max}, which is too deep for this schema")]
+    for error in validator.iter_errors(value):
+        path = ".".join(map(str, error.instance_path))
+        found.append((path, error.message[:MESSAGE_CHARACTERS_MAX].rstrip(".")))
+        if len(found) >= ERRORS_MAX:
+            break
+    return found
+
+
+@functools.lru_cache(maxsize=VALIDATORS_MAX)
+def _compile(schema: bytes) -> tuple[Any, int]:
+    """Compile a schema; return its validator, and how deep a value may be nested. References
+    outside of it are not followed, and regular expressions give up after a number of steps."""
+    import jsonschema_rs
+
+    parsed: dict[str, Any] = msgspec.json.decode(schema)
+    validator = jsonschema_rs.validator_for(
+        parsed,
+        pattern_options=jsonschema_rs.FancyRegexOptions(
+            backtrack_limit=BACKTRACKS_MAX,
+            size_limit=PATTERN_BYTES_MAX,
+            dfa_size_limit=DFA_BYTES_MAX,
+        ),
+        offline=True,
+    )
+    return validator, measure_schema(parsed).depth_max
