@@ -74,9 +74,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         port = url.port or {"http": 80, "https": 443}.get(url.scheme)
         return (url.scheme, url.host, port) == (origin.scheme, origin.host, origin.port)
 
-    async def _send(
-        self, method: str, path: bytes, headers: Headers, body: bytes
-    ) -> Response:
+    async def _send(self, method: str, path: bytes, headers: Headers, body: bytes) -> Response:
         seconds = self._target.timeout_seconds
         sent = Request(
             origin=self._target.origin,
@@ -99,7 +97,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, response: Response, headers: Headers
     ) -> httpx2.Response:
         """Return the answer for the SDK; its body is read later, within the limit."""
-        answered = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
+        answered = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers
+        ]
         found = dict(answered)
         if found.get("content-encoding", "identity").lower() not in ("", "identity"):
             response.abort()
@@ -143,12 +143,16 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         """Return the headers of a request: those of the protocol, and those of the server's
         registration, which win over nothing of the protocol."""
         headers = {
-            name.lower(): value for name, value in given.items() if name.lower() not in _SET_BY_CLIENT
+            name.lower(): value
+            for name, value in given.items()
+            if name.lower() not in _SET_BY_CLIENT
         }
         headers = {**self._target.headers, **headers}
         headers["user-agent"] = USER_AGENT
         headers["accept-encoding"] = "identity"
-        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        return [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()
+        ]
 
     async def end_session(self) -> None:
         """Tell a server of the older era that its session is over, if it began one."""

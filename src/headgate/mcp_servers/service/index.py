@@ -72,7 +72,9 @@ class McpServerIndex:
         """Return the route of an enabled server."""
         return self._routes.get(server_id)
 
-    def find_tool(self, organization_id: str, shown_name: str) -> tuple[McpRoute, PinnedTool] | None:
+    def find_tool(
+        self, organization_id: str, shown_name: str
+    ) -> tuple[McpRoute, PinnedTool] | None:
         """Return a callable tool with its server, by the name that agents see."""
         route = self._places.get((organization_id, shown_name))
         return None if route is None else (route, route.tools[shown_name])

@@ -77,7 +77,8 @@ class PinnedSession(ClientSession):
 
 
 class SdkMcpClient:
-    """Implement `targets.McpClient`. Every call is a session of its own: any replica can make it."""
+    """Implement `targets.McpClient`. Every call is a session of its own, so any replica can make
+    it."""
 
     def __init__(self, client: Client, limits: McpCallLimits) -> None:
         self._client = client
@@ -112,9 +113,7 @@ class SdkMcpClient:
     async def _open(self, target: McpTarget) -> AsyncGenerator[PinnedSession]:
         """Open a session of the era that the server speaks. Raise `McpServerFailedError` and
         `McpServerTimedOutError`, whatever fails in it."""
-        transport = GuardedTransport(
-            self._client, target, bytes_max=self._limits.answer_bytes_max
-        )
+        transport = GuardedTransport(self._client, target, bytes_max=self._limits.answer_bytes_max)
         try:
             with anyio.fail_after(target.timeout_seconds):
                 async with (
@@ -147,9 +146,11 @@ class SdkMcpClient:
                 types.ListToolsRequest(params=types.PaginatedRequestParams(cursor=cursor)),
                 types.ListToolsResult,
             )
-            for tool in page.tools:
-                if reason := self._take(tool, definitions):
-                    skipped.append(describe_skipped(tool.name, reason))
+            skipped += [
+                describe_skipped(tool.name, reason)
+                for tool in page.tools
+                if (reason := self._take(tool, definitions))
+            ]
             cursor = page.next_cursor
             if not cursor or len(definitions) >= self._limits.tools_max:
                 break
@@ -240,7 +241,9 @@ def _convert_result(
         message = "\n".join(texts)[:ERROR_CHARACTERS_MAX] or "The tool failed and did not say why."
         return _fail("tool_failed", message, "Read the message, correct the arguments, try again.")
     structured = raw.get("structuredContent")
-    return ToolResult(structured=structured if isinstance(structured, dict) else None, content=content)
+    return ToolResult(
+        structured=structured if isinstance(structured, dict) else None, content=content
+    )
 
 
 def _remove_secrets(raw: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
@@ -274,9 +277,7 @@ def _convert_block(block: dict[str, Any]) -> ToolContent | None:
 
 
 def _fail(code: str, message: str, recovery: str) -> ToolResult:
-    return ToolResult(
-        error=ErrorObject(type="tool", code=code, message=message, recovery=recovery)
-    )
+    return ToolResult(error=ErrorObject(type="tool", code=code, message=message, recovery=recovery))
 
 
 def _explain(error: Exception, transport: GuardedTransport, target: McpTarget) -> HeadgateError:

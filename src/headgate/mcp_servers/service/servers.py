@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
-from headgate.kit.http.guard import EgressRules, Guard, Lookup
+from headgate.kit.http.errors import ForbiddenAddressError
+from headgate.kit.http.guard import EgressRules
 from headgate.mcp_servers.model.errors import (
     InvalidMcpServerError,
     McpServerExistsError,
@@ -72,36 +72,21 @@ class McpServerService:
         audit: AuditLog,
         servers_max: int,
         reserved_names: frozenset[str] = frozenset(),
-        lookup: Lookup | None = None,
     ) -> None:
-        """`reserved_names` begin the names of other tools. `lookup` resolves the names of new
-        addresses; None leaves that to the calls."""
+        """`reserved_names` begin the names of other tools."""
         self._sealer = sealer
         self._rule = egress_rules.find(PURPOSE)
-        self._guard = None if lookup is None else Guard(egress_rules, lookup)
         self._clock = clock
         self._audit = audit
         self._reserved = RESERVED_NAMES | {name.partition("_")[0] for name in reserved_names}
         self.servers_max = servers_max
         """The maximum number of servers of an organization."""
 
-    async def check_address(self, url: str) -> None:
-        """Resolve the name in an address, where this process can. Raise `InvalidMcpServerError` for
-        one that is not public; a name that does not resolve yet is accepted."""
-        self._check_url(url)
-        if self._guard is None:
-            return
-        try:
-            await self._guard.resolve(parse_address(url)[0], PURPOSE)
-        except ForbiddenAddressError as error:
-            raise InvalidMcpServerError(str(error), param="url") from error
-        except (ConnectError, OSError):
-            return
-
     def create(
         self, connection: sa.Connection, request: McpServerRequest, *, by: Actor
     ) -> McpServer:
-        """Register a server. Its tools are discovered next.
+        """Register a server. Its tools are discovered next, and then the guard judges to what a name
+        leads.
 
         Raise `InvalidMcpServerError`, `McpServerExistsError` and `TooManyMcpServersError`.
         """
@@ -176,7 +161,7 @@ class McpServerService:
         now = self._clock.now()
         values = {**changed, "updated_at": now, "refresh_at": now}
         if moves:
-            values["protocol_version"] = ""
+            values.update(protocol_version="", discovered_at=None, discovery_error="")
             server_store.delete_secret(connection, server.id, None)
             tool_store.delete_tools(connection, server)
         server_store.update_server(connection, server, values)

@@ -35,6 +35,10 @@ class McpTarget(msgspec.Struct, frozen=True, kw_only=True):
     def url(self) -> str:
         return f"{self.origin}{self.target.decode()}"
 
+    def with_unknown_version(self) -> McpTarget:
+        """Return this target with its era left to be asked for."""
+        return msgspec.structs.replace(self, protocol_version="")
+
 
 class McpCallLimits(msgspec.Struct, frozen=True):
     """Bound what a server may send: bytes in one answer, tools and pages in one discovery."""

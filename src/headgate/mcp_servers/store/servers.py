@@ -12,6 +12,8 @@ from headgate.kit.db.schema import METADATA, bump_revision, count_rows, declare_
 from headgate.mcp_servers.model.server import McpAuthentication, McpServer
 
 TOPIC = "mcp_servers"
+NEVER = 1e11
+"""A time that does not come: in the year 5138."""
 
 SERVERS = sa.Table(
     "mcp_servers",
@@ -162,6 +164,12 @@ def claim_refresh(connection: sa.Connection, server: McpServer, *, until: float)
         SERVERS.c.id == server.id, SERVERS.c.refresh_at == server.refresh_at
     )
     return connection.execute(statement.values(refresh_at=until)).rowcount == 1
+
+
+def put_off_refresh(connection: sa.Connection, server: McpServer) -> None:
+    """Leave a server alone until somebody asks for its refresh."""
+    statement = sa.update(SERVERS).where(SERVERS.c.id == server.id)
+    connection.execute(statement.values(refresh_at=NEVER))
 
 
 def put_secret(connection: sa.Connection, secret: McpSecretRecord) -> None:

@@ -1,0 +1,67 @@
+"""Asks servers for their tools: at registration, on request, and from time to time."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.errors import HeadgateError
+from headgate.mcp_servers.model.server import McpServer
+from headgate.mcp_servers.model.tool import Discovery
+from headgate.mcp_servers.service.index import McpServerIndex
+from headgate.mcp_servers.service.pins import McpToolService
+from headgate.mcp_servers.service.servers import McpServerService
+from headgate.mcp_servers.service.targets import McpClient
+from headgate.mcp_servers.service.tool_source import build_target
+
+SECONDS_MAX = 60.0
+"""A discovery ends after this time, however much time calls of the server have."""
+
+
+class McpDiscoverer:
+    """Discover the tools of one server, and store what was found."""
+
+    def __init__(
+        self,
+        storage: AsyncDatabase,
+        index: McpServerIndex,
+        client: McpClient,
+        *,
+        servers: McpServerService,
+        tools: McpToolService,
+    ) -> None:
+        self._storage = storage
+        self._index = index
+        self._client = client
+        self._servers = servers
+        self._tools = tools
+
+    async def refresh(
+        self, organization_id: str | None, server_id: str, *, person_id: str | None, by: Actor
+    ) -> McpServer:
+        """Discover the tools of a server again; failures are in `discovery_error`. Raise
+        `McpServerNotFoundError`.
+
+        A server that takes tokens of people is asked with that of `person_id`.
+        """
+        discovery = await self._discover(server_id, person_id)
+
+        def store(connection: sa.Connection) -> McpServer:
+            server = self._servers.get(connection, organization_id, server_id)
+            if server.disabled_at is not None:
+                return server
+            return self._tools.record(connection, server, discovery, by=by)
+
+        return await self._storage.write(store)
+
+    async def _discover(self, server_id: str, person_id: str | None) -> Discovery:
+        route = self._index.find(server_id)
+        if route is None:
+            return Discovery(error="The server is disabled.")
+        try:
+            target = build_target(route, person_id, SECONDS_MAX)
+        except HeadgateError as error:
+            return Discovery(error=error.message)
+        # The era is asked anew: a server that was upgraded speaks the newer one.
+        return await self._client.discover(target.with_unknown_version())
