@@ -66,6 +66,8 @@ class Answer:
         """Return the code of an error in any shape; those of VM-X in lower case."""
         if "errorCode" in self.json:
             return self.json["errorCode"].lower()
+        if "error_object" in self.json:
+            return self.json["error_object"]["code"]
         return self.json["error"]["code"] if "error" in self.json else self.json["code"]
 
     @property

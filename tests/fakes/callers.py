@@ -61,6 +61,7 @@ class Caller:
             Audience.PERSON: self._as_person,
             Audience.PLATFORM: self._as_operator,
             Audience.ORGANIZATION: self._as_manager,
+            Audience.TOOLS: self._as_tool_caller,
         }[access.audience]
         if names_workspace:
             return self._as_member(access)
@@ -87,6 +88,15 @@ class Caller:
             return Outcome.REFUSED
         held = not self.permissions or access.permission in self.permissions
         return Outcome.ADMITTED if held and access.permission else Outcome.REFUSED
+
+    def _as_tool_caller(self, access: Access) -> Outcome:
+        """A key names its organization. People see what only reads, and run nothing yet."""
+        if self.is_person:
+            return self._as_manager(access) if access.roles else Outcome.REFUSED
+        if not self.is_theirs:
+            return Outcome.REFUSED
+        held = not self.permissions or access.permission in self.permissions
+        return Outcome.ADMITTED if self.is_inference_key or held else Outcome.REFUSED
 
     def _as_person(self, _access: Access) -> Outcome:
         return Outcome.ADMITTED if self.is_person else Outcome.REFUSED

@@ -14,12 +14,14 @@ import msgspec
 
 import headgate
 from headgate.api.access import Audience
+from headgate.api.action_document import describe_actions
 from headgate.api.denials import STATUSES, DenialEnvelope
 from headgate.api.download import Download
 from headgate.api.errors import Detail, FieldDetails, OpenAiErrorResponse
 from headgate.api.event_stream import ServerSentEvents
 from headgate.api.operation import Operation, Operations
-from headgate.api.schemas.fields import Empty, FileBody, RawBody
+from headgate.api.schemas.connectors import ErrorEnvelope
+from headgate.api.schemas.fields import AnyQuery, Empty, FileBody, RawBody
 from headgate.api.vmx_errors import VmxError
 from headgate.api.vmx_structs import PREFIX
 from headgate.llm.vmx_names import to_own_name
@@ -29,6 +31,7 @@ FIELD = {"$ref": REF.format(name="FieldDetails")}
 DETAIL = {"$ref": REF.format(name="Detail")}
 OPENAI_ERROR = {"$ref": REF.format(name="OpenAiErrorResponse")}
 DENIAL = {"$ref": REF.format(name="DenialEnvelope")}
+ENVELOPED_ERROR = {"$ref": REF.format(name="ErrorEnvelope")}
 DENIED = frozenset(STATUSES.values())
 """The statuses with which managed work is refused."""
 EITHER = {"anyOf": [DETAIL, FIELD]}
@@ -67,6 +70,7 @@ ERRORS = {
     402: ("The credits do not suffice.", DETAIL),
     403: ("The person or the API key has no permission for this.", DETAIL),
     404: ("The object does not exist, or belongs to another organization.", DETAIL),
+    405: ("The address has no such method.", DETAIL),
     409: ("The request conflicts with the current state.", DETAIL),
     412: ("The object was changed since the version that If-Match names.", DETAIL),
     413: ("The body is too large.", DETAIL),
@@ -76,7 +80,9 @@ ERRORS = {
     429: ("Too many requests. `Retry-After` tells when to try again.", DETAIL),
     502: ("The external service did not answer as expected.", DETAIL),
     503: ("The database cannot be written at the moment. Try again later.", DETAIL),
+    504: ("The external service did not answer in time.", DETAIL),
 }
+ENVELOPED_ERRORS = {status: (text, ENVELOPED_ERROR) for status, (text, _) in ERRORS.items()}
 V1_ERRORS = {
     **{status: (text, OPENAI_ERROR) for status, (text, _) in ERRORS.items()},
     400: ("A field of the body, the query or a header is invalid.", OPENAI_ERROR),
@@ -110,6 +116,7 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
         paths.setdefault(path, {})[operation.method.lower()] = _describe(
             operation, references, components, texts["fields"]
         )
+    describe_actions(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -164,10 +171,10 @@ def _describe_fields(name: str, fields: Mapping[str, Any], texts: Mapping[str, A
 
 
 def _list_types(operations: Sequence[Operation]) -> Iterable[Any]:
-    yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope, VmxError)
+    yield from (Detail, FieldDetails, OpenAiErrorResponse, DenialEnvelope, VmxError, ErrorEnvelope)
     for operation in operations:
         for kind in (operation.query, operation.body, operation.answer):
-            if kind not in (None, RawBody, FileBody, Download, ServerSentEvents):
+            if kind not in (None, AnyQuery, RawBody, FileBody, Download, ServerSentEvents):
                 yield kind
 
 
@@ -186,11 +193,14 @@ def _describe(
     }
     if operation.description:
         described["description"] = unwrap(operation.description)
-    if operation.access.audience is not Audience.ANYONE:
+    access = operation.access
+    if access.audience is not Audience.ANYONE:
         described["security"] = [{"bearer": []}, {"apiKey": []}, {"session": []}]
-        if operation.access.permission:
-            described["x-permission"] = operation.access.permission
-        if operation.access.own_key:
+        if access.audience is Audience.TOOLS and not access.roles:
+            described["security"].pop()
+        if access.permission:
+            described["x-permission"] = access.permission
+        if access.own_key or access.audience is Audience.TOOLS:
             described["x-inference-keys"] = True
     else:
         described["security"] = []
@@ -219,7 +229,7 @@ def _describe_parameters(
         }
         for name in _PARAMETER.findall(operation.path)
     ]
-    if operation.query is not Empty:
+    if operation.query not in (Empty, AnyQuery):
         name = references[str(operation.query)]["$ref"].rpartition("/")[2]
         schema = components[name]
         required = schema.get("required", ())
@@ -234,7 +244,8 @@ def _describe_parameters(
                 }
             )
     if operation.takes_organization:
-        is_key_enough = operation.is_v1 or operation.is_vmx
+        is_tool = operation.access.audience is Audience.TOOLS
+        is_key_enough = operation.is_v1 or operation.is_vmx or is_tool
         parameters.append(V1_ORGANIZATION_PARAMETER if is_key_enough else ORGANIZATION_PARAMETER)
     if operation.method == "POST":
         parameters.append(IDEMPOTENCY_PARAMETER)
@@ -256,8 +267,7 @@ def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> 
         answer["content"] = {"application/json": media}
     responses = {str(operation.status): answer}
     for status in list_errors(operation):
-        errors = V1_ERRORS if operation.is_v1 else VMX_ERRORS if operation.is_vmx else ERRORS
-        text, schema = errors[status]
+        text, schema = _choose_errors(operation)[status]
         if operation.is_managed and status in DENIED:
             schema = {"anyOf": [schema, DENIAL]}
         responses[str(status)] = {
@@ -265,6 +275,12 @@ def _describe_responses(operation: Operation, references: Mapping[str, Any]) -> 
             "content": {"application/json": {"schema": schema}},
         }
     return responses
+
+
+def _choose_errors(operation: Operation) -> Mapping[int, tuple[str, dict[str, Any]]]:
+    if operation.is_enveloped:
+        return ENVELOPED_ERRORS
+    return V1_ERRORS if operation.is_v1 else VMX_ERRORS if operation.is_vmx else ERRORS
 
 
 def _describe_answer(operation: Operation) -> str:

@@ -108,8 +108,10 @@ class RequestContext(Generic[Query, Body]):
         response_head: ResponseHead,
         raw: bytes = b"",
         check_access: CheckAccess | None = None,
+        request_id: str = "",
     ) -> None:
         self.request = request
+        self.request_id = request_id
         self.services = services
         self.principal = principal
         self.query = query
@@ -246,7 +248,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_organization(self) -> bool:
         """Return whether the header `X-Organization-ID` is read."""
-        return self.access.audience is Audience.ORGANIZATION and WORKSPACE not in self.path
+        is_named = self.access.audience in (Audience.ORGANIZATION, Audience.TOOLS)
+        return is_named and WORKSPACE not in self.path
 
     @property
     def changes(self) -> bool:

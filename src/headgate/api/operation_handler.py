@@ -57,7 +57,7 @@ class OperationHandler:
         request_id = self._services.ids.make("req")
         error_format = choose_error_format(self._operation)
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, request_id)
         except HeadgateError as error:
             denied = find_denied_request(request, error)
             if denied is not None:
@@ -76,7 +76,7 @@ class OperationHandler:
         response.headers.update(SECURITY_HEADERS)
         return response
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, request_id: str) -> Response:
         operation = self._operation
         admit = functools.partial(
             self._gate.admit,
@@ -111,6 +111,7 @@ class OperationHandler:
             response_head=response_head,
             raw=raw,
             check_access=admit,
+            request_id=request_id,
         )
         try:
             answer = await operation.handler(context)

@@ -53,9 +53,7 @@ def parse_body(request: Request, body: bytes, struct: type[StructT]) -> StructT:
     `InvalidFieldError`."""
     if struct is Empty and not body:
         return struct()
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/json", "") and not kind.endswith("+json"):
-        raise UnsupportedMediaTypeError(f"This address reads application/json, not {kind[:64]!r}.")
+    check_json_type(request)
     if not body:
         raise InvalidFieldError(
             "The request needs a JSON object as its body.", ("body",), "missing"
@@ -69,6 +67,30 @@ def parse_body(request: Request, body: bytes, struct: type[StructT]) -> StructT:
         raise MalformedJsonError(f"The body cannot be read: {error.message}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedJsonError(f"The body is not JSON: {error}.") from error
+
+
+def parse_object(request: Request, body: bytes) -> dict[str, Any]:
+    """Return a body that is any JSON object; an empty one is an empty object. Raise
+    `MalformedJsonError`, `UnsupportedMediaTypeError` and `InvalidFieldError`."""
+    if not body:
+        return {}
+    check_json_type(request)
+    try:
+        json_limits.check(body, JSON_LIMITS)
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.ValidationError as error:
+        raise InvalidFieldError("The body is a JSON object.", ("body",)) from error
+    except JsonLimitError as error:
+        raise MalformedJsonError(f"The body cannot be read: {error.message}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJsonError(f"The body is not JSON: {error}.") from error
+
+
+def check_json_type(request: Request) -> None:
+    """Raise `UnsupportedMediaTypeError` for a body that says it is something else than JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "") and not kind.endswith("+json"):
+        raise UnsupportedMediaTypeError(f"This address reads application/json, not {kind[:64]!r}.")
 
 
 @functools.cache

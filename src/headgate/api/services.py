@@ -24,6 +24,7 @@ from headgate.capacity.service import CapacityLimiter, PoolService
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
+from headgate.connectors.service.actions import ActionService
 from headgate.credentials.service import (
     CapacityTracker,
     CredentialResolver,
@@ -100,3 +101,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     wallet_settings: WalletSettingsService
     auto_top_ups: AutoTopUpService
     render_invoice: Callable[[StoredInvoice], bytes]
+    actions: ActionService

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.openai import OpenAiHandler
 from headgate.gateway.protocol import EdgeProtocol
 
@@ -20,9 +21,11 @@ async def watch_keys(
     take_deactivated: Callable[[], frozenset[str]],
     handler: OpenAiHandler,
     connections: Collection[Any],
+    exchanges: Collection[InboundExchange] = (),
 ) -> None:
     """Cancel the calls of the keys that `take_deactivated` returns, until cancelled itself.
-    Connections are looked at only when a key was revoked, so a call costs nothing for it."""
+    Connections are looked at only when a key was revoked, so a call costs nothing for it.
+    `exchanges` are the calls without a connection that run now."""
     before: frozenset[str] = frozenset()
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
@@ -32,5 +35,6 @@ async def watch_keys(
         keys, before = revoked | before, revoked
         if keys:
             running = [each.answering for each in connections if isinstance(each, EdgeProtocol)]
+            running += exchanges
             cancelled = sum(handler.cancel(each, keys) for each in running if each is not None)
             log.info("keys.revoked", keys=len(revoked), calls_cancelled=cancelled)

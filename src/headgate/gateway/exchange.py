@@ -366,3 +366,10 @@ class CorsExchange(InboundExchange):
 
 def describe_limit(bytes_max: int) -> str:
     return f"The request body is larger than the {bytes_max} bytes allowed here."
+
+
+def release_memory(exchange: InboundExchange) -> None:
+    """Release what an exchange holds of the memory for bodies. Idempotent."""
+    if exchange.held_bytes and exchange.budget is not None:
+        exchange.budget.give(exchange.budget_key_id, exchange.held_bytes)
+        exchange.held_bytes = 0

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from headgate.gateway.cors import CorsPolicy
-from headgate.gateway.exchange import InboundExchange
+from headgate.gateway.exchange import InboundExchange, release_memory
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
@@ -38,7 +38,8 @@ class LoopbackConnection:
     date_line = b""
     is_slow = False
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
+        self._address = address
         self._written: list[bytes] = []
 
     @property
@@ -46,7 +47,8 @@ class LoopbackConnection:
         return self._written.append
 
     def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
-        """Do nothing: there is no next request."""
+        """Release the memory of the body: there is no next request."""
+        release_memory(exchange)
 
     def pause_body(self) -> None:
         """Do nothing: the whole body is here."""
@@ -55,7 +57,7 @@ class LoopbackConnection:
         """Do nothing: the whole body is here."""
 
     def find_client_address(self, headers: Headers) -> str:
-        return ""
+        return self._address
 
     def read_answer(self) -> LoopbackAnswer:
         head, _, body = b"".join(self._written).partition(HEAD_END)
@@ -65,11 +67,17 @@ class LoopbackConnection:
         return LoopbackAnswer(int(first.split(b" ", 2)[1]), headers, body)
 
 
-async def send(
-    handler: ExchangeHandler, method: bytes, target: bytes, headers: Headers, body: bytes
-) -> LoopbackAnswer:
-    """Return the answer of a handler. Its body is without any transfer coding."""
-    connection = LoopbackConnection()
+def open_exchange(
+    handler: ExchangeHandler,
+    method: bytes,
+    target: bytes,
+    headers: Headers,
+    body: bytes,
+    *,
+    address: str = "",
+) -> tuple[LoopbackConnection, InboundExchange]:
+    """Return an exchange that the handler can run, or has refused. `address` is the client's."""
+    connection = LoopbackConnection(address)
     # HTTP/1.0, so that a stream has no chunks.
     exchange = InboundExchange(
         connection,
@@ -86,5 +94,14 @@ async def send(
         handler.refuse(exchange, error)
     else:
         exchange.end()
+    return connection, exchange
+
+
+async def send(
+    handler: ExchangeHandler, method: bytes, target: bytes, headers: Headers, body: bytes
+) -> LoopbackAnswer:
+    """Return the answer of a handler. Its body is without any transfer coding."""
+    connection, exchange = open_exchange(handler, method, target, headers, body)
+    if not exchange.response_complete:
         await handler.run(exchange)
     return connection.read_answer()

@@ -28,6 +28,7 @@ from headgate.gateway.exchange import (
     InboundExchange,
     RequestTooLargeError,
     describe_limit,
+    release_memory,
 )
 from headgate.gateway.limits import (
     RequestTimeoutError,
@@ -503,10 +504,3 @@ class EdgeProtocol(RequestParserProtocol):
             self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
         )
         self._edge.handler.refuse(exchange, error)
-
-
-def release_memory(exchange: InboundExchange) -> None:
-    """Release what an exchange holds of the memory for bodies. Idempotent."""
-    if exchange.held_bytes and exchange.budget is not None:
-        exchange.budget.give(exchange.budget_key_id, exchange.held_bytes)
-        exchange.held_bytes = 0

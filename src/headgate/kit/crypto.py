@@ -85,6 +85,11 @@ def encode_fields(*fields: str | bytes) -> bytes:
     return b"".join(struct.pack(">I", len(field)) + field for field in encoded)
 
 
+def derive_bytes(key: SecretKey, purpose: bytes) -> bytes:
+    """Return 32 bytes that only who has the key can derive, the same for each purpose."""
+    return _derive(key.material, b"", b"headgate derived " + purpose, KEY_BYTES)
+
+
 def _commit(key: SecretKey, nonce: bytes) -> bytes:
     return _derive(key.material, nonce, b"headgate key commitment", _COMMITMENT_BYTES)
 

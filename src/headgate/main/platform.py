@@ -15,6 +15,7 @@ from headgate.credentials.service import CredentialTester
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
+from headgate.main.actions import InProcessModels, NoHandles, build_actions, build_receipts
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
@@ -23,6 +24,45 @@ from headgate.relay.ports import Receipt, Settlement
 from headgate.request_log.service.replay import NoReplayer, Replayer
 from headgate.request_log.service.tail import RequestTails
 from headgate.vault.jobs import RotationRunner
+
+SHARED = (
+    "accounts",
+    "adjustments",
+    "audit",
+    "auto_top_ups",
+    "capacity",
+    "capacity_tracker",
+    "catalog",
+    "catalog_settings",
+    "clock",
+    "credential_resolver",
+    "credentials",
+    "dry_runs",
+    "error_rates",
+    "ids",
+    "invitations",
+    "key_index",
+    "keys",
+    "managed_models",
+    "members",
+    "people",
+    "plans",
+    "pools",
+    "prices",
+    "rate_limiter",
+    "receipts",
+    "render_invoice",
+    "request_log",
+    "resource_index",
+    "resources",
+    "sealer",
+    "secrets",
+    "sessions",
+    "signing_secrets",
+    "wallet_settings",
+    "webhooks",
+)
+"""The services that operations use as the application has them."""
 
 
 def build(
@@ -35,6 +75,7 @@ def build(
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
     replayer: Replayer | None = None,
+    models: InProcessModels | None = None,
     modules: Sequence[Operations] = ALL,
 ) -> list[BaseRoute]:
     """Return the routes of the platform API."""
@@ -47,6 +88,7 @@ def build(
         observe=observe,
         denials=denials,
         replayer=replayer,
+        models=models,
     )
     return build_routes_of(services, modules=modules)
 
@@ -66,60 +108,35 @@ def build_services(
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
     replayer: Replayer | None = None,
+    models: InProcessModels | None = None,
 ) -> Services:
     """Build what the platform API and the MCP server use. Requests that they send themselves go
-    through `client`, are recorded by `settlement`, and reported to `observe`."""
+    through `client`, are recorded by `settlement`, and reported to `observe`; those of actions to
+    models through `models`."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
     return Services(
+        **{name: getattr(application, name) for name in SHARED},
         storage=storage,
-        clock=application.clock,
-        ids=application.ids,
-        audit=application.audit,
         denials=denials or build_access_denial_log(application, writer, reload=reload),
-        accounts=application.accounts,
-        people=application.people,
-        members=application.members,
-        invitations=application.invitations,
-        sessions=application.sessions,
         authentication=authentication,
-        keys=application.keys,
         workspaces=application.workspace_index,
         budgets=application.budget_service,
-        plans=application.plans,
-        key_index=application.key_index,
-        rate_limiter=application.rate_limiter,
-        credentials=application.credentials,
-        catalog=application.catalog,
-        prices=application.prices,
-        receipts=application.receipts,
-        catalog_settings=application.catalog_settings,
-        managed_models=application.managed_models,
-        request_log=application.request_log,
         request_tails=build_tails(application),
-        error_rates=application.error_rates,
         replayer=replayer or NoReplayer(),
-        sealer=application.sealer,
-        secrets=application.secrets,
         signatures=build_signatures(application.settings, application, writer),
-        signing_secrets=application.signing_secrets,
-        webhooks=application.webhooks,
-        credential_resolver=application.credential_resolver,
-        resources=application.resources,
-        dry_runs=application.dry_runs,
-        resource_index=application.resource_index,
-        capacity_tracker=application.capacity_tracker,
-        capacity=application.capacity,
-        pools=application.pools,
         credential_tester=build_credential_tester(application, client, settlement, observe),
         rotation_runner=RotationRunner(
             application.rotations, application.accounts, application.database, writer
         ),
         checkout=build_checkout(application, client),
-        adjustments=application.adjustments,
-        wallet_settings=application.wallet_settings,
-        auto_top_ups=application.auto_top_ups,
-        render_invoice=application.render_invoice,
+        actions=build_actions(
+            application,
+            client=client,
+            receipts=build_receipts(application, settlement, observe),
+            models=models,
+            handles=NoHandles(),
+        ),
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import socket
 import sys
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from headgate.kit.process import descriptors
 from headgate.kit.process.collector import tune_collector
 from headgate.kit.process.listener import open_listeners
 from headgate.main import banner, data_plane, platform, waiting
+from headgate.main.actions import InProcessModels
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.capacity import share_capacity
@@ -133,7 +135,7 @@ async def _serve(
         traffic = data_plane.build_traffic(settings, application)
         observers.watch({**jobs.gauges, **traffic.gauges}, traffic.counters)
         await jobs.prepare()
-        requests = _build_requests(settings, application, jobs, stack)
+        requests = _build_requests(settings, application, jobs, server, stack)
         denials = platform.build_access_denial_log(application, writer, reload=jobs.reload)
         handler = _build_handler(
             settings,
@@ -157,7 +159,7 @@ async def _serve(
             client=client,
             observers=observers,
             denials=denials,
-            replayer=requests.replayer,
+            requests=requests,
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
@@ -166,7 +168,7 @@ async def _serve(
             jobs.run(),
             traffic.concurrency.watch(),
             webhooks.run(),
-            cancellation.watch_keys(application.key_index.take_deactivated, handler, connections),
+            _watch_keys(application, handler, connections, requests),
             _announce(server, settings, application, start_state),
         ]
         await stack.enter_async_context(running(*tasks))
@@ -200,21 +202,36 @@ def _start_observers(
     return observers
 
 
-class RequestLogParts(msgspec.Struct, frozen=True):
+class InProcessParts(msgspec.Struct, frozen=True):
     recorder: RequestRecorder
     replayer: InProcessReplayer
+    models: InProcessModels
 
 
 def _build_requests(
     settings: Settings,
     application: Application,
     jobs: BackgroundJobs,
+    server: Server,
     stack: contextlib.AsyncExitStack,
-) -> RequestLogParts:
+) -> InProcessParts:
+    """Build what sends requests without a connection, and what records all."""
     stack.push_async_callback(jobs.recorder.drain)
     replayer = InProcessReplayer(settings, application, jobs.claims)
     stack.push_async_callback(replayer.close)
-    return RequestLogParts(jobs.recorder, replayer)
+    models = InProcessModels(application.sealer, server.server_state.tasks)
+    return InProcessParts(jobs.recorder, replayer, models)
+
+
+def _watch_keys(
+    application: Application,
+    handler: OpenAiHandler,
+    connections: Collection[Any],
+    requests: InProcessParts,
+) -> Coroutine[Any, Any, None]:
+    """Cancel the calls of keys that end: of clients, and of actions."""
+    take = application.key_index.take_deactivated
+    return cancellation.watch_keys(take, handler, connections, requests.models.running)
 
 
 def _build_webhooks(
@@ -257,7 +274,7 @@ def _build_app(
     client: HttpClient,
     observers: Observers,
     denials: AccessDenialLog,
-    replayer: InProcessReplayer,
+    requests: InProcessParts,
 ) -> Any:
     services = platform.build_services(
         application,
@@ -267,9 +284,12 @@ def _build_app(
         settlement=ledger,
         observe=observers.observe,
         denials=denials,
-        replayer=replayer,
+        replayer=requests.replayer,
+        models=requests.models,
     )
-    agents = build_mcp(application, writer, services, sources=())
+    agents = build_mcp(
+        application, writer, services, sources=(services.actions,), models=requests.models
+    )
     observers.watch(agents.gauges, agents.counters)
     stack.push_async_callback(agents.endpoint.close)
     return api.build_app(
@@ -291,7 +311,7 @@ def _build_handler(
     observers: Observers,
     denials: AccessDenialLog,
     on_rate_limited: RateLimitObserver,
-    requests: RequestLogParts,
+    requests: InProcessParts,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
         settings,
@@ -325,6 +345,7 @@ def _build_handler(
         request_log=recorder,
     )
     requests.replayer.connect(build(grants=requests.replayer.grants))
+    requests.models.connect(build(grants=requests.models.grants))
     return build()
 
 

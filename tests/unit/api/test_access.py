@@ -147,6 +147,10 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
         lambda api: add_receipt(api, api.own),
         lambda api: add_receipt(api, api.other),
     ),
+    # Connectors are the same for everybody.
+    "connector": (lambda _: "brave_search", lambda _: "another"),
+    "action_name": (lambda _: "web-search", lambda _: "another"),
+    "data_source": (lambda _: "list-models", lambda _: "another"),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
@@ -164,6 +168,7 @@ ELSEWHERE = {
     *("create_top_up", "create_top_up_api", "create_checkout_link", "create_customer_portal"),
     *("take_stripe_notice", "create_refund"),
     "replay_request",
+    *("run_connector_action", "execute_integration", "read_integration", "list_data_source"),
 }
 """Operations that need another service, which their own tests have."""
 
@@ -328,6 +333,9 @@ def run_example(api: Api, operation: Operation, caller: Caller) -> None:
 def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operation) -> None:
     caller = find_admitted(api, operation)
     paths = list_wrong_paths(api, operation)
+    if operation.is_enveloped:
+        # It says what there is, to everybody the same: which connectors, or which actions.
+        paths = paths[:2]
     before = len(api.audited())
     seen: set[tuple[Any, ...]] = set()
     for path in paths:

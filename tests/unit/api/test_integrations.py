@@ -15,8 +15,9 @@ LLM_NAMES = [
     *("openai", "gemini", "azure_openai", "openrouter", "groq", "mistral", "ollama", "vllm"),
     *("lm_studio", "acme"),
 ]
-ALL_NAMES = [*LLM_NAMES, "board", "shelf"]
+ALL_NAMES = [*LLM_NAMES[:6], "brave_search", *LLM_NAMES[6:], "board", "shelf"]
 """By popularity."""
+TOOL_NAMES = ["brave_search", "board"]
 
 
 def add_credential(api: Api, name: str, *, organization_id: str = "", **more: Any) -> str:
@@ -97,15 +98,16 @@ def test_model_is_shown_with_the_prices_that_are_charged(shared_api: Api) -> Non
 
 
 def test_tools_and_knowledge_providers_have_actions_and_no_models(shared_api: Api) -> None:
-    for kind, name, action in (
-        ("tools", "board", "post_card"),
-        ("knowledge-providers", "shelf", "search"),
+    for kind, name, action, names in (
+        ("tools", "board", "post_card", TOOL_NAMES),
+        ("knowledge-providers", "shelf", "search", ["shelf"]),
     ):
         listed = shared_api.get(f"/api/integrations/{kind}").json
-        assert [each["name"] for each in listed["integrations"]] == [name]
+        assert [each["name"] for each in listed["integrations"]] == names
         detail = shared_api.get(f"/api/integrations/{kind}/{name}").json
         assert detail == shared_api.get(f"/api/integrations/{name}").json
-        assert listed == {"integrations": [detail], "total": 1}
+        assert detail in listed["integrations"]
+        assert listed["total"] == len(names)
         assert [each["name"] for each in detail["actions"]] == [action]
         assert "models" not in detail
         assert "default_model" not in detail
@@ -130,10 +132,10 @@ def test_unknown_integration_and_one_of_another_type_are_the_same_404(shared_api
         ("search=GPT-5.4-MINI", ["openai", "azure_openai"]),
         ("search=passages", ["shelf"]),
         ("search=%25", []),
-        ("search=a&type=tool", ["board"]),
+        ("search=a&type=tool", TOOL_NAMES),
         ("page_size=3", ALL_NAMES[:3]),
-        ("page_size=3&page=4", ALL_NAMES[9:]),
-        ("page_size=3&page=5", []),
+        ("page_size=3&page=5", ALL_NAMES[12:]),
+        ("page_size=3&page=6", []),
     ],
 )
 def test_browsing_filters_and_pages(shared_api: Api, query: str, names: list[str]) -> None:
@@ -148,7 +150,8 @@ def test_browsing_filters_and_pages(shared_api: Api, query: str, names: list[str
 
 def test_browsing_with_details_shows_what_each_address_shows(shared_api: Api) -> None:
     answer = shared_api.get("/api/integrations/browse?include_details=true&type=tool").json
-    assert answer["integrations"] == [shared_api.get("/api/integrations/board").json]
+    shown = [shared_api.get(f"/api/integrations/{name}").json for name in TOOL_NAMES]
+    assert answer["integrations"] == shown
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters and no body."""
 
 
+class AnyQuery(msgspec.Struct, frozen=True):
+    """Parameters that depend on what is run. The operation reads them from the request."""
+
+
 class RawBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A body of any content, as somebody else wrote it. The operation reads its bytes from
     `RequestContext.raw`."""

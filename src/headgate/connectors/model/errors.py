@@ -74,7 +74,7 @@ class ActionTimedOutError(ToolError):
     Give it more time, or ask for less. What the provider charged is on the receipt.
     """
 
-    kind = Kind.TIMEOUT
+    kind = Kind.UPSTREAM_TIMEOUT
     code = "action_timed_out"
 
 

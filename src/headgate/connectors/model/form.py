@@ -35,8 +35,11 @@ class FormOption(msgspec.Struct, frozen=True):
 
 
 class FormField(msgspec.Struct, frozen=True, kw_only=True):
-    """Describe a field of a form. `kind` is `text`, `multiline`, `integer`, `number`, `switch`, `choice`,
-    `list`, `object` or `json`. Lists and objects are written as JSON where `items` is empty."""
+    """Describe a field of a form.
+
+    `kind` is `text`, `multiline`, `integer`, `number`, `switch`, `choice`, `list`, `object` or
+    `json`. Lists and objects are written as JSON where `items` is empty.
+    """
 
     name: str
     label: str

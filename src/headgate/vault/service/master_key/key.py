@@ -39,6 +39,10 @@ class MasterKey(Protocol):
         """Open key material. Raise `BrokenSealError`."""
         ...
 
+    def derive(self, purpose: bytes) -> bytes:
+        """Return 32 bytes that only who has this key can derive, the same for each purpose."""
+        ...
+
 
 class LocalMasterKey:
     """Hold a master key in memory, whatever its source."""
@@ -53,6 +57,9 @@ class LocalMasterKey:
 
     def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
         return crypto.open_box(self._key, wrapped, bound_to=bound_to)
+
+    def derive(self, purpose: bytes) -> bytes:
+        return crypto.derive_bytes(self._key, purpose)
 
 
 def store_master_key(
