@@ -79,6 +79,11 @@ MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 
 
+API_KEY_VARIABLE, URL_OF_SERVER_VARIABLE = "HEADGATE_API_KEY", "HEADGATE_URL"
+CLIENT_VARIABLES = (API_KEY_VARIABLE, URL_OF_SERVER_VARIABLE)
+"""Variables of clients of a server (`headgate mcp`). A server on the same machine ignores them."""
+
+
 class InvalidSettingError(HeadgateError):
     """A setting is unknown or has an invalid value; the message names it.
 
@@ -600,7 +605,7 @@ def load(environment: Mapping[str, str], **overrides: Any) -> Settings:
     types = get_type_hints(Settings, include_extras=True)
     names = {variable_of(name): name for name in types}
     for variable in environment:
-        if variable.startswith(PREFIX) and variable not in names:
+        if variable.startswith(PREFIX) and variable not in (*names, *CLIENT_VARIABLES):
             raise InvalidSettingError(_suggest(variable, names))
     values: dict[str, Any] = {
         name: environment[variable]

@@ -16,6 +16,7 @@ from headgate.kit.errors import HeadgateError
 
 COMMANDS = (
     "serve",
+    "mcp",
     "init",
     "migrate",
     "backup",

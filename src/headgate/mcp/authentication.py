@@ -9,8 +9,9 @@ import msgspec
 
 from headgate.audit.model import Actor, ActorKind
 from headgate.connectors.model.caller import ToolCaller, find_key_scopes
+from headgate.connectors.model.errors import ToolError
 from headgate.keys.model.request_keys import find_grant, make_duplicate_error
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.errors import Kind
 from headgate.kit.http.addresses import check_address
 from headgate.oauth.model.challenge import build_resource
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
@@ -21,7 +22,7 @@ KEY_HEADERS = (b"x-api-key", b"api-key")
 USER_AGENT_CHARACTERS_MAX = 256
 
 
-class NotConnectedError(HeadgateError):
+class NotConnectedError(ToolError):
     """The request carries neither an API key nor an access token.
 
     Connect the application by the address in `WWW-Authenticate`, or send an API key as
@@ -30,9 +31,10 @@ class NotConnectedError(HeadgateError):
 
     kind = Kind.UNAUTHENTICATED
     code = "not_connected"
+    recovery = "Connect the application by the address in WWW-Authenticate, or send an API key."
 
 
-class InvalidAccessTokenError(HeadgateError):
+class InvalidAccessTokenError(ToolError):
     """The access token is unknown, expired or revoked, or was issued for another server.
 
     Refresh the token, or connect the application again.
@@ -40,6 +42,7 @@ class InvalidAccessTokenError(HeadgateError):
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_access_token"
+    recovery = "Refresh the token, or connect the application again."
 
 
 class AgentRequest(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
@@ -237,6 +238,8 @@ class LazyRuntime:
 
     def _build(self) -> Any:
         module = importlib.import_module("mcp.server.streamable_http_manager")
+        # It logs a line for each request; ours has the tool and the caller.
+        logging.getLogger("mcp").setLevel(logging.WARNING)
         return module.StreamableHTTPSessionManager(
             self._build_server(), stateless=True, max_request_body_size=self._body_bytes_max
         )

@@ -55,7 +55,7 @@ class NoToolsError(ToolError):
 
     kind = Kind.FORBIDDEN
     code = "no_tools"
-    recovery = "Ask the owner of the key for access to tools."
+    recovery = "Ask the owner of the key, or somebody who may set up an integration."
 
 
 class ToolFaultError(ToolError):

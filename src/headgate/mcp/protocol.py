@@ -9,6 +9,7 @@ from typing import Any
 
 import mcp_types as types
 import msgspec
+from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
@@ -27,7 +28,7 @@ from headgate.mcp.toolbox import Toolbox
 
 Context = ServerRequestContext[Any, Any]
 
-LIST_SECONDS = 30
+LIST_SECONDS, DISCOVERY_SECONDS = 30, 3_600
 META_PREFIX = "io.headgate/"
 REPEAT = META_PREFIX + "repeat"
 REPEATED = META_PREFIX + "repeated"
@@ -48,6 +49,7 @@ def build_server(toolbox: Toolbox, runner: ToolRunner, shelf: ResourceShelf) -> 
         version=headgate.__version__,
         description="AI models and other services, behind one key, metered.",
         instructions=INSTRUCTIONS,
+        cache_hints={"server/discover": CacheHint(DISCOVERY_SECONDS * 1000, "public")},
         # Nothing here has arguments that are mirrored into headers.
         get_tool_input_schema=find_no_schema,
         on_list_tools=handlers.list_tools,
