@@ -1,8 +1,9 @@
 """The errors of the platform API, and their bodies and headers.
 
-Most errors are `{"detail": "<text>", "code": "<code>"}`. Errors of fields have status 422 and the
-body `{"detail": [{"loc", "msg", "type"}]}`. Missing objects and objects of other organizations
-get the same bytes, so that a response does not reveal which ids exist.
+Most errors are `{"detail": "<text>", "code": "<code>"}`; an action adds `recovery`,
+and the provider's `status` and `data`. Errors of fields have status 422 and the body
+`{"detail": [{"loc", "msg", "type"}]}`. Missing objects and objects of other organizations get the
+same bytes, so that a response does not reveal which ids exist.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.connectors.model.errors import ProviderRefusedError, ToolError
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.log import mask_text
+from headgate.kit.log import mask_text, mask_value
 from headgate.kit.rate_limiter import RateLimitedError
 
 NOT_FOUND = {"detail": "Not found.", "code": "not_found"}
@@ -190,13 +192,26 @@ def find_status(error: HeadgateError) -> int:
 
 
 def build_body(error: HeadgateError) -> dict[str, Any]:
-    if error.kind is Kind.MISSING:
+    if error.kind is Kind.MISSING and not isinstance(error, ToolError):
         return NOT_FOUND
     if isinstance(error, InvalidFieldError):
         return _build_field_body(list(error.loc), error.message, error.type)
     if error.param is not None and find_status(error) == FIELD_STATUS:
         return _build_field_body(["body", *error.param.split(".")], error.message, error.code)
-    return {"detail": mask_text(error.message), "code": error.code}
+    body = {"detail": mask_text(error.message), "code": error.code}
+    return {**body, **_describe_tool_error(error)} if isinstance(error, ToolError) else body
+
+
+def _describe_tool_error(error: ToolError) -> dict[str, Any]:
+    """Return what else is known of the failure of an action: what to do next, and the provider's
+    answer."""
+    shown: dict[str, Any] = {} if error.recovery is None else {"recovery": error.recovery}
+    if isinstance(error, ProviderRefusedError):
+        shown["status"] = error.status
+        shown["data"] = mask_value(error.data)
+        if error.headers:
+            shown["headers"] = mask_value(error.headers)
+    return shown
 
 
 def build_headers(error: HeadgateError) -> dict[str, str]:

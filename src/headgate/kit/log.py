@@ -90,7 +90,7 @@ def mask_secrets(
     """Mask whatever looks like a key, in values of any depth (a structlog processor)."""
     for name, value in event.items():
         if not name.startswith("_"):
-            event[name] = _mask(value)
+            event[name] = mask_value(value)
     return event
 
 
@@ -123,14 +123,15 @@ def mask_text(text: str) -> str:
     return text
 
 
-def _mask(value: Any) -> Any:
+def mask_value(value: Any) -> Any:
+    """Mask every text in a value of JSON."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
-        return {str(name): _mask(each) for name, each in items.items()}
+        return {str(name): mask_value(each) for name, each in items.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_mask(each) for each in cast("list[Any]", value)]
+        return [mask_value(each) for each in cast("list[Any]", value)]
     if isinstance(value, bytes | bytearray):
         value = value.decode("latin-1")
     return mask_text(str(value))
