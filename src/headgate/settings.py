@@ -543,6 +543,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_retention_days: Annotated[
         int, _count("Days for which webhook deliveries and unwanted events are kept.")
     ] = 30
+    mcp_servers_max: Annotated[int, _count("MCP servers allowed for each organization.")] = 50
+    mcp_server_tools_max: Annotated[
+        int, Meta(gt=0, le=1_000, description="Tools that are taken from one MCP server.")
+    ] = 200
+    mcp_server_answer_bytes_max: Annotated[
+        int, _count("Largest answer of an MCP server to one call or one discovery.")
+    ] = 8 * MEBIBYTE
+    mcp_server_requests_per_minute: Annotated[
+        int,
+        _from_zero("Calls per minute of an MCP server without a limit of its own; 0: no limit."),
+    ] = 600
+    mcp_server_calls_max: Annotated[
+        int, _count("Calls of one MCP server that one process makes at the same time.")
+    ] = 32
+    mcp_server_refresh_seconds: Annotated[
+        float, Meta(ge=10, description="Time between two discoveries of what an MCP server offers.")
+    ] = 3600.0
     database_url: Annotated[
         str | None, _text("URL of a PostgreSQL shared by several processes; else DIR/headgate.db.")
     ] = None

@@ -46,6 +46,7 @@ NOBODY = ""
 OPERATOR_KEY = "hg_admin_operator"
 TOPICS = frozenset(
     {"accounts", "keys", "credentials", "catalog", "budgets", "request_log", "priority_pools"}
+    | {"mcp_servers"}
 )
 
 

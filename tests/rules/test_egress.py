@@ -49,6 +49,8 @@ EXCEPTIONS = {
         ),
         "the operator's own Valkey, by the setting of its URL",
     ),
+    ("mcp_servers/service/sdk.py", "httpx2"): "only over the transport that is the egress client",
+    ("mcp_servers/service/guarded_transport.py", "httpx2"): "is that transport, over the door",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
     (
         "data_directory/backup_postgresql.py",

@@ -37,6 +37,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
+from headgate.mcp_servers.service import McpDiscoverer, McpServerService, McpToolService
 from headgate.payments.model.invoice import StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
@@ -100,5 +101,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     adjustments: AdjustmentService
     wallet_settings: WalletSettingsService
     auto_top_ups: AutoTopUpService
+    mcp_servers: McpServerService
+    mcp_tools: McpToolService
+    mcp_discoverer: McpDiscoverer
     render_invoice: Callable[[StoredInvoice], bytes]
     actions: ActionService

@@ -51,6 +51,7 @@ from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
+from headgate.mcp_servers import service as mcp_servers
 from headgate.metering.jobs import Latencies
 from headgate.payments.model.invoice import Party, StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
@@ -95,7 +96,7 @@ class Application:
 
     What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
     `managed_routes`, `resource_index`, `dry_runs`, `secrets`, `signing_secrets`, `rotations`,
-    `webhooks` and `credentials`.
+    `webhooks`, `credentials` and `mcp_servers`.
     Commands that touch no secret need no master key.
     """
 
@@ -109,6 +110,7 @@ class Application:
     rotations: vault.Rotations
     webhooks: webhooks.WebhookService
     credentials: credentials.CredentialService
+    mcp_servers: mcp_servers.McpServerService
 
     def __init__(
         self,
@@ -175,10 +177,17 @@ class Application:
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
         self.resources = self._build_resources()
+        self.mcp_tools = self._build_mcp_tools()
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
         self._build_capacity()
+
+    def _build_mcp_tools(self) -> mcp_servers.McpToolService:
+        seconds = self.settings.mcp_server_refresh_seconds
+        return mcp_servers.McpToolService(
+            clock=self.clock, audit=self.audit, refresh_seconds=seconds
+        )
 
     def _build_observers(self) -> None:
         self.latencies = Latencies()
@@ -207,6 +216,7 @@ class Application:
         """Build what calls look up in memory, of keys and of their owners."""
         self.key_index = keys.KeyIndex(clock)
         self.workspace_index = WorkspaceIndex()
+        self.mcp_server_index = mcp_servers.McpServerIndex()
         self.signing_secret_index = signatures.SigningSecretIndex()
         self.budgets = BudgetIndex()
         self.plan_limits = PlanLimitIndex(clock)
@@ -300,6 +310,14 @@ class Application:
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.webhooks = self._build_webhooks()
         self.credentials = self._build_credentials()
+        self.mcp_servers = mcp_servers.McpServerService(
+            sealer,
+            egress_rules=self.egress_rules,
+            clock=self.clock,
+            audit=self.audit,
+            servers_max=self.settings.mcp_servers_max,
+            reserved_names=frozenset(self.catalog.integrations),
+        )
 
     def allow(self, origin: Origin) -> None:
         """Let the operator's credentials go to an origin that this process itself started."""
@@ -353,6 +371,10 @@ class Application:
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
             self.subscriptions.load(connection)
+        is_listed = self.mcp_server_index.is_loaded
+        # Headers may refer to stored secrets.
+        if not is_listed or not topics.isdisjoint((mcp_servers.TOPIC, vault.TOPIC)):
+            self.mcp_server_index.load(connection, self.sealer)
 
     def _load_limits(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         if not topics.isdisjoint(BUDGET_TOPICS):

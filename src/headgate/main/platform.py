@@ -19,6 +19,7 @@ from headgate.main.actions import InProcessModels, NoHandles, build_actions, bui
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
+from headgate.main.mcp_servers import McpServerParts, build_mcp_servers
 from headgate.main.payments import build_checkout
 from headgate.relay.ports import Receipt, Settlement
 from headgate.request_log.service.replay import NoReplayer, Replayer
@@ -44,6 +45,8 @@ SHARED = (
     "key_index",
     "keys",
     "managed_models",
+    "mcp_servers",
+    "mcp_tools",
     "members",
     "people",
     "plans",
@@ -76,6 +79,7 @@ def build(
     denials: AccessDenialLog | None = None,
     replayer: Replayer | None = None,
     models: InProcessModels | None = None,
+    mcp: McpServerParts | None = None,
     modules: Sequence[Operations] = ALL,
 ) -> list[BaseRoute]:
     """Return the routes of the platform API."""
@@ -89,6 +93,7 @@ def build(
         denials=denials,
         replayer=replayer,
         models=models,
+        mcp=mcp,
     )
     return build_routes_of(services, modules=modules)
 
@@ -109,6 +114,7 @@ def build_services(
     denials: AccessDenialLog | None = None,
     replayer: Replayer | None = None,
     models: InProcessModels | None = None,
+    mcp: McpServerParts | None = None,
 ) -> Services:
     """Build what the platform API and the MCP server use. Requests that they send themselves go
     through `client`, are recorded by `settlement`, and reported to `observe`; those of actions to
@@ -137,6 +143,7 @@ def build_services(
             models=models,
             handles=NoHandles(),
         ),
+        mcp_discoverer=(mcp or build_mcp_servers(application, storage, client)).discoverer,
     )
 
 

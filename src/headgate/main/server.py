@@ -23,6 +23,7 @@ from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler, RateLimitObserver
 from headgate.kit import failpoint
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.migration import UnusableSchemaError
 from headgate.kit.db.writer import Writer
@@ -33,7 +34,7 @@ from headgate.kit.process import descriptors
 from headgate.kit.process.collector import tune_collector
 from headgate.kit.process.listener import open_listeners
 from headgate.main import banner, data_plane, platform, waiting
-from headgate.main.actions import InProcessModels
+from headgate.main.actions import InProcessModels, build_receipts
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.capacity import share_capacity
@@ -47,6 +48,11 @@ from headgate.main.first_start import (
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.mcp import build_mcp
+from headgate.main.mcp_servers import (
+    McpServerParts,
+    build_mcp_server_tools,
+    build_mcp_servers,
+)
 from headgate.main.payment_settings import check_payments
 from headgate.main.replay import InProcessReplayer
 from headgate.main.simulator import check_simulator, load_simulator
@@ -150,7 +156,7 @@ async def _serve(
             requests=requests,
         )
         edge = data_plane.build_edge(settings, handler)
-        app = _build_app(
+        app = await _build_app(
             application,
             writer,
             stack,
@@ -164,10 +170,7 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         tasks = [
-            edge.run(connections),
-            jobs.run(),
-            traffic.concurrency.watch(),
-            webhooks.run(),
+            *(edge.run(connections), jobs.run(), traffic.concurrency.watch(), webhooks.run()),
             _watch_keys(application, handler, connections, requests),
             _announce(server, settings, application, start_state),
         ]
@@ -247,6 +250,19 @@ def _build_webhooks(
     return webhooks
 
 
+async def _start_mcp_servers(
+    application: Application,
+    writer: Writer,
+    stack: contextlib.AsyncExitStack,
+    jobs: BackgroundJobs,
+) -> McpServerParts:
+    client = _open_client(application.settings, application, stack)
+    storage = AsyncDatabase(application.database, writer, reload=jobs.reload)
+    parts = build_mcp_servers(application, storage, client)
+    await stack.enter_async_context(running(parts.run()))
+    return parts
+
+
 def _open_client(
     settings: Settings, application: Application, stack: contextlib.AsyncExitStack
 ) -> HttpClient:
@@ -264,7 +280,7 @@ async def _announce(
         )
 
 
-def _build_app(
+async def _build_app(
     application: Application,
     writer: Writer,
     stack: contextlib.AsyncExitStack,
@@ -276,6 +292,7 @@ def _build_app(
     denials: AccessDenialLog,
     requests: InProcessParts,
 ) -> Any:
+    mcp_servers = await _start_mcp_servers(application, writer, stack, background_jobs)
     services = platform.build_services(
         application,
         writer,
@@ -286,10 +303,12 @@ def _build_app(
         denials=denials,
         replayer=requests.replayer,
         models=requests.models,
+        mcp=mcp_servers,
     )
-    agents = build_mcp(
-        application, writer, services, sources=(services.actions,), models=requests.models
-    )
+    receipts = build_receipts(application, ledger, observers.observe)
+    tools = build_mcp_server_tools(application, mcp_servers, receipts)
+    sources = (services.actions, tools)
+    agents = build_mcp(application, writer, services, sources=sources, models=requests.models)
     observers.watch(agents.gauges, agents.counters)
     stack.push_async_callback(agents.endpoint.close)
     return api.build_app(

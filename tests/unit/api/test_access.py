@@ -19,7 +19,7 @@ from headgate.credentials.model.credential import CredentialRequest
 from headgate.metering import store as metering
 from headgate.vault.model.secret import SecretRequest
 from headgate.webhooks.model import WebhookEndpointRequest
-from tests.fakes import account_objects
+from tests.fakes import account_objects, mcp_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.callers import Caller, Outcome, list_callers, make_caller
 from tests.fakes.priced_receipts import make_priced
@@ -151,6 +151,11 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "connector": (lambda _: "brave_search", lambda _: "another"),
     "action_name": (lambda _: "web-search", lambda _: "another"),
     "data_source": (lambda _: "list-models", lambda _: "another"),
+    "mcp_server_id": (
+        lambda api: mcp_objects.add_mcp_server(api, api.own),
+        lambda api: mcp_objects.add_mcp_server(api, api.other),
+    ),
+    "mcp_tool_name": (lambda _api: mcp_objects.TOOL, lambda _api: "unknown_tool"),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
@@ -159,6 +164,7 @@ A parameter that is not here fails the test: nobody looked at who may see such a
 
 UNAUDITED: dict[str, str] = {
     "revoke_previous_token": "this key was never rotated",
+    "delete_mcp_server_token": "there is no token",
     "dry_run_resource": "it only tells what a call would do",
 }
 """Operations that change nothing that lasts, and why."""
@@ -175,6 +181,8 @@ ELSEWHERE = {
 BODIES: dict[str, Callable[[Api], dict[str, Any]]] = {
     "sign_in": account_objects.write_sign_in,
     "accept_invitation": account_objects.write_acceptance,
+    "approve_mcp_tool": mcp_objects.write_approval,
+    "approve_mcp_tools": mcp_objects.write_approvals,
 }
 """Bodies that are good only when something was made for them; the others are the examples."""
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import msgspec
 
@@ -45,7 +45,7 @@ class ToolDefinitionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     annotations: dict[str, Any] = {}
 
 
-class Difference(msgspec.Struct, frozen=True):
+class DefinitionChange(msgspec.Struct, frozen=True):
     """Hold what changed at one place of a definition: `path` is as in `input_schema.properties.to`.
     None stands for what is not there."""
 
@@ -77,8 +77,9 @@ def build_definition(
         name=name,
         title=clean_text(title or ""),
         description=clean_text(description or ""),
-        input_schema=_clean_schema(input_schema),
-        output_schema=None if output_schema is None else _clean_schema(output_schema),
+        input_schema=_clean_input_schema(input_schema),
+        # Another result than an object is not carried as structured content here.
+        output_schema=_clean_schema(output_schema) if _is_object(output_schema) else None,
         annotations=_clean_annotations(annotations or {}),
     )
     try:
@@ -102,9 +103,9 @@ def hash_definition(definition: ToolDefinitionRecord) -> str:
 
 def find_differences(
     before: ToolDefinitionRecord, after: ToolDefinitionRecord
-) -> tuple[Difference, ...]:
+) -> tuple[DefinitionChange, ...]:
     """Return what changed, at most a hundred places, in the order of their paths."""
-    found: list[Difference] = []
+    found: list[DefinitionChange] = []
     _compare("", msgspec.to_builtins(before), msgspec.to_builtins(after), found)
     return tuple(found[:DIFFERENCES_MAX])
 
@@ -131,9 +132,17 @@ def clean_text(text: str) -> str:
     )
 
 
+def _is_object(schema: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    return schema is not None and schema.get("type", "object") == "object"
+
+
+def _clean_input_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if not _is_object(schema):
+        raise UnusableDefinitionError("its input schema is not that of an object")
+    return _clean_schema(schema)
+
+
 def _clean_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    if schema.get("type", "object") != "object":
-        raise UnusableDefinitionError("a schema is not that of an object")
     cleaned: dict[str, Any] = _clean_value(schema, 0)
     cleaned.setdefault("type", "object")
     return cleaned
@@ -172,16 +181,16 @@ def _clean_annotations(annotations: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _compare(path: str, before: Any, after: Any, found: list[Difference]) -> None:
+def _compare(path: str, before: Any, after: Any, found: list[DefinitionChange]) -> None:
     if is_same(before, after) or len(found) >= DIFFERENCES_MAX:
         return
     if isinstance(before, dict) and isinstance(after, dict):
-        old: Mapping[str, Any] = before
-        new: Mapping[str, Any] = after
+        old = cast(Mapping[str, Any], before)
+        new = cast(Mapping[str, Any], after)
         for key in sorted({*old, *new}):
             _compare(f"{path}.{key}" if path else key, old.get(key), new.get(key), found)
         return
-    found.append(Difference(path, before, after))
+    found.append(DefinitionChange(path, before, after))
 
 
 def describe_skipped(name: str, reason: str) -> tuple[str, str]:

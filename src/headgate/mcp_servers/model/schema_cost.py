@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -86,7 +86,8 @@ def _resolve(root: Mapping[str, Any], reference: str) -> Any:
     for part in filter(None, reference[1:].split("/")):
         name = part.replace("~1", "/").replace("~0", "~")
         try:
-            node = node[int(name)] if isinstance(node, list) else node[name]
+            index: Any = int(name) if isinstance(node, list) else name
+            node = cast(Any, node)[index]
         except (KeyError, IndexError, TypeError, ValueError):
             message = "a reference in a schema leads nowhere"
             raise UnusableDefinitionError(message) from None

@@ -125,7 +125,12 @@ def check_name(name: str, reserved: frozenset[str]) -> str:
 def suggest_name(origin: Origin) -> str:
     """Return a name for a server whose registration gives none, from its host."""
     labels = [each for each in origin.host.split(".") if each not in ("mcp", "www", "api", "com")]
-    name = re.sub(r"[^a-z0-9-]", "-", labels[0] if labels else origin.host).strip("-")
+    return make_name(labels[0] if labels else origin.host)
+
+
+def make_name(text: str) -> str:
+    """Return a name from a text for people."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return (name if name[:1].isalpha() else f"mcp-{name}")[:20].rstrip("-")
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.mcp_servers.model.definition import (
-    Difference,
+    DefinitionChange,
     ToolDefinitionRecord,
     find_differences,
     hash_definition,
@@ -72,7 +72,7 @@ class PinnedTool(msgspec.Struct, frozen=True, kw_only=True):
     def approved_hash(self) -> str | None:
         return None if self.approved is None else hash_definition(self.approved)
 
-    def find_changes(self) -> tuple[Difference, ...]:
+    def find_changes(self) -> tuple[DefinitionChange, ...]:
         """Return how the offered definition differs from the approved one."""
         if self.approved is None or self.offered is None:
             return ()

@@ -5,11 +5,7 @@ from headgate.mcp_servers.service.index import McpServerIndex
 from headgate.mcp_servers.service.pins import McpToolService
 from headgate.mcp_servers.service.servers import PURPOSE, RESERVED_NAMES, McpServerService
 from headgate.mcp_servers.service.targets import LazyMcpClient, McpCallLimits, McpClient
-from headgate.mcp_servers.service.tool_source import (
-    McpServerTools,
-    ToolCallRecord,
-    ToolCallRecorder,
-)
+from headgate.mcp_servers.service.tool_source import McpServerTools, ToolCallReceipts
 from headgate.mcp_servers.store.servers import TOPIC
 
 __all__ = [
@@ -24,6 +20,5 @@ __all__ = [
     "McpServerService",
     "McpServerTools",
     "McpToolService",
-    "ToolCallRecord",
-    "ToolCallRecorder",
+    "ToolCallReceipts",
 ]

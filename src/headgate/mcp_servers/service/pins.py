@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from headgate.audit.model import Actor, AuditEvent
+from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.mcp_servers.model.errors import McpToolChangedError, McpToolNotFoundError
@@ -46,6 +46,9 @@ class McpToolService:
                 "refresh_at": now + wait,
             }
             server_store.update_server(connection, server, values, counts=False)
+            if by is not SYSTEM:
+                shown = {"error": discovery.error}
+                self._audit_tools(connection, by, "mcp_server.refreshed", server, shown)
             return replace(server, **values)
         values = {
             "protocol_version": discovery.protocol_version,
@@ -59,9 +62,10 @@ class McpToolService:
         # First: concurrent discoveries wait here, and then read these tools.
         server_store.update_server(connection, server, values, counts=False)
         changes = self._pin(connection, server, discovery, now, by)
-        if changes.new or changes.changed or changes.missing:
+        # What nobody asked for is only told where something differs.
+        if by is not SYSTEM or changes.new or changes.changed or changes.missing:
             shown = {"new": changes.new, "changed": changes.changed, "missing": changes.missing}
-            self._audit_tools(connection, by, "mcp_server.discovered", server, shown)
+            self._audit_tools(connection, by, "mcp_server.refreshed", server, shown)
         return replace(server, **values)
 
     def _pin(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import Any
 
 import msgspec
@@ -77,8 +78,7 @@ def _find_errors(schema: dict[str, Any], value: dict[str, Any]) -> list[tuple[st
 def _compile(schema: bytes) -> tuple[Any, int]:
     """Compile a schema; return its validator, and how deep a value may be nested. References
     outside of it are not followed, and regular expressions give up after a number of steps."""
-    import jsonschema_rs
-
+    jsonschema_rs: Any = importlib.import_module("jsonschema_rs")
     parsed: dict[str, Any] = msgspec.json.decode(schema)
     validator = jsonschema_rs.validator_for(
         parsed,

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx2
@@ -117,7 +117,7 @@ class SdkMcpClient:
         try:
             with anyio.fail_after(target.timeout_seconds):
                 async with (
-                    httpx2.AsyncClient(transport=transport, timeout=None) as http,
+                    httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False) as http,
                     streamable_http_client(
                         target.url,
                         http_client=http,
@@ -240,9 +240,10 @@ def _convert_result(
         texts = [str(each.fields["text"]) for each in content if each.type == "text"]
         message = "\n".join(texts)[:ERROR_CHARACTERS_MAX] or "The tool failed and did not say why."
         return _fail("tool_failed", message, "Read the message, correct the arguments, try again.")
-    structured = raw.get("structuredContent")
+    structured: Any = raw.get("structuredContent")
     return ToolResult(
-        structured=structured if isinstance(structured, dict) else None, content=content
+        structured=cast("dict[str, Any]", structured) if isinstance(structured, dict) else None,
+        content=content,
     )
 
 

@@ -78,15 +78,17 @@ class McpServerService:
         self._rule = egress_rules.find(PURPOSE)
         self._clock = clock
         self._audit = audit
-        self._reserved = RESERVED_NAMES | {name.partition("_")[0] for name in reserved_names}
+        self._reserved = RESERVED_NAMES | {
+            name.replace("-", "_").partition("_")[0] for name in reserved_names
+        }
         self.servers_max = servers_max
         """The maximum number of servers of an organization."""
 
     def create(
         self, connection: sa.Connection, request: McpServerRequest, *, by: Actor
     ) -> McpServer:
-        """Register a server. Its tools are discovered next, and then the guard judges to what a name
-        leads.
+        """Register a server. Its tools are discovered next, and then the guard judges to what a
+        name leads.
 
         Raise `InvalidMcpServerError`, `McpServerExistsError` and `TooManyMcpServersError`.
         """

@@ -13,8 +13,9 @@ import msgspec
 from headgate.audit.model import ActorKind
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ErrorObject, ToolCall, ToolDefinition, ToolResult
+from headgate.connectors.service.action_receipts import MCP_TOOL, OutgoingCall
 from headgate.kit.clock import Clock
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.errors import HeadgateError
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.mcp_servers.model.errors import (
     McpServerBusyError,
@@ -28,31 +29,27 @@ from headgate.mcp_servers.service.index import McpRoute, McpServerIndex
 from headgate.mcp_servers.service.schemas import check_arguments, find_result_fault
 from headgate.mcp_servers.service.targets import McpClient, McpTarget
 
-ENDPOINT = "mcp.tool"
-"""The endpoint of the receipts of calls."""
+CLIENT_CLOSED = 499
+"""The status of a call whose caller went away, as proxies write it."""
 SUBJECT = "This MCP server may be called with"
 
-
-class ToolCallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what one call of a tool was, for its receipt. `status` is that of HTTP; 200 is also that
-    of a tool that says that it failed, with the outcome `upstream_error`."""
-
-    caller: ToolCaller
-    request_id: str
-    server_name: str
-    tool_name: str
-    status: int
-    outcome: str
-    error_code: str | None
-    upstream_microseconds: int
-    total_microseconds: int
+_encode = msgspec.json.Encoder().encode
 
 
-class ToolCallRecorder(Protocol):
-    """Store the receipts of calls."""
+class ToolCallReceipts(Protocol):
+    """Record calls; `ActionReceipts` implements it."""
 
-    async def record_tool_call(self, record: ToolCallRecord) -> None:
-        """Record a call, committed on return. Raise a `HeadgateError` where that cannot be."""
+    def check(self) -> None:
+        """Raise a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded, so that
+        nothing is sent."""
+        ...
+
+    async def record(self, caller: ToolCaller, call: OutgoingCall) -> None:
+        """Record a call that has ended; committed on return."""
+        ...
+
+    def defer(self, caller: ToolCaller, call: OutgoingCall) -> None:
+        """Record a call that was cancelled, as soon as that is possible."""
         ...
 
 
@@ -71,7 +68,7 @@ class McpServerTools:
         self,
         index: McpServerIndex,
         client: McpClient,
-        recorder: ToolCallRecorder,
+        receipts: ToolCallReceipts,
         *,
         clock: Clock,
         requests_per_minute: int,
@@ -81,7 +78,7 @@ class McpServerTools:
         serves `concurrent_max` calls of this process at once."""
         self._index = index
         self._client = client
-        self._recorder = recorder
+        self._receipts = receipts
         self._limiter = RateLimiter(clock, subject=SUBJECT)
         self._monotonic = clock.monotonic
         self._requests_per_minute = requests_per_minute
@@ -111,35 +108,36 @@ class McpServerTools:
         self, route: McpRoute, pinned: PinnedTool, target: McpTarget, call: ToolCall
     ) -> ToolResult:
         assert pinned.approved is not None, "only approved tools are callable"
-        begin = self._monotonic()
-        status, outcome, code = Kind.UPSTREAM.value, "cancelled", None
-        answered = begin
+        self._receipts.check()
+        outgoing = OutgoingCall(
+            request_id=call.request_id,
+            endpoint=MCP_TOOL,
+            method="POST",
+            provider=route.server.name,
+            tool=pinned.name,
+            started_at=self._monotonic(),
+            credential_id=route.server.id,
+            request_bytes=len(_encode(call.arguments)),
+        )
         try:
             result = await self._client.call(
                 target, pinned.approved, call.arguments, call.report_progress
             )
-            answered = self._monotonic()
-            result = _check_result(pinned, result)
-            status, code = 200, None if result.error is None else result.error.code
-            outcome = "completed" if result.error is None else "upstream_error"
-            return result
         except HeadgateError as error:
-            answered = self._monotonic()
-            status, outcome, code = error.kind.value, "upstream_error", error.code
+            outgoing.fail(error.kind.value, error.code)
+            await self._receipts.record(call.caller, outgoing)
             raise
-        finally:
-            record = ToolCallRecord(
-                caller=call.caller,
-                request_id=call.request_id,
-                server_name=route.server.name,
-                tool_name=pinned.name,
-                status=status,
-                outcome=outcome,
-                error_code=code,
-                upstream_microseconds=int((answered - begin) * 1e6),
-                total_microseconds=int((self._monotonic() - begin) * 1e6),
-            )
-            await _finish(self._recorder, record)
+        except asyncio.CancelledError:
+            outgoing.fail(CLIENT_CLOSED, "cancelled")
+            outgoing.outcome = "cancelled"
+            self._receipts.defer(call.caller, outgoing)
+            raise
+        result = _check_result(pinned, result)
+        outgoing.complete(200, len(_encode(result)), self._monotonic())
+        if result.error is not None:
+            outgoing.outcome, outgoing.error_code = "upstream_error", result.error.code
+        await self._receipts.record(call.caller, outgoing)
+        return result
 
     @contextlib.contextmanager
     def _take_place(self, route: McpRoute) -> Generator[None]:
@@ -218,9 +216,3 @@ def _check_result(pinned: PinnedTool, result: ToolResult) -> ToolResult:
             recovery="Do not try again. Tell whoever runs the server of this tool.",
         )
     )
-
-
-async def _finish(recorder: ToolCallRecorder, record: ToolCallRecord) -> None:
-    """Record a call, also where its task was cancelled."""
-    task = asyncio.ensure_future(recorder.record_tool_call(record))
-    await asyncio.shield(task)
