@@ -31,7 +31,8 @@ _NEW_KEY = (
     "`openai` with a valid key, or ask the owner of the account."
 )
 _SET_UP = "Call `setup_integration` for `openai` with an API key, or ask somebody who may."
-_MODEL = "Call `list-models`, and use the id of a model that this account may use."
+_CONNECTION = "Leave `connection` out, or name a credential of the organization that is valid."
+_MODEL = "Use a model that `list-models` (the tool `openai_list_models`) returns."
 _SHORTER = "Send less text, ask for fewer tokens, or use a model with a larger context."
 _REWORD = "The provider rejects the content. Word it differently; the same request fails again."
 
@@ -39,7 +40,7 @@ RECOVERY_BY_CODE: Mapping[str, str] = {
     CREDENTIAL_REJECTED: _NEW_KEY,
     "invalid_api_key": _NEW_KEY,
     "credential_missing": _SET_UP,
-    "credential_unusable": _NEW_KEY,
+    "credential_unusable": _CONNECTION,
     "model_not_found": _MODEL,
     "context_length_exceeded": _SHORTER,
     "string_above_max_length": _SHORTER,
@@ -78,7 +79,9 @@ def make_refusal(answer: ActionAnswer) -> CallRefusedError | ProviderRefusedErro
     refused.recovery = RECOVERY_BY_CODE.get(found.code) or RECOVERY_BY_CATEGORY[found.category]
     # A date instead of seconds counts as none: an action has no clock.
     headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-    refused.retry_after_seconds = parse_retry_after(headers, math.inf) or None
+    seconds = refused.retry_after_seconds = parse_retry_after(headers, math.inf) or None
+    if seconds is not None and found.category is ErrorCategory.RATE:
+        refused.recovery = f"Wait {math.ceil(seconds)} seconds, then try again."
     return refused
 
 

@@ -340,7 +340,8 @@ def test_error_of_a_field_names_it_and_one_of_a_rate_says_when() -> None:
     assert refuse(400, {"message": "No.", "param": "messages"}).param == "messages"
     limited = refuse(429, {"message": "Slow."}, {"retry-after": "7"})
     assert limited.retry_after_seconds == 7
-    assert "Wait" in limited.recovery
+    assert limited.recovery == "Wait 7 seconds, then try again."
+    assert "half a minute" in refuse(429, {"message": "Slow."}).recovery
     assert "no credit" in refuse(429, {"message": "Q", "code": "insufficient_quota"}).recovery
     assert "list-models" in refuse(404, {"message": "?", "code": "model_not_found"}).recovery
     assert refuse(502, None).message == "The provider answered 502 without a message."
