@@ -25,6 +25,7 @@ ESTABLISHED_NAMES = {
     "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
     "aws_session_token": "AWS_SESSION_TOKEN",
     "aws_region": "AWS_REGION",
+    "aws_endpoint_url_s3": "AWS_ENDPOINT_URL_S3",
     "google_application_credentials": "GOOGLE_APPLICATION_CREDENTIALS",
 }
 SECRETS = frozenset(
@@ -189,15 +190,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vault_token_file: Annotated[
         Path | None, _text("File that holds that token; it is read each time the token is needed.")
     ] = None
-    aws_access_key_id: Annotated[str | None, _text("Access key of the provider aws-kms.")] = None
-    aws_secret_access_key: Annotated[str | None, _text("Secret key of the provider aws-kms.")] = (
-        None
-    )
+    aws_access_key_id: Annotated[
+        str | None, _text("Access key of the provider aws-kms, and of a bucket of assets.")
+    ] = None
+    aws_secret_access_key: Annotated[str | None, _text("Secret key of that access key.")] = None
     aws_session_token: Annotated[
-        str | None, _text("Session token of the provider aws-kms, with temporary credentials.")
+        str | None, _text("Session token of that access key, with temporary credentials.")
     ] = None
     aws_region: Annotated[
-        str | None, _text("Region of the provider aws-kms, if the name of its key is not an ARN.")
+        str | None,
+        _text("Region of a bucket of assets, and of aws-kms if the name of its key is not an ARN."),
+    ] = None
+    aws_endpoint_url_s3: Annotated[
+        str | None, _text("Address of a bucket of assets that is not at AWS, such as MinIO's.")
     ] = None
     google_application_credentials: Annotated[
         Path | None,
@@ -522,6 +527,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _count("Keys allowed for each organization; revoked ones do not count.")
     ] = 10_000
     resources_max: Annotated[int, _count("Resources allowed for each organization.")] = 1_000
+    assets_url: Annotated[
+        str | None,
+        _text(
+            "Where assets are kept: a folder, or s3://bucket/prefix; else the folder DIR/assets."
+        ),
+    ] = None
+    assets_max: Annotated[int, _count("Assets allowed for each organization.")] = 10_000
+    assets_bytes_max: Annotated[int, _count("Size limit for all assets of one organization.")] = (
+        GIBIBYTE
+    )
+    handles_bytes_max: Annotated[
+        int, _count("Size limit for all content that one project has put aside behind handles.")
+    ] = 256 * MEBIBYTE
     retention_days: Annotated[
         int, _from_zero("Days for which receipts are kept; 0 keeps them for ever.")
     ] = 0

@@ -16,6 +16,7 @@ CLIENTS = {
     *("openai", "anthropic", "boto3", "botocore", "grpc", "websockets", "websocket", "tornado"),
     *("http.client", "urllib.request", "xmlrpc.client", "ftplib", "smtplib", "poplib", "imaplib"),
     *("nntplib", "telnetlib", "socketserver", "asyncore", "paramiko", "redis", "psycopg", "dns"),
+    "obstore",
 }
 LOW_LEVEL = {"socket", "_socket", "ssl", "subprocess", "pty", "ctypes", "multiprocessing"}
 CALLS = {
@@ -41,6 +42,10 @@ EXCEPTIONS = {
         "kit/process/hardening.py",
         "ctypes",
     ): "asks the kernel to keep this process's memory from others",
+    (
+        "assets/service/object_store.py",
+        "obstore",
+    ): "the operator's own folder or bucket, by the setting of its URL",
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     **dict.fromkeys(
         (

@@ -160,6 +160,13 @@ class RequestContext(Generic[Query, Body]):
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
         return await self.services.storage.write(work)
 
+    async def check_repeated(self) -> None:
+        """Raise `RepeatedRequestError` for a request that was answered already, and
+        `IdempotencyKeyReusedError`: before work that is not undone when `create` raises them."""
+        claim = self._claim
+        if claim is not None:
+            await self.read(lambda connection: self._check_claim(connection, claim))
+
     async def create(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Create an object in a transaction. `work` returns the response, which is stored for 24
         hours and returned again if the request is repeated with the same `Idempotency-Key`."""
@@ -168,19 +175,24 @@ class RequestContext(Generic[Query, Body]):
             return await self.write(work)
 
         def make_once(connection: sa.Connection) -> Result:
-            now = self.services.clock.now()
-            try:
-                known = idempotency.find_response(connection, claim, now=now)
-            except idempotency.IdempotencyMismatchError as error:
-                message = "This Idempotency-Key was used for another request. Use a new one."
-                raise IdempotencyKeyReusedError(message) from error
-            if known is not None:
-                raise RepeatedRequestError(known)
+            now = self._check_claim(connection, claim)
             made = work(connection)
             idempotency.store_response(connection, claim, msgspec.json.encode(made), now=now)
             return made
 
         return await self.write(make_once)
+
+    def _check_claim(self, connection: sa.Connection, claim: IdempotencyClaim) -> float:
+        """Return the time if the request is none that was answered already."""
+        now = self.services.clock.now()
+        try:
+            known = idempotency.find_response(connection, claim, now=now)
+        except idempotency.IdempotencyMismatchError as error:
+            message = "This Idempotency-Key was used for another request. Use a new one."
+            raise IdempotencyKeyReusedError(message) from error
+        if known is not None:
+            raise RepeatedRequestError(known)
+        return now
 
     def check_version(self, stored: VersionedT) -> VersionedT:
         """Return the object. Raise `OutdatedVersionError` if `If-Match` names another version."""

@@ -17,7 +17,9 @@ from headgate.api.error_format import ENVELOPED, MANAGED, OPENAI, PLATFORM, Erro
 from headgate.api.errors import JSON, InvalidFieldError, OutdatedVersionError
 from headgate.api.event_stream import ServerSentEvents
 from headgate.api.gate import ORGANIZATION_HEADER, AuthorizedPrincipal, Gate
+from headgate.api.large_bodies import LargeBodies
 from headgate.api.operation import (
+    CheckAccess,
     Operation,
     RepeatedRequestError,
     RequestContext,
@@ -47,10 +49,13 @@ log = structlog.get_logger(__name__)
 
 
 class OperationHandler:
-    def __init__(self, operation: Operation, services: Services, gate: Gate) -> None:
+    def __init__(
+        self, operation: Operation, services: Services, gate: Gate, large_bodies: LargeBodies
+    ) -> None:
         self._operation = operation
         self._services = services
         self._gate = gate
+        self._large_bodies = large_bodies
 
     async def serve(self, request: Request) -> Response:
         """Answer a request; errors are answered in the platform API's format."""
@@ -85,6 +90,13 @@ class OperationHandler:
             is_key_enough=operation.is_v1 or operation.is_vmx,
         )
         admitted = await admit()
+        with self._large_bodies.hold(request, operation.body_bytes_max):
+            return await self._run(request, admitted, admit)
+
+    async def _run(
+        self, request: Request, admitted: AuthorizedPrincipal, admit: CheckAccess
+    ) -> Response:
+        operation = self._operation
         query = parse_query(request, operation.query)
         if operation.changes and parse_if_match(request) is not None and not operation.is_versioned:
             raise OutdatedVersionError(

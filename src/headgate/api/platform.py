@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from headgate.api import reference
+from headgate.api import asset_files, reference
 from headgate.api.gate import Gate, Identify
+from headgate.api.large_bodies import LargeBodies
 from headgate.api.openapi import build_document
 from headgate.api.operation import Operations
 from headgate.api.operation_handler import OperationHandler
@@ -33,10 +34,11 @@ def build_routes(
         services.workspaces,
         public_url=public_url,
     )
+    large_bodies = LargeBodies()
     paths: dict[str, dict[str, OperationHandler]] = {}
     for operations in modules:
         for operation in operations.all:
-            handler = OperationHandler(operation, services, gate)
+            handler = OperationHandler(operation, services, gate, large_bodies)
             paths.setdefault(operation.path, {})[operation.method] = handler
     routes = [_route(path, handlers) for path, handlers in paths.items()]
     described: list[bytes] = []
@@ -47,7 +49,8 @@ def build_routes(
         return Response(described[0], media_type="application/json")
 
     document = Route("/openapi.json", describe)
-    return [PathTable([*routes, document, *reference.build_routes()])]
+    files = asset_files.build_routes(services.asset_files)
+    return [PathTable([*routes, document, *files, *reference.build_routes()])]
 
 
 def _route(path: str, handlers: Mapping[str, OperationHandler]) -> Route:

@@ -16,6 +16,7 @@ from headgate.accounts.service import (
 )
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
+from headgate.assets.service import AssetFiles, AssetService, Handles
 from headgate.audit.service import AuditLog
 from headgate.billing.service.budgets import BudgetService
 from headgate.billing.service.plans import PlanService
@@ -91,6 +92,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     credential_resolver: CredentialResolver
     resources: ResourceService
     dry_runs: DryRuns
+    assets: AssetService
+    asset_files: AssetFiles
+    handles: Handles
     resource_index: ResourceIndex
     capacity_tracker: CapacityTracker
     capacity: CapacityLimiter

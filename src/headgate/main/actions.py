@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from headgate.assets.model.handle import HandleInfo
 from headgate.connectors.model.action import ActionAnswer, HandleStore
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.service.action_receipts import ActionReceipts
@@ -52,18 +51,6 @@ class CallBrokenError(HeadgateError):
 
     kind = Kind.UNAVAILABLE
     code = "call_broken"
-
-
-class NoHandles:
-    """Keep nothing (`connectors.model.action.HandleStore`)."""
-
-    async def put(
-        self, caller: ToolCaller, content: bytes, media_type: str, name: str
-    ) -> HandleInfo:
-        raise NoModelsError("This process keeps no handles.")
-
-    async def get(self, caller: ToolCaller, handle_id: str) -> tuple[HandleInfo, bytes]:
-        raise NoModelsError("This process keeps no handles.")
 
 
 class ActionGrants:

@@ -18,6 +18,8 @@ from headgate.accounts.service import (
     SessionService,
     WorkspaceIndex,
 )
+from headgate.assets.model.asset import AssetUsage
+from headgate.assets.service import AssetService
 from headgate.audit.service import AuditLog
 from headgate.billing.service.budget_index import TOPICS as BUDGET_TOPICS
 from headgate.billing.service.budget_index import BudgetIndex
@@ -178,6 +180,7 @@ class Application:
         )
         self.resources = self._build_resources()
         self.mcp_tools = self._build_mcp_tools()
+        self.assets = self._build_assets()
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
@@ -231,6 +234,11 @@ class Application:
             audit=self.audit,
             resources_max=self.settings.resources_max,
         )
+
+    def _build_assets(self) -> AssetService:
+        settings = self.settings
+        maxima = AssetUsage(settings.assets_max, settings.assets_bytes_max)
+        return AssetService(self.accounts, self.clock, self.audit, maxima)
 
     def _build_payments(self) -> None:
         settings = self.settings

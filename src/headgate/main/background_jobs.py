@@ -22,6 +22,7 @@ from headgate.kit.http.message import Client
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.jobs import Job, run_jobs
 from headgate.main.application import Application
+from headgate.main.assets import build_jobs as build_asset_jobs
 from headgate.main.background_work import build_background_work
 from headgate.main.data_plane import build_cache, build_claims, build_request_recorder
 from headgate.main.payments import build_jobs as build_payment_jobs
@@ -190,6 +191,7 @@ class BackgroundJobs:
                 *self._list_retention_jobs(),
                 *build_payment_jobs(self._application, self._writer, self._client, self.reload),
                 *self.responses.list_jobs(),
+                *build_asset_jobs(self._application, self._writer),
             )
         )
 

@@ -15,8 +15,9 @@ from headgate.credentials.service import CredentialTester
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
-from headgate.main.actions import InProcessModels, NoHandles, build_actions, build_receipts
+from headgate.main.actions import InProcessModels, build_actions, build_receipts
 from headgate.main.application import Application
+from headgate.main.assets import build_assets
 from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
 from headgate.main.mcp_servers import McpServerParts, build_mcp_servers
@@ -29,6 +30,7 @@ from headgate.vault.jobs import RotationRunner
 SHARED = (
     "accounts",
     "adjustments",
+    "assets",
     "audit",
     "auto_top_ups",
     "capacity",
@@ -121,6 +123,7 @@ def build_services(
     models through `models`."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
+    assets = build_assets(application, storage, client)
     return Services(
         **{name: getattr(application, name) for name in SHARED},
         storage=storage,
@@ -131,6 +134,8 @@ def build_services(
         request_tails=build_tails(application),
         replayer=replayer or NoReplayer(),
         signatures=build_signatures(application.settings, application, writer),
+        asset_files=assets.files,
+        handles=assets.handles,
         credential_tester=build_credential_tester(application, client, settlement, observe),
         rotation_runner=RotationRunner(
             application.rotations, application.accounts, application.database, writer
@@ -141,7 +146,7 @@ def build_services(
             client=client,
             receipts=build_receipts(application, settlement, observe),
             models=models,
-            handles=NoHandles(),
+            handles=assets.handles,
         ),
         mcp_discoverer=(mcp or build_mcp_servers(application, storage, client)).discoverer,
     )

@@ -17,6 +17,7 @@ from headgate.api import app as api
 from headgate.api.access_denials import AccessDenialLog
 from headgate.billing.service.ledger import Ledger
 from headgate.data_directory import directory_lock
+from headgate.data_directory.assets import build_storage_config
 from headgate.data_directory.directory_lock import DirectoryLock
 from headgate.data_directory.disk_space import explain_lack_of_room
 from headgate.data_directory.rescue import DatabaseRescue
@@ -79,6 +80,7 @@ def serve(settings: Settings) -> None:
     check_authorities(settings)
     check_login_settings(settings)
     check_payments(settings)
+    build_storage_config(settings)
     check_simulator(settings)
     data_plane.build_trusted_proxies(settings)
     data_plane.build_cors(settings)

@@ -40,6 +40,13 @@ def add_resource(api: Api, tenant: Tenant) -> str:
     return made.json["id"]
 
 
+def add_asset(api: Api, tenant: Tenant) -> str:
+    body = {"content_text": secrets.token_hex(8)}
+    made = api.post("/api/assets", body, key=tenant.key, organization=tenant.organization_id)
+    assert made.status == 201, made.text
+    return made.json["id"]
+
+
 def add_credential(api: Api, tenant: Tenant) -> str:
     request = CredentialRequest(
         organization_id=tenant.organization_id, integration="openai", secret=SECRET
@@ -131,6 +138,7 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
         lambda api: add_resource(api, api.own),
         lambda api: add_resource(api, api.other),
     ),
+    "asset_id": (lambda api: add_asset(api, api.own), lambda api: add_asset(api, api.other)),
     "credential_id": (
         lambda api: add_credential(api, api.own),
         lambda api: add_credential(api, api.other),

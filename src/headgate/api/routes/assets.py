@@ -1,0 +1,130 @@
+"""Assets: files that are kept, and served to anybody who knows their address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import AccountNotFoundError
+from headgate.api.access import organization
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.routes.keys import choose_project
+from headgate.api.schemas.assets import (
+    AssetCreate,
+    AssetPage,
+    AssetQuery,
+    AssetResponse,
+    read_upload,
+    to_asset_page,
+    to_asset_response,
+)
+from headgate.api.schemas.fields import Empty
+from headgate.assets.model.asset import Asset, AssetFilter
+from headgate.assets.model.owner import ProjectOwner
+from headgate.oauth.model.challenge import find_base_url
+
+OPERATIONS = Operations(
+    "Assets", "Images, documents and other files that are kept and served at an address."
+)
+READ = organization("assets:read")
+WRITE = organization("assets:write")
+ALL = "/api/assets"
+ONE = "/api/assets/{asset_id}"
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""A file of 5 MiB in base64, and the other fields."""
+EXAMPLE = {"content_text": "Hello", "slug": "hello.txt", "alt": "A greeting"}
+
+
+@OPERATIONS.get(ALL, access=READ, summary="List assets")
+async def list_assets(context: RequestContext[AssetQuery, Empty]) -> AssetPage:
+    """Return the assets of the organization, or of one project, the newest first."""
+    query = context.query
+    filters = make_filter(context, query.project_id)
+
+    def read(connection: sa.Connection) -> AssetPage:
+        assets = context.services.assets
+        page, total = assets.list_page(connection, filters, limit=query.limit, offset=query.offset)
+        return to_asset_page(
+            [respond(context, each) for each in page],
+            assets.measure(connection, context.organization_id),
+            assets.maxima,
+            query.position(total),
+        )
+
+    return await context.read(read)
+
+
+@OPERATIONS.post(
+    ALL,
+    access=WRITE,
+    status=201,
+    summary="Store an asset",
+    errors=(409, 413, 502, 503),
+    example=EXAMPLE,
+    body_bytes_max=BODY_BYTES_MAX,
+)
+async def create_asset(context: RequestContext[Empty, AssetCreate]) -> AssetResponse:
+    """Keep a file, and serve it at the `url` of the answer. The file comes from a public https
+    address, as base64 or text in the request, or from a handle that a tool returned. Its bytes tell
+    its type; one that is claimed, by `media_type` or the extension of the slug, has to agree. A
+    slug that exists is a conflict unless `overwrite` is set."""
+    body = context.body
+
+    def find_owner(connection: sa.Connection) -> ProjectOwner:
+        project_id = body.project_id or choose_project(context, connection)
+        if not context.principal.may_see_project(project_id):
+            raise AccountNotFoundError("There is no such project.")
+        context.services.accounts.get_project(connection, context.organization_id, project_id)
+        return ProjectOwner(context.organization_id, project_id)
+
+    await context.check_repeated()
+    owner = await context.read(find_owner)
+    stored = await context.services.asset_files.receive(owner, read_upload(body))
+
+    def create(connection: sa.Connection) -> AssetResponse:
+        asset = context.services.assets.store(connection, stored, by=context.actor)
+        return respond(context, asset)
+
+    return await context.create(create)
+
+
+@OPERATIONS.get(ONE, access=READ, summary="Read an asset")
+async def get_asset(context: RequestContext[Empty, Empty]) -> AssetResponse:
+    """Return what is known about an asset. Its content is at its `url`."""
+    return respond(context, await context.read(lambda connection: find(context, connection)))
+
+
+@OPERATIONS.delete(ONE, access=WRITE, status=204, summary="Remove an asset")
+async def remove_asset(context: RequestContext[Empty, Empty]) -> None:
+    """Remove an asset for good. Its address answers 404 from now on, except from caches that have
+    it."""
+
+    def remove(connection: sa.Connection) -> None:
+        asset = context.check_version(find(context, connection))
+        context.services.assets.remove(connection, asset, by=context.actor)
+
+    await context.write(remove)
+
+
+def make_filter(context: RequestContext[Any, Any], project_id: str | None = None) -> AssetFilter:
+    return AssetFilter(
+        organization_id=context.organization_id,
+        project_id=project_id,
+        among=context.principal.projects,
+    )
+
+
+def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Asset:
+    assets = context.services.assets
+    return assets.find(connection, make_filter(context), context.path["asset_id"])
+
+
+def respond(context: RequestContext[Any, Any], asset: Asset) -> AssetResponse:
+    request = context.request
+    base_url = find_base_url(
+        context.services.authentication.public_url,
+        request.url.scheme,
+        request.headers.get("host", ""),
+    )
+    return to_asset_response(asset, base_url)

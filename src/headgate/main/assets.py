@@ -1,0 +1,68 @@
+"""Wiring of assets and handles."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.assets.jobs import INTERVAL_SECONDS, AssetCleaner
+from headgate.assets.service import AssetFiles, Handles, ObjectStorage, SourceReader
+from headgate.data_directory.assets import build_storage_config
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.db.writer import Writer
+from headgate.kit.http.message import Client
+from headgate.kit.jobs import Job
+from headgate.main.application import Application
+from headgate.settings import Settings
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+class AssetParts(msgspec.Struct, frozen=True):
+    """Hold what moves files. Several may be built: they share the database and the store."""
+
+    files: AssetFiles
+    handles: Handles
+    storage: ObjectStorage
+
+
+def build_assets(application: Application, database: AsyncDatabase, client: Client) -> AssetParts:
+    """Build what keeps assets and handles. Files are fetched over `client`."""
+    settings = application.settings
+    storage = ObjectStorage(build_storage_config(settings))
+    handles = Handles(
+        storage,
+        database,
+        lambda: application.sealer,
+        application.clock,
+        bytes_max=settings.handles_bytes_max,
+    )
+    files = AssetFiles(
+        application.assets,
+        storage,
+        database,
+        SourceReader(client, handles),
+        base_url=find_own_url(settings),
+    )
+    return AssetParts(files, handles, storage)
+
+
+def build_jobs(application: Application, writer: Writer) -> list[Job]:
+    database = AsyncDatabase(application.database, writer, reload=lambda: None)
+    storage = ObjectStorage(build_storage_config(application.settings))
+    cleaner = AssetCleaner(application.assets, storage, database, application.clock)
+
+    async def clean() -> None:
+        await cleaner.run()
+
+    return [Job(name="clean_assets", run=clean, period_seconds=INTERVAL_SECONDS)]
+
+
+def find_own_url(settings: Settings) -> str:
+    """Return where this server is reached, without a trailing slash."""
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    scheme = "http" if settings.ssl_certfile is None else "https"
+    host = WILDCARDS.get(settings.host, settings.host)
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return f"{scheme}://{host}:{settings.port}"
