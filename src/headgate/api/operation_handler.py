@@ -91,10 +91,14 @@ class OperationHandler:
         )
         admitted = await admit()
         with self._large_bodies.hold(request, operation.body_bytes_max):
-            return await self._run(request, admitted, admit)
+            return await self._run(request, request_id, admitted, admit)
 
     async def _run(
-        self, request: Request, admitted: AuthorizedPrincipal, admit: CheckAccess
+        self,
+        request: Request,
+        request_id: str,
+        admitted: AuthorizedPrincipal,
+        admit: CheckAccess,
     ) -> Response:
         operation = self._operation
         query = parse_query(request, operation.query)

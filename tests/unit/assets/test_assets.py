@@ -169,7 +169,7 @@ INVALID: list[tuple[dict[str, object], str]] = [
 async def test_upload_that_cannot_be_understood_names_the_field(harness: AssetHarness) -> None:
     for fields, field in INVALID:
         with pytest.raises(InvalidAssetError) as caught:
-            await harness.upload(**fields)
+            await harness.upload(None, **fields)
         assert caught.value.param == field, fields
     assert harness.list_objects() == []
 
