@@ -179,8 +179,7 @@ class Application:
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
         self.resources = self._build_resources()
-        self.mcp_tools = self._build_mcp_tools()
-        self.assets = self._build_assets()
+        self._build_for_agents()
         self._build_payments()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
@@ -235,10 +234,11 @@ class Application:
             resources_max=self.settings.resources_max,
         )
 
-    def _build_assets(self) -> AssetService:
+    def _build_for_agents(self) -> None:
         settings = self.settings
+        self.mcp_tools = self._build_mcp_tools()
         maxima = AssetUsage(settings.assets_max, settings.assets_bytes_max)
-        return AssetService(self.accounts, self.clock, self.audit, maxima)
+        self.assets = AssetService(self.accounts, self.clock, self.audit, maxima)
 
     def _build_payments(self) -> None:
         settings = self.settings
