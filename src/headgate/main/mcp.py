@@ -110,7 +110,9 @@ def build_repetitions(application: Application, writer: Writer) -> Repetitions:
     if not seconds:
         return Repetitions(None)
     clock = SteadyClock(application.database_clock)
-    return Repetitions(RepetitionStore(writer, clock, window_seconds=seconds))
+    is_shared = application.settings.database_url is not None
+    store = RepetitionStore(writer, clock, window_seconds=seconds, is_shared=is_shared)
+    return Repetitions(store)
 
 
 class DenialRecorder:

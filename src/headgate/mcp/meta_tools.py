@@ -18,13 +18,12 @@ SEARCH_TOOLS = ToolDefinition(
     name="search_tools",
     title="Search tools",
     description=(
-        "Find tools that the list does not show, by words such as `create image`. Returns their "
-        "names, descriptions and input schemas; run one with call_tool."
+        "Find tools that the list does not show, with their input schemas; run one with call_tool."
     ),
     input_schema={
         "type": "object",
         "properties": {
-            "query": {"type": "string", "description": "Words; empty lists the first tools."},
+            "query": {"type": "string", "description": "such as: create image"},
             "limit": {
                 "type": "integer",
                 "minimum": 1,
@@ -43,14 +42,13 @@ CALL_TOOL = ToolDefinition(
     name="call_tool",
     title="Call a tool",
     description=(
-        "Run a tool that search_tools found. `repeat` runs a call that costs anew although the "
-        "same one was just made; otherwise it is answered from that one."
+        "Run a tool that search_tools found. `repeat`: run anew what was just called and costs."
     ),
     input_schema={
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "arguments": {"type": "object", "description": "As its input schema says."},
+            "arguments": {"type": "object"},
             "repeat": {"type": "boolean", "default": False},
         },
         "required": ["name"],

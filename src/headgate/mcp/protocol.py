@@ -168,13 +168,22 @@ def to_tool(definition: ToolDefinition) -> types.Tool:
         description=schemas.summarize(definition.description),
         input_schema=schemas.strip_input(definition.input_schema),
         output_schema=schemas.relax_output(definition.output_schema),
-        annotations=types.ToolAnnotations(
-            read_only_hint=definition.is_read_only,
-            destructive_hint=definition.is_destructive,
-            idempotent_hint=definition.is_idempotent or definition.is_read_only,
-            open_world_hint=definition.is_open_world,
-        ),
+        annotations=to_annotations(definition),
     )
+
+
+def to_annotations(definition: ToolDefinition) -> types.ToolAnnotations:
+    """Return the hints. Those that have their default are left out, except whether a tool only
+    reads and whether it destroys: some clients ask for both."""
+    if definition.is_read_only:
+        given: dict[str, bool] = {"read_only_hint": True}
+    else:
+        given = {"read_only_hint": False, "destructive_hint": definition.is_destructive}
+        if definition.is_idempotent:
+            given["idempotent_hint"] = True
+    if not definition.is_open_world:
+        given["open_world_hint"] = False
+    return types.ToolAnnotations(**given)
 
 
 def to_call_result(outcome: CallOutcome, request_id: str) -> types.CallToolResult:

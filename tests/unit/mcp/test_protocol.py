@@ -36,13 +36,16 @@ async def test_a_list_has_the_tools_with_schemas_and_hints_in_the_order_of_the_s
     assert [each["name"] for each in result["tools"]] == ["b", "a"]
     assert result == again
     reading, writing = result["tools"]
-    assert reading["annotations"]["readOnlyHint"] is True
+    assert reading["annotations"] == {"readOnlyHint": True}
     assert reading["inputSchema"] == {
         "type": "object",
         "properties": {"x": {"type": "integer"}},
     }
-    hints = {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
-    assert set(writing["annotations"]) == hints
+    assert writing["annotations"] == {
+        "readOnlyHint": False,
+        "destructiveHint": False,
+        "openWorldHint": False,
+    }
     assert writing["outputSchema"] == {
         "type": "object",
         "properties": {"tool": {"type": "string"}, "arguments": {}},

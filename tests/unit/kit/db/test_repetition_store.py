@@ -30,11 +30,13 @@ def database(empty_place: Path | str) -> Generator[Database]:
 
 
 @contextlib.asynccontextmanager
-async def opened(database: Database, clock: SetClock) -> AsyncGenerator[RepetitionStore]:
+async def opened(
+    database: Database, clock: SetClock, *, is_shared: bool = True
+) -> AsyncGenerator[RepetitionStore]:
     writer = Writer(database)
     writer.start()
     try:
-        yield RepetitionStore(writer, clock, window_seconds=120.0)
+        yield RepetitionStore(writer, clock, window_seconds=120.0, is_shared=is_shared)
     finally:
         await writer.stop()
 
@@ -54,7 +56,25 @@ async def test_equal_work_has_one_nonce_until_its_window_ends(database: Database
         assert later.nonce != started[0].nonce
         renewed = await here.start(WorkRequest(ONE.id, renew=True))
         assert renewed.nonce != later.nonce
-        assert (await there.start(ONE)).nonce == renewed.nonce
+        assert (await here.start(ONE)).nonce == renewed.nonce
+
+
+async def test_a_process_alone_decides_by_itself_and_the_next_one_knows(
+    database: Database,
+) -> None:
+    clock = SetClock(1_800_000_000.0)
+    async with opened(database, clock, is_shared=False) as store:
+        clock.time += 121
+        first = await store.start(ONE)
+        assert (await store.start(ONE)).nonce == first.nonce
+        renewed = await store.start(WorkRequest(ONE.id, renew=True))
+        assert renewed.nonce != first.nonce
+    async with opened(database, clock, is_shared=False) as restarted:
+        clock.time += 119
+        found = await restarted.start(ONE)
+        assert (found.nonce, found.is_repeated) == (renewed.nonce, True)
+        clock.time += 2
+        assert not (await restarted.start(ONE)).is_repeated
 
 
 async def test_what_is_over_is_deleted(database: Database) -> None:
