@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from headgate.kit.claims import Claimed, ClaimEnding, ClaimRequest, ClaimState, ClaimVerdict
 from headgate.kit.clock import Clock
 from headgate.kit.db.schema import METADATA
+from headgate.kit.db.statement import HotStatement, build_insert
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
@@ -35,12 +37,45 @@ CLAIMS = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False, index=True),
 )
 RUNNING = "running"
+_BY_ID: Any = sa.select(CLAIMS).where(CLAIMS.c.id == sa.bindparam("claim"))
+_FIND = HotStatement(_BY_ID, "claim")
+_INSERT = build_insert(CLAIMS)
+_END = HotStatement(
+    sa.update(CLAIMS)
+    .values(
+        digest=sa.func.coalesce(sa.bindparam("new_digest", type_=sa.LargeBinary), CLAIMS.c.digest),
+        state=sa.bindparam("new_state"),
+        lease_until=sa.bindparam("new_lease"),
+        answer=sa.bindparam("new_answer"),
+    )
+    .where(
+        CLAIMS.c.id == sa.bindparam("claim"),
+        CLAIMS.c.owner == sa.bindparam("of_owner"),
+        CLAIMS.c.state == sa.bindparam("of_state"),
+    ),
+    *("new_digest", "new_state", "new_lease", "new_answer", "claim", "of_owner", "of_state"),
+)
 FOUND = {
     ClaimEnding.ANSWERED.value: ClaimState.ANSWERED,
     ClaimEnding.UNSTORED.value: ClaimState.UNSTORED,
 }
 
 log = structlog.get_logger(__name__)
+
+
+class StoredClaim(NamedTuple):
+    """Hold a row of the table, in the order of its columns."""
+
+    id: bytes
+    organization_id: str
+    digest: bytes | None
+    owner: str
+    previous: str
+    state: str
+    runs: int
+    lease_until: float
+    answer: bytes
+    created_at: float
 
 
 class ClaimsFullError(HeadgateError):
@@ -103,29 +138,34 @@ class ClaimStore:
     def end(self, connection: sa.Connection, verdict: ClaimVerdict) -> None:
         """End a run in a transaction of the writer. A claim that another run took over stays as it
         is."""
+        ending, answer = verdict.ending, verdict.answer
+        if ending is ClaimEnding.FREED:
+            self._free(connection, verdict)
+            return
+        state = ending.value
+        if ending is ClaimEnding.ANSWERED and self.stored_bytes + len(answer) > self._bytes_max:
+            state, answer = ClaimEnding.UNSTORED.value, b""
+        own = (verdict.id, verdict.owner, RUNNING)
+        if _END.run(connection, (verdict.digest, state, 0.0, answer, *own)):
+            self.stored_bytes += len(answer)
+
+    def _free(self, connection: sa.Connection, verdict: ClaimVerdict) -> None:
         own = (CLAIMS.c.id == verdict.id, CLAIMS.c.owner == verdict.owner)
         own = (*own, CLAIMS.c.state == RUNNING)
-        ending, answer = verdict.ending, verdict.answer
-        if ending is ClaimEnding.FREED and not verdict.previous:
+        if not verdict.previous:
             connection.execute(sa.delete(CLAIMS).where(*own))
             return
-        values: dict[str, object] = {"state": ending.value, "lease_until": 0.0}
-        if ending is ClaimEnding.FREED:
-            # What is known of the claim is what was known before this run.
-            values |= {
-                "state": ClaimEnding.UNKNOWN.value,
-                "owner": verdict.previous,
-                "previous": "",
-                "runs": 1,
-            }
-        elif ending is ClaimEnding.ANSWERED:
-            if self.stored_bytes + len(answer) > self._bytes_max:
-                values["state"], answer = ClaimEnding.UNSTORED.value, b""
-            values |= {"answer": answer}
+        # What is known of the claim is what was known before this run.
+        values: dict[str, object] = {
+            "state": ClaimEnding.UNKNOWN.value,
+            "lease_until": 0.0,
+            "owner": verdict.previous,
+            "previous": "",
+            "runs": 1,
+        }
         if verdict.digest is not None:
             values["digest"] = verdict.digest
-        if connection.execute(sa.update(CLAIMS).where(*own).values(values)).rowcount:
-            self.stored_bytes += len(answer)
+        connection.execute(sa.update(CLAIMS).where(*own).values(values))
 
     async def extend(self) -> None:
         """Extend the leases of what this process runs."""
@@ -183,8 +223,7 @@ class ClaimStore:
 
     def _acquire(self, connection: sa.Connection, request: ClaimRequest) -> Claimed | Exception:
         now = self._clock.now()
-        query = sa.select(CLAIMS).where(CLAIMS.c.id == request.id)
-        row = connection.execute(query).one_or_none()
+        row = next((StoredClaim(*each) for each in _FIND.fetch(connection, (request.id,))), None)
         if (
             row is not None
             and row.created_at <= now - KEPT_SECONDS
@@ -222,20 +261,9 @@ class ClaimStore:
                 "no more. Nothing was sent. Send the request without Idempotency-Key, or later.",
                 should_retry=False,
             )
-        connection.execute(
-            sa.insert(CLAIMS).values(
-                id=request.id,
-                organization_id=request.organization_id,
-                digest=request.digest,
-                owner=request.owner,
-                previous="",
-                state=RUNNING,
-                runs=1,
-                lease_until=now + self._lease_seconds,
-                answer=b"",
-                created_at=now,
-            )
-        )
+        lease_until = now + self._lease_seconds
+        claim = (request.id, request.organization_id, request.digest, request.owner, "")
+        _INSERT.run(connection, (*claim, RUNNING, 1, lease_until, b"", now))
         self.keys += 1
         failpoint("claim_inserted")
         return Claimed(ClaimState.ACQUIRED, request.owner)
