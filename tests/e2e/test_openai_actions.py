@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import urllib.parse
 from collections.abc import Generator
 from typing import Any
 
@@ -91,6 +92,24 @@ def test_every_action_is_answered_by_the_simulator_and_metered(sdk: SimulatedGat
     assert len(generated["notes"]) == 1
     assert len(run(sdk, "create-image", {"prompt": "A cat", "n": 2})["data"]) == 2
     assert run(sdk, "get-model-by-id", {"model": "gpt-4o"})["id"] == "gpt-4o"
+
+
+@pytest.mark.parametrize("by", ["handle", "b64_json"])
+def test_image_becomes_an_asset_byte_for_byte(sdk: SimulatedGateway, by: str) -> None:
+    """An agent hands it over by the id of its handle, and never carries the image."""
+    given = {"prompt": "A cat", "response_format": by}
+    [image] = run(sdk, "generate-image", given)["images"]
+    [whole] = run(sdk, "generate-image", {**given, "response_format": "b64_json"})["images"]
+    names = {"handle": "handle", "b64_json": "content"}
+    upload = {names[by]: image[by], "slug": f"cat-{by}.png"}
+    assert set(image) - {by} == {"media_type"}
+    admin = sdk.gateway.keys["admin_key"]
+    stored = ask(sdk, "POST", "/api/assets", upload, key=admin)
+    assert stored.status == 201, stored.body
+    path = urllib.parse.urlsplit(str(stored.json["url"])).path
+    served = http_connection.ask(sdk.gateway.port, "GET", path)
+    assert served.body == base64.b64decode(whole["b64_json"])
+    assert served.headers["content-type"] == "image/png"
 
 
 def test_models_are_listed_and_picked(sdk: SimulatedGateway) -> None:

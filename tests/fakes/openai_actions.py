@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.assets.model.handle import HandleInfo
+from headgate.assets.model.handle import HandleInfo, HandleLimitError
 from headgate.audit.model import Actor, ActorKind
 from headgate.connectors.model.action import ActionAnswer, ActionContext
 from headgate.connectors.model.caller import ToolCaller, find_key_scopes
@@ -67,12 +67,15 @@ class FakeModelCaller:
 class FakeHandles:
     """Keep content by its number (`connectors.model.action.HandleStore`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_full: bool = False) -> None:
         self.kept: list[tuple[bytes, str, str]] = []
+        self._is_full = is_full
 
     async def put(
         self, caller: ToolCaller, content: bytes, media_type: str, name: str
     ) -> HandleInfo:
+        if self._is_full:
+            raise HandleLimitError("The handles of this project are full.")
         self.kept.append((content, media_type, name))
         return HandleInfo(
             id=f"handle_{len(self.kept)}",

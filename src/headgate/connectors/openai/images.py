@@ -13,6 +13,7 @@ from headgate.connectors.model.errors import InvalidInputError
 from headgate.connectors.model.tool import ToolContent, ToolResult
 from headgate.connectors.openai import provider_calls
 from headgate.connectors.openai.model_rules import IMAGE_RULES, ImageRules
+from headgate.kit.errors import HeadgateError
 
 PATH = "/v1/images/generations"
 ImageModelId = Literal["dall-e-3", "gpt-image-1", "gpt-image-1.5", "gpt-image-2"]
@@ -118,8 +119,8 @@ async def generate(context: ActionContext, given: GenerateImageInput) -> ImagesR
     media_type = find_media_type(body)
     images = [_read_image(each, media_type) for each in body.get("data", ())]
     if given.response_format == HANDLE:
-        images = [await _put_aside(context, each) for each in images]
-    return ImagesReply(images=images, notes=notes or msgspec.UNSET)
+        images = [await _put_aside(context, each, notes) for each in images]
+    return ImagesReply(images=images, notes=tuple(notes) or msgspec.UNSET)
 
 
 async def create(context: ActionContext, given: CreateImageInput) -> ImagesBody:
@@ -147,9 +148,7 @@ def check_image(given: GenerateImageInput, rules: ImageRules) -> None:
         )
 
 
-def build_request(
-    given: GenerateImageInput, rules: ImageRules
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def build_request(given: GenerateImageInput, rules: ImageRules) -> tuple[dict[str, Any], list[str]]:
     """Return what is sent to OpenAI, and what it leaves out of what was asked."""
     size = rules.replaced.get(given.size, given.size)
     fields: dict[str, Any] = {
@@ -171,7 +170,7 @@ def build_request(
     if rules.takes_response_format:
         wanted = given.response_format
         fields["response_format"] = "b64_json" if wanted == HANDLE else wanted
-    return fields, tuple(notes)
+    return fields, notes
 
 
 def find_media_type(body: ImagesBody) -> str:
@@ -211,8 +210,11 @@ def _read_image(row: ImageBody, media_type: str) -> GeneratedImage:
     )
 
 
-async def _put_aside(context: ActionContext, image: GeneratedImage) -> GeneratedImage:
-    """Return an image by reference. One that came as an address nonetheless stays one."""
+async def _put_aside(
+    context: ActionContext, image: GeneratedImage, notes: list[str]
+) -> GeneratedImage:
+    """Return an image by reference. One that came as an address stays one, and one that cannot be
+    kept comes as it is, since it is paid for."""
     if image.b64_json is msgspec.UNSET:
         return image
     try:
@@ -220,5 +222,9 @@ async def _put_aside(context: ActionContext, image: GeneratedImage) -> Generated
     except binascii.Error as error:
         raise provider_calls.UnreadableAnswerError("The image is not valid base64.") from error
     name = f"image.{image.media_type.rpartition('/')[2]}"
-    info = await context.handles.put(context.caller, content, image.media_type, name)
+    try:
+        info = await context.handles.put(context.caller, content, image.media_type, name)
+    except HeadgateError as error:
+        notes.append(f"The image was not put aside: {error.message}")
+        return image
     return msgspec.structs.replace(image, b64_json=msgspec.UNSET, handle=info.id)

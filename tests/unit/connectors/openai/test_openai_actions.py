@@ -287,6 +287,14 @@ def test_images_are_handed_over_by_reference() -> None:
     assert msgspec.to_builtins(image) == {"media_type": "image/png", "handle": "handle_1"}
 
 
+def test_image_that_cannot_be_put_aside_comes_as_it_is() -> None:
+    models = FakeModelCaller({"data": [{"b64_json": PICTURE}]})
+    given = {"prompt": "A cat", "response_format": "handle"}
+    reply = run_action("generate-image", given, models, FakeHandles(is_full=True))
+    assert reply.images[0].b64_json == PICTURE
+    assert reply.notes == ("The image was not put aside: The handles of this project are full.",)
+
+
 def test_create_image_names_no_model() -> None:
     body: dict[str, Any] = {
         "created": 1,
