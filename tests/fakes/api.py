@@ -79,6 +79,8 @@ class Answer:
         if self.status == 400 and "error" in self.json:
             return [["body", *self.json["error"]["param"].split(".")]]
         assert self.status == 422, self.text
+        if "error_object" in self.json:
+            return [["body", *self.json["error_object"]["field"].split(".")]]
         return [each["loc"] for each in self.json["detail"]]
 
 

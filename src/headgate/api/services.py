@@ -26,6 +26,8 @@ from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
 from headgate.connectors.service.actions import ActionService
+from headgate.connectors.service.directory import IntegrationDirectory
+from headgate.connectors.service.setup import SetupService
 from headgate.credentials.service import (
     CapacityTracker,
     CredentialResolver,
@@ -110,3 +112,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     mcp_discoverer: McpDiscoverer
     render_invoice: Callable[[StoredInvoice], bytes]
     actions: ActionService
+    directory: IntegrationDirectory
+    setup: SetupService

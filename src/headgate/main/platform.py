@@ -22,6 +22,7 @@ from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
 from headgate.main.mcp_servers import McpServerParts, build_mcp_servers
 from headgate.main.payments import build_checkout
+from headgate.main.setup import build_directory, build_setup
 from headgate.relay.ports import Receipt, Settlement
 from headgate.request_log.service.replay import NoReplayer, Replayer
 from headgate.request_log.service.tail import RequestTails
@@ -124,6 +125,14 @@ def build_services(
     storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
     assets = build_assets(application, storage, client)
+    actions = build_actions(
+        application,
+        client=client,
+        receipts=build_receipts(application, settlement, observe),
+        models=models,
+        handles=assets.handles,
+    )
+    tester = build_credential_tester(application, client, settlement, observe)
     return Services(
         **{name: getattr(application, name) for name in SHARED},
         storage=storage,
@@ -136,18 +145,14 @@ def build_services(
         signatures=build_signatures(application.settings, application, writer),
         asset_files=assets.files,
         handles=assets.handles,
-        credential_tester=build_credential_tester(application, client, settlement, observe),
+        credential_tester=tester,
         rotation_runner=RotationRunner(
             application.rotations, application.accounts, application.database, writer
         ),
         checkout=build_checkout(application, client),
-        actions=build_actions(
-            application,
-            client=client,
-            receipts=build_receipts(application, settlement, observe),
-            models=models,
-            handles=assets.handles,
-        ),
+        actions=actions,
+        directory=build_directory(application, actions),
+        setup=build_setup(application, storage, tester),
         mcp_discoverer=(mcp or build_mcp_servers(application, storage, client)).discoverer,
     )
 

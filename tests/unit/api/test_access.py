@@ -218,6 +218,11 @@ def set_priority_pools(api: Api) -> None:
     assert api.put(path, pools).status == 200
 
 
+def set_up_integration(api: Api) -> None:
+    [operation] = [each for each in OPERATIONS if each.id == "setup_integration"]
+    assert api.post(operation.path, operation.example).status == 200
+
+
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
     "set_overage": assign_plan,
     **dict.fromkeys(("get_signing_secret", "delete_signing_secret"), issue_signing_secret),
@@ -227,6 +232,7 @@ PREPARATIONS: dict[str, Callable[[Api], None]] = {
         for scope in ("organization", "project", "key")
     },
     **dict.fromkeys(("get_priority_pools", "remove_priority_pools"), set_priority_pools),
+    "remove_integration": set_up_integration,
     "enable_person": account_objects.disable_own_member,
     "resume_organization": account_objects.suspend_organization,
 }

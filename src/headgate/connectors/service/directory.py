@@ -1,0 +1,156 @@
+"""Tells which integrations there are, which are configured, what they need, and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from headgate.catalog.model.manifest import IntegrationManifest
+from headgate.connectors.model.action import Action
+from headgate.connectors.model.caller import ToolCaller
+from headgate.connectors.model.integration import (
+    EndpointDescription,
+    IntegrationDescription,
+    IntegrationEndpoint,
+    IntegrationOverview,
+    IntegrationOverviews,
+    PublicIntegration,
+)
+from headgate.connectors.model.policy import find_denial
+from headgate.connectors.model.schema import build_input_schema
+from headgate.connectors.model.setup import list_fields, make_unknown
+from headgate.connectors.service.actions import ConfiguredIntegrations, define_tool
+from headgate.connectors.service.registry import ConnectorRegistry
+
+
+class Integration(msgspec.Struct, frozen=True):
+    """Hold what the catalog and the connectors have of one name."""
+
+    name: str
+    manifest: IntegrationManifest
+    needs_credential: bool
+    actions: Sequence[Action]
+
+
+class IntegrationDirectory:
+    """Describe the integrations of the catalog together with the actions of their connectors."""
+
+    def __init__(
+        self,
+        integrations: Mapping[str, IntegrationManifest],
+        registry: ConnectorRegistry,
+        configured: ConfiguredIntegrations,
+    ) -> None:
+        self._integrations = integrations
+        self._registry = registry
+        self._configured = configured
+
+    def list(self, organization_id: str, caller: ToolCaller | None) -> IntegrationOverviews:
+        """Return every integration. Endpoints are those that a caller may run; all without one,
+        for who manages the organization and runs nothing."""
+        configured: list[IntegrationOverview] = []
+        available: list[IntegrationOverview] = []
+        for each in self._list():
+            is_configured = self._is_configured(each, organization_id)
+            (configured if is_configured else available).append(summarize(each, caller))
+        return IntegrationOverviews(configured=tuple(configured), available=tuple(available))
+
+    def describe(
+        self,
+        organization_id: str,
+        service: str,
+        caller: ToolCaller | None,
+        endpoint: str | None = None,
+    ) -> IntegrationDescription:
+        """Return what one integration needs and does; with an `endpoint`, that one only. Raise
+        `UnknownIntegrationError` and `UnknownActionError`."""
+        found = self._find(service)
+        actions = list_allowed(found.actions, caller)
+        if endpoint is not None:
+            actions = [self._registry.find(service).find_action(endpoint)]
+        schemas = found.manifest.auth_schemas[:1]
+        return IntegrationDescription(
+            name=found.name,
+            display_name=found.manifest.display_name,
+            description=found.manifest.description,
+            is_configured=self._is_configured(found, organization_id),
+            docs_url=found.manifest.docs_url,
+            credentials=tuple(list_fields(found.manifest)),
+            instructions=schemas[0].setup_instructions if schemas else (),
+            endpoints=tuple(describe_endpoint(action) for action in actions),
+        )
+
+    def list_public(self) -> Sequence[PublicIntegration]:
+        """Return the integrations that have connectors: these come with Headgate, so that nothing
+        of this installation is told."""
+        return [
+            PublicIntegration(
+                name=each.name,
+                display_name=each.manifest.display_name,
+                description=each.manifest.description,
+                type=each.manifest.integration_type,
+                categories=each.manifest.categories,
+                docs_url=each.manifest.docs_url,
+                credentials=tuple(list_fields(each.manifest)),
+                endpoints=tuple(name_endpoint(action) for action in each.actions),
+            )
+            for each in self._list()
+            if each.actions
+        ]
+
+    def _list(self) -> Sequence[Integration]:
+        return [self._find(name) for name in self._list_names()]
+
+    def _list_names(self) -> Sequence[str]:
+        """Return the names of connectors, and then those of integrations without one."""
+        names = list(self._registry.connectors)
+        return [*names, *(name for name in self._integrations if name not in names)]
+
+    def _find(self, service: str) -> Integration:
+        connector = self._registry.connectors.get(service)
+        integration = service if connector is None else connector.manifest.integration
+        manifest = self._integrations.get(integration)
+        if manifest is None:
+            raise make_unknown(sorted(self._list_names()))
+        if connector is None:
+            return Integration(service, manifest, True, ())
+        needs = connector.manifest.needs_credential
+        return Integration(service, manifest, needs, connector.actions)
+
+    def _is_configured(self, found: Integration, organization_id: str) -> bool:
+        return not found.needs_credential or self._configured.has_usable(
+            organization_id, found.manifest.name
+        )
+
+
+def list_allowed(actions: Sequence[Action], caller: ToolCaller | None) -> Sequence[Action]:
+    """Return the actions that a caller may run, by the policy of lists and calls."""
+    if caller is None:
+        return actions
+    return [each for each in actions if find_denial(caller, define_tool(each)) is None]
+
+
+def summarize(found: Integration, caller: ToolCaller | None) -> IntegrationOverview:
+    return IntegrationOverview(
+        name=found.name,
+        display_name=found.manifest.display_name,
+        description=found.manifest.description,
+        type=found.manifest.integration_type,
+        needs_setup=found.needs_credential,
+        endpoints=tuple(name_endpoint(each) for each in list_allowed(found.actions, caller)),
+    )
+
+
+def name_endpoint(action: Action) -> IntegrationEndpoint:
+    return IntegrationEndpoint(name=action.name, title=action.title, tool=action.tool_name)
+
+
+def describe_endpoint(action: Action) -> EndpointDescription:
+    return EndpointDescription(
+        name=action.name,
+        title=action.title,
+        tool=action.tool_name,
+        description=action.description,
+        input_schema=build_input_schema(action.input),
+    )
