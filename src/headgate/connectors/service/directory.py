@@ -24,7 +24,7 @@ from headgate.connectors.service.actions import ConfiguredIntegrations, define_t
 from headgate.connectors.service.registry import ConnectorRegistry
 
 
-class Integration(msgspec.Struct, frozen=True):
+class DirectoryEntry(msgspec.Struct, frozen=True):
     """Hold what the catalog and the connectors have of one name."""
 
     name: str
@@ -99,7 +99,7 @@ class IntegrationDirectory:
             if each.actions
         ]
 
-    def _list(self) -> Sequence[Integration]:
+    def _list(self) -> Sequence[DirectoryEntry]:
         return [self._find(name) for name in self._list_names()]
 
     def _list_names(self) -> Sequence[str]:
@@ -107,18 +107,18 @@ class IntegrationDirectory:
         names = list(self._registry.connectors)
         return [*names, *(name for name in self._integrations if name not in names)]
 
-    def _find(self, service: str) -> Integration:
+    def _find(self, service: str) -> DirectoryEntry:
         connector = self._registry.connectors.get(service)
         integration = service if connector is None else connector.manifest.integration
         manifest = self._integrations.get(integration)
         if manifest is None:
             raise make_unknown(sorted(self._list_names()))
         if connector is None:
-            return Integration(service, manifest, True, ())
+            return DirectoryEntry(service, manifest, True, ())
         needs = connector.manifest.needs_credential
-        return Integration(service, manifest, needs, connector.actions)
+        return DirectoryEntry(service, manifest, needs, connector.actions)
 
-    def _is_configured(self, found: Integration, organization_id: str) -> bool:
+    def _is_configured(self, found: DirectoryEntry, organization_id: str) -> bool:
         return not found.needs_credential or self._configured.has_usable(
             organization_id, found.manifest.name
         )
@@ -131,7 +131,7 @@ def list_allowed(actions: Sequence[Action], caller: ToolCaller | None) -> Sequen
     return [each for each in actions if find_denial(caller, define_tool(each)) is None]
 
 
-def summarize(found: Integration, caller: ToolCaller | None) -> IntegrationOverview:
+def summarize(found: DirectoryEntry, caller: ToolCaller | None) -> IntegrationOverview:
     return IntegrationOverview(
         name=found.name,
         display_name=found.manifest.display_name,

@@ -59,7 +59,7 @@ class CredentialTestFailedError(ToolError):
     code = "credential_test_failed"
 
 
-class Storage(Protocol):
+class SetupStorage(Protocol):
     """Read and write the database from the event loop (`kit.db.async_database`)."""
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result: ...
@@ -67,7 +67,7 @@ class Storage(Protocol):
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result: ...
 
 
-class Tester(Protocol):
+class SetupTester(Protocol):
     """Test credentials (`credentials.service.CredentialTester`)."""
 
     def admit(self, organization_id: str) -> None: ...
@@ -119,11 +119,11 @@ class SetupService:
     def __init__(
         self,
         integrations: Mapping[str, IntegrationManifest],
-        storage: Storage,
+        storage: SetupStorage,
         *,
         credentials: CredentialService,
         secrets: SecretService,
-        tester: Tester,
+        tester: SetupTester,
         audit: AuditLog,
     ) -> None:
         self._integrations = integrations
@@ -143,8 +143,8 @@ class SetupService:
     async def set_up(self, request: SetupRequest, *, by: Actor) -> SetupResult:
         """Store the secret of an integration and its credential in one transaction.
 
-        Raise `UnknownIntegrationError`, `InvalidInputError`, `CredentialTestFailedError` for a tested
-        secret, and `TooManyCredentialTestsError`. Nothing is stored then.
+        Raise `UnknownIntegrationError`, `InvalidInputError`, and for a tested secret
+        `CredentialTestFailedError` and `TooManyCredentialTestsError`. Nothing is stored then.
         """
         manifest = self.find(request.service)
         values = read_values(manifest, request.secrets)

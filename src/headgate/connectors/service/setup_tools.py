@@ -136,7 +136,7 @@ class SetupTools:
             EXECUTE_INTEGRATION.name: self._execute,
         }
 
-    async def list_tools(self, _caller: ToolCaller) -> Sequence[ToolDefinition]:
+    async def list_tools(self, caller: ToolCaller) -> Sequence[ToolDefinition]:
         return TOOLS
 
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
