@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from headgate.api.access_denials import DeniedRequest
 from headgate.api.services import Services
-from headgate.connectors.model.action import HandleStore, ModelCaller
+from headgate.connectors.model.action import ModelCaller
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ToolSource
 from headgate.kit.clock import SteadyClock
@@ -22,6 +22,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
 from headgate.main.application import Application
+from headgate.main.setup import build_setup_tools
 from headgate.mcp.authentication import (
     AccessTokenFinder,
     AgentAuthentication,
@@ -61,17 +62,16 @@ def build_mcp(
     writer: Writer,
     services: Services,
     *,
-    sources: Sequence[ToolSource],
+    servers: ToolSource,
     models: ModelCaller | None = None,
-    handles: HandleStore | None = None,
     access_tokens: AccessTokenFinder | None = None,
 ) -> McpParts:
-    """Build the MCP server over the sources of tools, in the order in which a list shows them."""
+    """Build the MCP server. `servers` are the tools of other servers."""
     settings = application.settings
-    toolbox = Toolbox(sources)
+    toolbox = Toolbox(list_sources(services, servers))
     repetitions = build_repetitions(application, writer)
     limits = RunLimits(settings.tool_seconds_max, settings.tool_result_tokens_max)
-    runner = ToolRunner(repetitions, handles, limits)
+    runner = ToolRunner(repetitions, services.handles, limits)
     shelf = ResourceShelf(build_resources(services, models))
 
     def build_server() -> Any:
@@ -102,6 +102,11 @@ def build_mcp(
             "tool_repetitions": lambda: repetitions.count,
         },
     )
+
+
+def list_sources(services: Services, servers: ToolSource) -> Sequence[ToolSource]:
+    """Return the sources of tools, in the order in which a list shows them."""
+    return (build_setup_tools(services), services.actions, servers)
 
 
 def build_repetitions(application: Application, writer: Writer) -> Repetitions:

@@ -56,7 +56,6 @@ from headgate.main.mcp_servers import (
 )
 from headgate.main.payment_settings import check_payments
 from headgate.main.replay import InProcessReplayer
-from headgate.main.setup import build_setup_tools
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.main.webhooks import WebhookDelivery
 from headgate.request_log.service.recorder import RequestRecorder
@@ -310,8 +309,7 @@ async def _build_app(
     )
     receipts = build_receipts(application, ledger, observers.observe)
     tools = build_mcp_server_tools(application, mcp_servers, receipts)
-    sources = (build_setup_tools(services), services.actions, tools)
-    agents = build_mcp(application, writer, services, sources=sources, models=requests.models)
+    agents = build_mcp(application, writer, services, servers=tools, models=requests.models)
     observers.watch(agents.gauges, agents.counters)
     stack.push_async_callback(agents.endpoint.close)
     return api.build_app(

@@ -1,0 +1,113 @@
+"""Agents at a real server: the official client in both eras, over HTTP and standard input."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+from headgate.kit.tokenizer import Tokenizer
+from headgate.mcp.protocol import REPEAT, REPEATED
+from tests.fakes.gateway import Gateway
+from tests.fakes.simulated_gateway import SimulatedGateway
+
+pytestmark = pytest.mark.anyio
+
+LIST_TOKENS_MAX = 1_500
+MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
+OPENAI_TOOLS = [
+    *("openai_chat_completion", "openai_generate_image"),
+    *("openai_list_models", "openai_create_embedding"),
+]
+CHAT = "openai_chat_completion"
+
+
+@contextlib.asynccontextmanager
+async def connected(gateway: Gateway, mode: Any, key: str = "") -> AsyncGenerator[Client]:
+    headers = {"authorization": f"Bearer {key or gateway.key}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=20) as http,
+        Client(streamable_http_client(f"{gateway.url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def say(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+@MODES
+async def test_agent_lists_the_tools_of_openai_in_few_tokens_and_calls_one(
+    sdk: SimulatedGateway, mode: Any
+) -> None:
+    async with connected(sdk.gateway, mode) as client:
+        tools = (await client.list_tools()).tools
+        result = await client.call_tool(CHAT, say(f"Hello in {mode}"))
+        models = await client.read_resource("headgate://models")
+        usage = await client.read_resource("headgate://usage")
+    names = [each.name for each in tools]
+    assert [each for each in names if each.startswith("openai_")] == OPENAI_TOOLS
+    listed = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in tools]
+    tokens = Tokenizer().count(msgspec.json.encode(listed).decode())
+    assert tokens <= LIST_TOKENS_MAX
+    assert f"Hello in {mode}" in result.structured_content["content"]
+    assert json.loads(models.contents[0].text)["data"]  # type: ignore[union-attr]
+    assert json.loads(usage.contents[0].text)["total"]["requests"]  # type: ignore[union-attr]
+
+
+async def test_repeated_call_is_billed_once_unless_a_new_run_is_asked_for(
+    sdk: SimulatedGateway,
+) -> None:
+    async with connected(sdk.gateway, "auto") as client:
+        first = await client.call_tool(CHAT, say("Once"))
+        again = await client.call_tool(CHAT, say("Once"))
+        anew = await client.call_tool(CHAT, say("Once"), meta={REPEAT: True})
+    assert again.structured_content == first.structured_content
+    assert (again.meta or {}).get(REPEATED) is True
+    assert REPEATED not in (anew.meta or {})
+    receipts = sdk.receipts.take()
+    assert [each.endpoint for each in receipts] == ["chat.completions"] * 2
+    assert all(each.cost_nano for each in receipts)
+
+
+async def test_failed_call_is_a_result_with_its_field_and_recovery(sdk: SimulatedGateway) -> None:
+    async with connected(sdk.gateway, "auto") as client:
+        result = await client.call_tool(CHAT, {"messages": "no list"})
+    assert result.is_error
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == ("invalid_input", "messages")
+    assert error["recovery"]
+
+
+async def test_desktop_client_connects_over_standard_input(sdk: SimulatedGateway) -> None:
+    command = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "headgate.cli", "mcp", "--stdio", "--url", sdk.gateway.url],
+        env={"HEADGATE_API_KEY": sdk.gateway.key},
+    )
+    async with Client(command) as client:
+        tools = (await client.list_tools()).tools
+        result = await client.call_tool(CHAT, say("Hello over stdio"))
+    assert set(OPENAI_TOOLS) <= {each.name for each in tools}
+    assert "Hello over stdio" in result.structured_content["content"]
+
+
+async def test_metrics_count_requests_and_calls_of_agents(sdk: SimulatedGateway) -> None:
+    async with httpx2.AsyncClient() as http:
+        await http.post(f"{sdk.gateway.url}/mcp")
+    async with connected(sdk.gateway, "auto") as client:
+        await client.call_tool("no_such_tool", {})
+    metrics = sdk.gateway.metrics()
+    for name in ("mcp_requests", "mcp_refusals", "tool_calls", "tool_errors"):
+        [line] = [
+            each for each in metrics.splitlines() if each.startswith(f"headgate_{name}_total")
+        ]
+        assert float(line.split()[-1]) >= 1
