@@ -10,6 +10,9 @@ import msgspec
 
 Schema = dict[str, Any]
 DEFINITIONS = "$defs"
+SHORT_DESCRIPTION = "x-short-description"
+"""The description of a field for agents, where people get a longer one; empty for none. It is a
+member of `msgspec.Meta.extra_json_schema`."""
 REF = "#/$defs/{name}"
 RUN_OPTIONS: Mapping[str, Schema] = {
     "timeout": {
@@ -30,8 +33,8 @@ RUN_OPTIONS: Mapping[str, Schema] = {
 
 def build_input_schema(struct: type[msgspec.Struct], *, is_short: bool = False) -> Schema:
     """Return the schema of an input. `is_short` is for agents, who read every word of it: without
-    titles, and without the fields of every action."""
-    schema = build_schema(struct, has_titles=not is_short, is_input=True)
+    titles, with short descriptions, and without the fields of every action."""
+    schema = build_schema(struct, is_short=is_short, is_input=True)
     schema.setdefault("properties", {})
     if not is_short:
         for name, described in RUN_OPTIONS.items():
@@ -48,11 +51,11 @@ def build_output_schema(output: Any) -> Schema | None:
     return schema
 
 
-def build_schema(kind: Any, *, has_titles: bool = True, is_input: bool = False) -> Schema:
+def build_schema(kind: Any, *, is_short: bool = False, is_input: bool = False) -> Schema:
     """Return the schema of a type. Only types that contain themselves leave references. Of an
     input, what may be left out is not described as null, too."""
     [root], definitions = msgspec.json.schema_components([kind], ref_template=REF)
-    writer = _SchemaWriter(definitions, has_titles=has_titles, is_input=is_input)
+    writer = _SchemaWriter(definitions, is_short=is_short, is_input=is_input)
     schema = writer.write(root, ())
     kept = writer.list_kept()
     if kept:
@@ -63,9 +66,9 @@ def build_schema(kind: Any, *, has_titles: bool = True, is_input: bool = False) 
 class _SchemaWriter:
     """Write the definitions of a schema out where they are used."""
 
-    def __init__(self, definitions: Mapping[str, Any], *, has_titles: bool, is_input: bool) -> None:
+    def __init__(self, definitions: Mapping[str, Any], *, is_short: bool, is_input: bool) -> None:
         self._definitions = definitions
-        self._has_titles = has_titles
+        self._is_short = is_short
         self._is_input = is_input
         self._recursive: list[str] = []
 
@@ -82,9 +85,14 @@ class _SchemaWriter:
             return self.write({**found, **own}, (*inside, name))
         written: Schema = {}
         for key, value in schema.items():
-            if key == "title" and not self._has_titles:
+            if key == "title" and self._is_short:
                 continue
             written[key] = self._write_member(key, value, inside)
+        short = written.pop(SHORT_DESCRIPTION, None)
+        if self._is_short and short is not None:
+            written["description"] = short
+            if not short:
+                del written["description"]
         _add_type(written)
         return _simplify(written) if self._is_input else written
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypedDict, cast
 import msgspec
 
 from headgate.connectors.model.action import ActionContext
+from headgate.connectors.model.schema import SHORT_DESCRIPTION
 from headgate.connectors.openai import provider_calls
 from headgate.connectors.openai.model_rules import apply_chat_rules
 
@@ -40,15 +41,36 @@ class ChatCompletionInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(
             min_length=1,
             title="Messages",
+            description="Objects with a role and a text. `system` sets behavior, `user` asks.",
+            extra_json_schema={SHORT_DESCRIPTION: ""},
         ),
     ]
-    model: Annotated[ChatModelId, msgspec.Meta(title="Model")] = "gpt-4o-mini"
+    model: Annotated[
+        ChatModelId,
+        msgspec.Meta(
+            title="Model",
+            description="The model to use.",
+            extra_json_schema={SHORT_DESCRIPTION: ""},
+        ),
+    ] = "gpt-4o-mini"
     max_tokens: Annotated[
-        int, msgspec.Meta(ge=1, title="Maximum tokens", description="of the answer")
+        int,
+        msgspec.Meta(
+            ge=1,
+            title="Maximum tokens",
+            description="The most tokens that the answer may have; one is about 0.75 words.",
+            extra_json_schema={SHORT_DESCRIPTION: "of the answer"},
+        ),
     ] = 1024
     temperature: Annotated[
         float,
-        msgspec.Meta(ge=0, le=2, title="Temperature", description="not for reasoning models"),
+        msgspec.Meta(
+            ge=0,
+            le=2,
+            title="Temperature",
+            description="Lower is more focused, higher more creative. Reasoning models ignore it.",
+            extra_json_schema={SHORT_DESCRIPTION: "not for reasoning models"},
+        ),
     ] = 1.0
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypedDict
 import msgspec
 
 from headgate.connectors.model.action import ActionContext
+from headgate.connectors.model.schema import SHORT_DESCRIPTION
 from headgate.connectors.openai import provider_calls
 
 PATH = "/v1/embeddings"
@@ -16,9 +17,20 @@ EmbeddingModelId = Literal["text-embedding-3-small", "text-embedding-3-large"]
 class CreateEmbeddingInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: Annotated[
         str | tuple[str, ...],
-        msgspec.Meta(title="Input", description="up to about 8000 tokens each"),
+        msgspec.Meta(
+            title="Input",
+            description="A text to embed, or a list of texts, of at most about 8000 tokens each.",
+            extra_json_schema={SHORT_DESCRIPTION: "up to about 8000 tokens each"},
+        ),
     ]
-    model: Annotated[EmbeddingModelId, msgspec.Meta(title="Model")] = "text-embedding-3-small"
+    model: Annotated[
+        EmbeddingModelId,
+        msgspec.Meta(
+            title="Model",
+            description="The large one has 3072 dimensions, the small one 1536.",
+            extra_json_schema={SHORT_DESCRIPTION: ""},
+        ),
+    ] = "text-embedding-3-small"
 
 
 class EmbeddingReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from headgate.connectors.model.action import ActionContext
 from headgate.connectors.model.errors import InvalidInputError
+from headgate.connectors.model.schema import SHORT_DESCRIPTION
 from headgate.connectors.model.tool import ToolContent, ToolResult
 from headgate.connectors.openai import provider_calls
 from headgate.connectors.openai.model_rules import IMAGE_RULES, ImageRules
@@ -31,27 +32,59 @@ class GenerateImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         msgspec.Meta(
             min_length=1,
             title="Prompt",
-            description="specific and detailed",
+            description="What the image shows. Be specific and detailed.",
+            extra_json_schema={SHORT_DESCRIPTION: "specific and detailed"},
             extra={"form": "multiline"},
         ),
     ]
-    model: Annotated[ImageModelId, msgspec.Meta(title="Model")] = "dall-e-3"
-    size: Annotated[ImageSize, msgspec.Meta(title="Size")] = "1024x1024"
-    quality: Annotated[ImageQuality, msgspec.Meta(title="Quality", description="hd: dall-e-3")] = (
-        "standard"
-    )
+    model: Annotated[
+        ImageModelId,
+        msgspec.Meta(
+            title="Model",
+            description="GPT Image models are newer; they always answer with image data.",
+            extra_json_schema={SHORT_DESCRIPTION: ""},
+        ),
+    ] = "dall-e-3"
+    size: Annotated[
+        ImageSize,
+        msgspec.Meta(
+            title="Size",
+            description="1024x1024: any model. 1024x1792, 1792x1024: dall-e-3. Others: GPT Image.",
+            extra_json_schema={SHORT_DESCRIPTION: ""},
+        ),
+    ] = "1024x1024"
+    quality: Annotated[
+        ImageQuality,
+        msgspec.Meta(
+            title="Quality",
+            description="hd: dall-e-3 only. low, medium, high: GPT Image only.",
+            extra_json_schema={SHORT_DESCRIPTION: "hd: dall-e-3"},
+        ),
+    ] = "standard"
     style: Annotated[
-        Literal["vivid", "natural"], msgspec.Meta(title="Style", description="dall-e-3")
+        Literal["vivid", "natural"],
+        msgspec.Meta(
+            title="Style",
+            description="Dramatic or more realistic; dall-e-3 only.",
+            extra_json_schema={SHORT_DESCRIPTION: "dall-e-3"},
+        ),
     ] = "vivid"
     n: Annotated[
         int,
-        msgspec.Meta(ge=1, le=4, title="Number of images", description="dall-e-3: 1"),
+        msgspec.Meta(
+            ge=1,
+            le=4,
+            title="Number of images",
+            description="Up to 4 for GPT Image, always 1 for dall-e-3.",
+            extra_json_schema={SHORT_DESCRIPTION: "dall-e-3: 1"},
+        ),
     ] = 1
     response_format: Annotated[
         Literal["url", "b64_json", "handle"],
         msgspec.Meta(
             title="Response format",
-            description="handle: for upload_asset",
+            description="A url (dall-e-3) and a handle, which upload_asset takes, last an hour.",
+            extra_json_schema={SHORT_DESCRIPTION: "handle: for upload_asset"},
         ),
     ] = "url"
 

@@ -17,6 +17,8 @@ from headgate.connectors.model.errors import (
     ProviderRefusedError,
     describe_error,
 )
+from headgate.connectors.model.form import build_form
+from headgate.connectors.model.schema import SHORT_DESCRIPTION, build_input_schema
 from headgate.connectors.openai import model_rules
 from headgate.connectors.openai.actions import ACTIONS
 from headgate.connectors.openai.provider_calls import UnreadableAnswerError
@@ -65,6 +67,16 @@ def test_document_names_of_001_are_the_listed_tools() -> None:
         "openai_create_embedding",
     ]
     assert all(action.endpoints and action.description for action in ACTIONS.all)
+
+
+def test_agents_read_short_descriptions_and_people_whole_ones() -> None:
+    given = BY_NAME["generate-image"].input
+    short = build_input_schema(given, is_short=True)["properties"]
+    whole = build_input_schema(given)["properties"]
+    assert short["n"]["description"] == "dall-e-3: 1"
+    assert whole["n"]["description"] == "Up to 4 for GPT Image, always 1 for dall-e-3."
+    assert "description" not in short["model"]
+    assert not any(SHORT_DESCRIPTION in field for field in (*short.values(), *whole.values()))
 
 
 def test_chat_completion_has_the_defaults_of_its_document() -> None:
@@ -197,6 +209,12 @@ def test_models_are_listed_as_the_provider_has_them_and_as_a_sorted_picklist() -
     assert show is not None
     assert show(output).structured == {"data": [{"id": "gpt-4o"}, {"id": "o3"}]}
     assert list_choices("list-models", models) == [("gpt-4o", "gpt-4o"), ("o3", "o3")]
+
+
+@pytest.mark.parametrize("action", ["create-chat-completion", "create-response", "get-model-by-id"])
+def test_form_offers_the_models_of_the_account(action: str) -> None:
+    fields = {field.name: field for field in build_form(BY_NAME[action].input)}
+    assert (fields["model"].kind, fields["model"].data_source) == ("choice", "list-models")
 
 
 @pytest.mark.parametrize(
