@@ -143,12 +143,13 @@ def serve_gateway(
     port: int = 0,
     tls: ssl.SSLContext | None = None,
     variables: dict[str, str] | None = None,
+    program: str = "headgate.cli",
     **settings: Any,
 ) -> Gateway:
     """Start a server that may not be ready yet.
 
     `settings` are HEADGATE_ variables in lower case, `variables` others by their own names. `tls`
-    is how a client trusts it.
+    is how a client trusts it, `program` a module that serves in place of the command line.
     """
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
@@ -163,7 +164,7 @@ def serve_gateway(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "headgate.cli", "serve"),
+                *(sys.executable, "-m", program, "serve"),
                 *("--host", "127.0.0.1", "--port", str(port), "--data", str(data)),
             ],
             env=environment,
