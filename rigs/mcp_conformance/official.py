@@ -54,7 +54,7 @@ def install() -> Path:
     return folder
 
 
-def test_server(url: str, revision: str, *, scenario: str | None = None) -> Report:
+def check_server(url: str, revision: str, *, scenario: str | None = None) -> Report:
     """Run what a revision demands of a server, or one scenario of it."""
     chosen = ["--requirements", revision]
     if scenario is not None:
@@ -62,13 +62,13 @@ def test_server(url: str, revision: str, *, scenario: str | None = None) -> Repo
     return _run(["server", "--url", url, *chosen, *_expect("server", revision)])
 
 
-def test_client(command: str, revision: str) -> Report:
+def check_client(command: str, revision: str) -> Report:
     """Run what a revision demands of a client, which is started for each scenario."""
     chosen = ["--requirements", revision]
     return _run(["client", "--command", command, *chosen, *_expect("client", revision)])
 
 
-def test_authorization_server(url: str, revision: str, *options: str) -> Report:
+def check_authorization_server(url: str, revision: str, *options: str) -> Report:
     return _run(["authorization", "--url", url, "--spec-version", revision, *options])
 
 

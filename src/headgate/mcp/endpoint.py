@@ -45,6 +45,8 @@ REFUSED = -32000
 RATED = frozenset({"tools/call", "resources/read"})
 """What counts against the requests per minute of a key, unless its source counts it, as model calls
 do. A handshake and a list are free: clients repeat them as they like."""
+BLANKS = b" \t"
+"""What may stand around the value of a header and is no part of it (RFC 9110)."""
 NO_STORE, NO_SNIFF = (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")
 LENGTH_DIGITS_MAX = 12
 
@@ -166,7 +168,9 @@ class McpEndpoint:
         tools = await self._prepare(agent, body)
         exchange = AgentExchange(agent.caller, request_id, tools)
         server = await self._runtime.open()
-        await server({**scope, SCOPE_KEY: exchange}, replay(body, receive), send)
+        headers = [(name, value.strip(BLANKS)) for name, value in scope["headers"]]
+        prepared = {**scope, "headers": headers, SCOPE_KEY: exchange}
+        await server(prepared, replay(body, receive), send)
 
     async def _prepare(self, agent: Agent, body: bytes) -> ToolSet | None:
         """Look up the tool of a call, count it, and refuse one that needs another scope."""

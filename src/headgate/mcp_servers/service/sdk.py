@@ -22,6 +22,7 @@ from mcp.client._probe import negotiate_auto
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter
 
@@ -149,7 +150,7 @@ class SdkMcpClient:
             skipped += [
                 describe_skipped(tool.name, reason)
                 for tool in page.tools
-                if (reason := self._take(tool, definitions))
+                if (reason := _find_header_fault(session, tool) or self._take(tool, definitions))
             ]
             cursor = page.next_cursor
             if not cursor or len(definitions) >= self._limits.tools_max:
@@ -186,6 +187,15 @@ class SdkMcpClient:
             return str(error)
         definitions[tool.name] = definition
         return ""
+
+
+def _find_header_fault(session: PinnedSession, tool: types.Tool) -> str:
+    """Return why arguments of a tool cannot be sent as headers, as its schema wants in the newer
+    era; such a tool must not be called."""
+    if session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return ""
+    fault = find_invalid_x_mcp_header(tool.input_schema)
+    return f"a header of its arguments is not valid: {fault}" if fault else ""
 
 
 class _Progress:
