@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from headgate.connectors.model.action import Action
+from headgate.connectors.model.action import Action, WholeAnswer
 from headgate.connectors.model.schema import Schema, build_input_schema, build_output_schema
 from headgate.connectors.service.registry import ConnectorRegistry
 
@@ -97,6 +97,10 @@ def _list_parameters(schema: Schema) -> Iterator[dict[str, Any]]:
 
 def _describe_answer(action: Action, operation: Mapping[str, Any]) -> Schema:
     data = _write_sentences(build_output_schema(action.output) or {"type": "object"})
+    output = action.output
+    is_whole = isinstance(output, type) and issubclass(output, WholeAnswer)
+    if is_whole and operation["operationId"] == RUNS[0]:
+        return data
     schema: Schema = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     if operation["operationId"] != RUNS[0]:
         schema["properties"] = {"success": {"const": True}, **schema["properties"]}

@@ -7,7 +7,7 @@ endpoints of `/api/integrations/{connector}`, in an envelope that says whether t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from headgate.accounts.model import Role
 from headgate.api.access import tools
@@ -26,7 +26,7 @@ from headgate.api.schemas.connectors import (
     to_picklist_response,
 )
 from headgate.api.schemas.fields import AnyQuery, Empty, RawBody
-from headgate.connectors.model.action import Action
+from headgate.connectors.model.action import Action, WholeAnswer
 from headgate.connectors.model.policy import find_denial
 from headgate.connectors.service.actions import ActionRun, define_tool
 from headgate.connectors.service.registry import Connector
@@ -90,7 +90,11 @@ async def run_connector_action(context: RequestContext[Empty, RawBody]) -> Actio
     `connection` (id or name of a credential) may stand beside the fields that it declares. With an
     `Idempotency-Key`, a repeated call to a model is answered from the first one."""
     given = parse_object(context.request, context.raw)
-    return ActionDataResponse(await run_action(context, given))
+    output = await run_action(context, given)
+    if isinstance(output, WholeAnswer):
+        # It has `data`, and more.
+        return cast("ActionDataResponse", output)
+    return ActionDataResponse(output)
 
 
 @OPERATIONS.get(

@@ -38,6 +38,13 @@ class ActionAnswer(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class WholeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Be an output that has `data` itself, beside what else there is to tell, so that it is not put
+    into the `data` of another object."""
+
+    data: Any
+
+
 class ModelCaller(Protocol):
     """Send a request below `/v1` through the call pipeline, in this process: admitted, metered,
     limited and settled as the same request of a client."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from headgate.connectors.model.action import WholeAnswer
 from headgate.kit.log import mask_text
 
 CONTENT_TYPE = "content-type"
@@ -33,11 +34,10 @@ class BinaryData(msgspec.Struct, frozen=True):
     size: int
 
 
-class RawResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RawResponse(WholeAnswer, frozen=True, kw_only=True, omit_defaults=True):
     """Hold the answer of the provider: `data` in the type that was asked for, the status and the
     headers. `debug` tells of the exchange without its secrets, if asked."""
 
-    data: Any
     status: int
     headers: dict[str, str]
     debug: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
