@@ -63,6 +63,10 @@ def pair(key: str, value: Any) -> dict[str, Any]:
     return {"key": key, "value": value}
 
 
+def hang(received: ReceivedRequest) -> None:
+    received.wait_closed(10)
+
+
 def answer_in_turn(*statuses: int) -> Callable[[ReceivedRequest], None]:
     left = list(statuses)
 
@@ -95,7 +99,7 @@ def test_chat_completion_is_metered_as_any_other(
     upstream.script = lambda received: received.answer(
         json.dumps({"object": "chat.completion", "choices": [], "usage": usage}).encode()
     )
-    data = {"model": "gpt-4o", "messages": []}
+    data: dict[str, Any] = {"model": "gpt-4o", "messages": []}
     answered = ask(sdk, method="POST", url="/v1/chat/completions", data=data)
     assert answered.json["data"]["usage"] == usage
     receipt = sdk.receipts.take_one()
@@ -196,7 +200,7 @@ def test_failure_tells_the_answer_of_the_provider_in_both_envelopes(
 
 
 def test_timeout_spans_the_whole_request(sdk: SimulatedGateway, upstream: FakeUpstream) -> None:
-    upstream.script = lambda received: received.wait_closed(10)
+    upstream.script = hang
     answered = ask(sdk, url="/v1/new", timeout=300, maxRetries=5)
     assert (answered.status, answered.json["code"]) == (504, "action_timed_out")
 
