@@ -10,6 +10,7 @@ import msgspec
 
 Schema = dict[str, Any]
 DEFINITIONS = "$defs"
+CLOSED = ("additionalProperties", False)
 SHORT_DESCRIPTION = "x-short-description"
 """The description of a field for agents, where people get a longer one; empty for none. It is a
 member of `msgspec.Meta.extra_json_schema`."""
@@ -36,9 +37,10 @@ def build_input_schema(struct: type[msgspec.Struct], *, is_short: bool = False) 
     titles, with short descriptions, and without the fields of every action."""
     schema = build_schema(struct, is_short=is_short, is_input=True)
     schema.setdefault("properties", {})
-    if not is_short:
-        for name, described in RUN_OPTIONS.items():
-            schema["properties"].setdefault(name, dict(described))
+    if is_short:
+        return schema
+    for name, described in RUN_OPTIONS.items():
+        schema["properties"].setdefault(name, dict(described))
     schema["additionalProperties"] = False
     return schema
 
@@ -85,7 +87,8 @@ class _SchemaWriter:
             return self.write({**found, **own}, (*inside, name))
         written: Schema = {}
         for key, value in schema.items():
-            if key == "title" and self._is_short:
+            # An unknown field is refused by the action itself; no agent needs to read that.
+            if self._is_short and (key == "title" or (key, value) == CLOSED):
                 continue
             written[key] = self._write_member(key, value, inside)
         short = written.pop(SHORT_DESCRIPTION, None)
