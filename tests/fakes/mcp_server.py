@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class FakeMcpServer:
     methods: list[str] = field(default_factory=list[str])
     calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     ended_sessions: list[str] = field(default_factory=list[str])
+    session_ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -58,6 +60,7 @@ class FakeMcpServer:
     def answer(self, received: ReceivedRequest) -> None:
         if received.method == "DELETE":
             self.ended_sessions.append(received.headers["mcp-session-id"])
+            self.session_ended.set()
             return received.answer(b"", status=204)
         if self.token and received.headers.get("authorization") != f"Bearer {self.token}":
             return received.answer(b'{"error": "unauthorized"}', status=401)

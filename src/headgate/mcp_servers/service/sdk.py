@@ -30,7 +30,7 @@ from headgate import __version__
 from headgate.connectors.model.tool import ErrorObject, ReportProgress, ToolContent, ToolResult
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.message import Client
-from headgate.llm.redaction import is_secret, redact
+from headgate.llm.redaction import is_secret, redact, redact_text
 from headgate.mcp_servers.model.definition import (
     ToolDefinitionRecord,
     UnusableDefinitionError,
@@ -259,11 +259,13 @@ def _convert_result(
 
 def _remove_secrets(raw: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
     """Return a result without the headers that were sent, if the server repeats them."""
-    found = [part for each in secrets for part in (each, each.rpartition(" ")[2])]
-    needles = [each.encode() for each in found if is_secret(each.encode())]
-    if not needles:
-        return raw
-    return _redact(raw, needles)
+    needles = [each for each in _list_values(secrets) if is_secret(each)]
+    return _redact(raw, needles) if needles else raw
+
+
+def _list_values(secrets: tuple[str, ...]) -> list[bytes]:
+    """Return the values of headers, and of `Bearer token` the token alone as well."""
+    return [part.encode() for each in secrets for part in (each, each.rpartition(" ")[2])]
 
 
 def _redact(value: Any, needles: list[bytes]) -> Any:
@@ -307,8 +309,8 @@ def _explain(error: Exception, transport: GuardedTransport, target: McpTarget) -
             )
         )
     said = _shorten(str(found)) if isinstance(found, MCPError) else "its answers are not valid MCP"
-    for each in target.secrets:
-        said = said.replace(each, "[removed]")
+    for each in _list_values(target.secrets):
+        said = redact_text(said, each)
     status = f" (status {transport.status})" if transport.status else ""
     return drop_trace(McpServerFailedError(f"The MCP server failed{status}: {said}."))
 
