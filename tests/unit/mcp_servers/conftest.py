@@ -70,7 +70,7 @@ class McpHarness(VaultHarness):
         self.index = McpServerIndex()
 
     def register(self, server: FakeMcpServer, **more: Any) -> McpServer:
-        given = {"name": "tracker", "approve_first": True, **more}
+        given: dict[str, Any] = {"name": "tracker", "approve_first": True, **more}
         request = McpServerRequest(organization_id=self.own, url=server.url, **given)
         with self.database.transaction() as connection:
             made = self.servers.create(connection, request, by=SYSTEM)

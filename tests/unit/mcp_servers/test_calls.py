@@ -336,7 +336,12 @@ async def test_discovery_takes_what_is_good_and_says_what_is_not(tmp_path: Path)
         def never_end(received: ReceivedRequest, message: dict[str, Any]) -> bool:
             if message["method"] != "tools/list":
                 return False
-            page = {"tools": [], "nextCursor": "again", "ttlMs": 0, "cacheScope": "private"}
+            page: dict[str, Any] = {
+                "tools": [],
+                "nextCursor": "again",
+                "ttlMs": 0,
+                "cacheScope": "private",
+            }
             return _reply(received, message, {"result": {"resultType": "complete", **page}})
 
         bench.server.methods.clear()

@@ -1,0 +1,155 @@
+"""Servers, pins and secrets on both databases, and refreshes by several processes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from headgate.audit.model import SYSTEM
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.db.writer import Writer
+from headgate.kit.http.client import HttpClient
+from headgate.mcp_servers.jobs import McpRefresher
+from headgate.mcp_servers.model.definition import ToolDefinitionRecord
+from headgate.mcp_servers.model.errors import McpToolChangedError
+from headgate.mcp_servers.model.server import McpAuthentication, McpServer
+from headgate.mcp_servers.model.tool import Discovery, PinnedTool, ToolStatus
+from headgate.mcp_servers.service import (
+    LazyMcpClient,
+    McpCallLimits,
+    McpDiscoverer,
+    McpServerIndex,
+)
+from tests.fakes.mcp_server import running_mcp_server
+from tests.unit.mcp_servers.conftest import McpHarness
+
+pytestmark = pytest.mark.anyio
+
+
+def define(name: str, description: str = "") -> ToolDefinitionRecord:
+    return ToolDefinitionRecord(name=name, description=description, input_schema={"type": "object"})
+
+
+def record(vault: McpHarness, made: McpServer, *definitions: ToolDefinitionRecord) -> McpServer:
+    found = Discovery(protocol_version="2026-07-28", definitions=definitions)
+    with vault.database.transaction() as connection:
+        made = vault.servers.get(connection, None, made.id)
+        made = vault.tools.record(connection, made, found, by=SYSTEM)
+    vault.load()
+    return made
+
+
+def list_tools(vault: McpHarness, made: McpServer) -> dict[str, PinnedTool]:
+    with vault.database.reading() as connection:
+        tools, _ = vault.tools.list(connection, made, limit=100)
+    return {each.name: each for each in tools}
+
+
+def test_only_the_first_discovery_is_approved_and_failures_change_nothing(
+    vault: McpHarness,
+) -> None:
+    with running_mcp_server() as server:
+        made = vault.register(server)
+    failed = Discovery(error="It is down.")
+    with vault.database.transaction() as connection:
+        made = vault.tools.record(connection, made, failed, by=SYSTEM)
+    assert (made.discovery_error, made.refresh_at) == ("It is down.", vault.clock.now() + 300)
+    made = record(vault, made, define("a"), define("b"))
+    made = record(vault, made, define("a", "changed"), define("c"))
+    statuses = {name: each.status for name, each in list_tools(vault, made).items()}
+    assert statuses == {
+        "a": ToolStatus.CHANGED,
+        "b": ToolStatus.MISSING,
+        "c": ToolStatus.PENDING,
+    }
+    with vault.database.transaction() as connection:
+        vault.tools.record(connection, made, failed, by=SYSTEM)
+    assert {name: each.status for name, each in list_tools(vault, made).items()} == statuses
+
+
+def test_approval_of_several_tools_is_all_or_nothing(vault: McpHarness) -> None:
+    with running_mcp_server() as server:
+        made = vault.register(server, approve_first=False)
+    made = record(vault, made, define("a"), define("b"))
+    hashes = {name: each.hash for name, each in list_tools(vault, made).items()}
+
+    def approve(given: dict[str, str]) -> Any:
+        with vault.database.transaction() as connection:
+            return vault.tools.approve(connection, made, given, by=SYSTEM)
+
+    with pytest.raises(McpToolChangedError):
+        approve({**hashes, "b": "0" * 64})
+    assert {each.status for each in list_tools(vault, made).values()} == {ToolStatus.PENDING}
+    approve(hashes)
+    assert {each.status for each in list_tools(vault, made).values()} == {ToolStatus.APPROVED}
+
+
+def test_secrets_open_for_their_server_their_person_and_their_origin_only(
+    vault: McpHarness,
+) -> None:
+    with running_mcp_server() as server:
+        made = vault.register(
+            server, headers={"X-Key": "one"}, authentication=McpAuthentication.PERSON
+        )
+    with vault.database.transaction() as connection:
+        vault.servers.put_token(connection, made, "per_1", "token", by=SYSTEM)
+    assert read_secrets(vault, made) == ({"x-key": "one"}, {"per_1": "token"})
+    moves = (
+        ("UPDATE mcp_server_secrets SET origin = 'https://evil.example:443'", ""),
+        ("UPDATE mcp_server_secrets SET person_id = 'per_2' WHERE person_id = 'per_1'", "x-key"),
+    )
+    for move, left in moves:
+        with vault.database.transaction() as connection:
+            connection.exec_driver_sql(move)
+            headers, tokens = read_secrets(vault, made, connection)
+            assert ("".join(headers), tokens) == (left, {})
+            connection.rollback()
+
+
+def read_secrets(
+    vault: McpHarness, made: McpServer, connection: sa.Connection | None = None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers and the tokens that a process which starts now can open."""
+    index = McpServerIndex()
+    if connection is not None:
+        index.load(connection, vault.sealer)
+    else:
+        with vault.database.reading() as reading:
+            index.load(reading, vault.sealer)
+    route = index.find(made.id)
+    assert route is not None
+    return dict(route.headers), dict(route.tokens)
+
+
+async def test_due_server_is_refreshed_by_one_of_several_processes(vault: McpHarness) -> None:
+    writer = Writer(vault.database)
+    writer.start()
+    http = HttpClient()
+    storage = AsyncDatabase(vault.database, writer, reload=vault.load)
+    client = LazyMcpClient(http, McpCallLimits())
+    discoverer = McpDiscoverer(
+        storage, vault.index, client, servers=vault.servers, tools=vault.tools
+    )
+    processes = [McpRefresher(storage, discoverer, vault.clock) for _ in range(3)]
+    try:
+        with running_mcp_server() as server:
+            made = vault.register(server)
+            personal = vault.register(
+                server, name="personal", authentication=McpAuthentication.PERSON
+            )
+            counts = await asyncio.gather(*(each.run() for each in processes))
+            assert sum(counts) == 2
+            # The guard of this client allows no local address: that is what it says.
+            found = vault.servers
+            with vault.database.reading() as connection:
+                assert "refused" in found.get(connection, None, made.id).discovery_error
+                assert found.get(connection, None, personal.id).discovery_error == ""
+            vault.clock.time += 301
+            assert sum([await each.run() for each in processes]) == 1
+            assert server.methods == []
+    finally:
+        await http.close()
+        await writer.stop()
