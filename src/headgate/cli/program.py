@@ -41,6 +41,7 @@ COMMANDS = (
     "requests",
     "prices",
     "webhooks",
+    "mcp-servers",
     "audit",
     "simulate",
     "version",
@@ -56,7 +57,8 @@ class CommandGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        command = get_command(importlib.import_module(f"headgate.cli.{cmd_name}").app)
+        module = cmd_name.replace("-", "_")
+        command = get_command(importlib.import_module(f"headgate.cli.{module}").app)
         command.name = cmd_name
         return command
 
