@@ -60,8 +60,9 @@ _CONTENT_FIELDS = {
 _RESULTS: TypeAdapter[Any] = TypeAdapter(types.CallToolResult | types.InputRequiredResult)
 _IDENTITY = types.Implementation(name="headgate", title="Headgate", version=__version__)
 
-# The SDK logs what servers send; a hostile one would write our log.
-for _name in ("mcp.client", "client"):
+# They log what servers send, and addresses that may contain a key: a hostile one would write our
+# log.
+for _name in ("mcp.client", "client", "httpx2"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
