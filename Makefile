@@ -13,10 +13,10 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test prove check format bench conformance torture soak rotation scale usage contract fuzz mutation docs clean lock
+.PHONY: help setup run test prove check format bench conformance torture soak rotation scale usage contract fuzz mutation docs new-connector clean lock
 
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(UV):
 	@echo "==> uv $(UV_VERSION)"
@@ -90,6 +90,9 @@ fuzz: $(VENV)/.fuzz ## fuzz every parser of untrusted bytes for 10 minutes (ARGS
 
 mutation: $(VENV)/.mutation ## run mutation tests (ARGS="ledger --again")
 	@$(BIN)/python -m rigs.mutation $(ARGS)
+
+new-connector: $(VENV)/.dev ## make the folder and the tests of a connector (NAME=some_service)
+	@$(BIN)/python -m tools.new_connector $(NAME)
 
 docs: $(VENV)/.docs ## build the documentation's site from docs/ into site/
 	@$(BIN)/zensical build --clean --strict

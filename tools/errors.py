@@ -25,6 +25,7 @@ STARTUP_ERRORS = {
     "DriverNotInstalledError",
     "UnusableSchemaError",
     "InvalidCatalogError",
+    "InvalidConnectorError",
     "InvalidMasterKeyError",
     "AddressInUseError",
 }

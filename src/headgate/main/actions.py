@@ -12,6 +12,7 @@ import msgspec
 
 from headgate.connectors.model.action import ActionAnswer, HandleStore
 from headgate.connectors.model.caller import ToolCaller
+from headgate.connectors.model.errors import CallBrokenError, NoModelsError
 from headgate.connectors.service.action_receipts import ActionReceipts
 from headgate.connectors.service.actions import ActionPorts, ActionService, make_timed_out
 from headgate.connectors.service.http_calls import HttpCalls
@@ -19,7 +20,6 @@ from headgate.connectors.service.registry import ConnectorRegistry
 from headgate.gateway import loopback
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.openai import OpenAiHandler
-from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client, Headers
 from headgate.llm.headers import CREDENTIALS
 from headgate.main.application import Application
@@ -30,27 +30,6 @@ TOKEN_PREFIX = b"hg_live_action_"
 TOKEN_PURPOSE = b"tokens of actions"
 REMOVED_HEADERS = CREDENTIALS | {b"content-length", b"transfer-encoding", b"x-headgate-signature"}
 """Headers that no action sets itself: they say who calls, or where the body ends."""
-
-
-class NoModelsError(HeadgateError):
-    """This process calls no models, so that no action can.
-
-    Call the server that answers below `/v1`.
-    """
-
-    kind = Kind.UNAVAILABLE
-    code = "models_unavailable"
-
-
-class CallBrokenError(HeadgateError):
-    """The call of an action was cut before it had an answer: its key was revoked, or the server is
-    stopping.
-
-    Call it again, with a key that is valid. What the provider charged is on the receipt.
-    """
-
-    kind = Kind.UNAVAILABLE
-    code = "call_broken"
 
 
 class ActionGrants:

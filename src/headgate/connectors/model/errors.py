@@ -112,6 +112,27 @@ class CallRefusedError(ToolError):
         self.code = code or self.code
 
 
+class NoModelsError(ToolError):
+    """This process calls no models, so that no action can.
+
+    Call the server that answers below `/v1`.
+    """
+
+    kind = Kind.UNAVAILABLE
+    code = "models_unavailable"
+
+
+class CallBrokenError(ToolError):
+    """The call of an action was cut before it had an answer: its key was revoked, or the server is
+    stopping.
+
+    Call it again, with a key that is valid. What the provider charged is on the receipt.
+    """
+
+    kind = Kind.UNAVAILABLE
+    code = "call_broken"
+
+
 RECOVERY = {
     Kind.INVALID: "Correct the input and call the tool again.",
     Kind.UNAUTHENTICATED: "The credential or the key is not valid any more; ask its owner.",
