@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.private_file import read_private_json
 from headgate.kit.process.listener import open_listeners
 from headgate.main import data_plane
+from headgate.main.actions import InProcessModels
 from headgate.main.application import Application
 from headgate.main.egress import open_client
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -155,6 +157,7 @@ class InProcessGateway:
     writer: Writer
     recorder: RequestRecorder
     notebook: ReceiptRecorder
+    models: InProcessModels
 
     @property
     def connections_open(self) -> int:
@@ -279,7 +282,8 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             traffic=traffic,
             observer=notebook,
         )
-        handler = data_plane.build_handler(
+        build = functools.partial(
+            data_plane.build_handler,
             loaded,
             application,
             pipelines=pipelines,
@@ -287,7 +291,10 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             on_refusal=lambda _error: None,
             request_log=recorder,
         )
+        handler = build()
         state = ServerState()
+        models = InProcessModels(application.sealer, state.tasks)
+        models.connect(build(grants=models.grants))
         edge = data_plane.build_edge(loaded, handler)
         (listener,) = open_listeners("127.0.0.1", 0, hint="")
         server = await loop.create_server(
@@ -313,4 +320,5 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             writer,
             recorder,
             notebook,
+            models,
         )

@@ -131,14 +131,14 @@ class InProcessModels:
             for name, value in headers.items()
         ]
         sent = [header for header in sent if header[0] not in REMOVED_HEADERS]
-        sent.append((b"authorization", b"Bearer " + self._make_token(caller)))
+        sent.append((b"authorization", b"Bearer " + self.make_token(caller)))
         if credential is not None:
             sent.append((b"x-headgate-credential", credential.encode()))
         if idempotency_key is not None:
             sent.append((b"idempotency-key", idempotency_key.encode()))
         return sent
 
-    def _make_token(self, caller: ToolCaller) -> bytes:
+    def make_token(self, caller: ToolCaller) -> bytes:
         """Return what stands for the key in the caller's requests.
 
         It is the same in every process, since the answer to an idempotency key is sealed with it,
