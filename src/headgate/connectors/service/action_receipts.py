@@ -3,18 +3,22 @@ here."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
 
 from headgate.connectors.model.caller import ToolCaller
 from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.relay.ports import Receipt, Settlement
 
 CONNECTOR_HTTP = "connector.http"
 MCP_TOOL = "mcp.tool"
 """The endpoints of these calls, in receipts and metrics."""
 MICROSECONDS = 1_000_000
+CANCELLED_STATUS = Kind.TIMEOUT.value
+"""As the pipeline has it for clients that disconnected."""
 
 
 class OutgoingCall(msgspec.Struct, kw_only=True):
@@ -59,6 +63,7 @@ class ActionReceipts:
         self._settlement = settlement
         self._clock = clock
         self._observe = observe
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
         """Raise a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded, so that
@@ -73,8 +78,21 @@ class ActionReceipts:
         self._observe(receipt, 0)
 
     def defer(self, caller: ToolCaller, call: OutgoingCall) -> None:
-        """Record a call that was cancelled, as soon as that is possible."""
-        self._settlement.defer(self._build(caller, call), None)
+        """Record a call whose caller is gone, without waiting for it."""
+        call.status, call.outcome, call.error_code = CANCELLED_STATUS, "cancelled", "caller_left"
+        receipt = self._build(caller, call)
+        task = asyncio.get_running_loop().create_task(self._store(receipt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _store(self, receipt: Receipt) -> None:
+        try:
+            await self._settlement.record(receipt, None)
+        except (HeadgateError, asyncio.CancelledError):
+            # It is recorded as soon as that is possible: behind this, or at the next start.
+            self._settlement.defer(receipt, None)
+        else:
+            self._observe(receipt, 0)
 
     def _build(self, caller: ToolCaller, call: OutgoingCall) -> Receipt:
         ended_at = self._clock.monotonic()

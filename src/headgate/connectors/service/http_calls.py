@@ -117,7 +117,6 @@ class HttpCalls:
         try:
             answer = await self._exchange(request, opened, call)
         except asyncio.CancelledError:
-            call.outcome, call.error_code = "cancelled", "client_disconnected"
             self._receipts.defer(caller, call)
             raise
         except EgressError as error:
