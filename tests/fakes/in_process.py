@@ -246,6 +246,16 @@ async def drop_connections(state: ServerState, callers: list[Client], provider: 
         await asyncio.sleep(0)
 
 
+def prepare(loaded: settings.Settings) -> tuple[Application, str]:
+    """Open a new application, and return it with an inference key."""
+    application = open_quickly(loaded)
+    prepare_first_start(application)
+    prepare_credential(application, None)
+    token = issue(application)
+    load(application)
+    return application, token
+
+
 @contextlib.asynccontextmanager
 async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[InProcessGateway]:
     """Run a data plane; `variables` are HEADGATE_ settings in lower case."""
@@ -258,12 +268,8 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
         environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
         environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
         loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
-        application = open_quickly(loaded)
+        application, token = prepare(loaded)
         stack.callback(application.close)
-        prepare_first_start(application)
-        prepare_credential(application, None)
-        token = issue(application)
-        load(application)
         writer = Writer(application.database)
         writer.start()
         stack.push_async_callback(writer.stop)
