@@ -297,11 +297,10 @@ async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[I
             on_refusal=lambda _error: None,
             request_log=recorder,
         )
-        handler = build()
         state = ServerState()
         models = InProcessModels(application.sealer, state.tasks)
         models.connect(build(grants=models.grants))
-        edge = data_plane.build_edge(loaded, handler)
+        edge = data_plane.build_edge(loaded, build())
         (listener,) = open_listeners("127.0.0.1", 0, hint="")
         server = await loop.create_server(
             lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), sock=listener
