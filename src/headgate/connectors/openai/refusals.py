@@ -47,10 +47,7 @@ RECOVERY_BY_CODE: Mapping[str, str] = {
     "content_filter": _REWORD,
     "content_policy_violation": _REWORD,
     "moderation_blocked": _REWORD,
-    "insufficient_funds": (
-        "A budget, the plan or the wallet does not cover the call. Do not retry. Ask for less "
-        "output, or tell the owner of the key."
-    ),
+    "model_unpriced": "Use a model whose price is known, such as `gpt-image-1` for images.",
 }
 """By the code of the error, of the provider or of the gateway."""
 RECOVERY_BY_CATEGORY: Mapping[ErrorCategory, str] = {
@@ -62,6 +59,14 @@ RECOVERY_BY_CATEGORY: Mapping[ErrorCategory, str] = {
     ErrorCategory.CLIENT: "Correct what the message names, then call again.",
     ErrorCategory.SERVER: "The provider failed. Try again in half a minute, at most three times.",
 }
+RECOVERY_BY_KIND: Mapping[Kind, str] = {
+    Kind.UNPAID: (
+        "A budget, the plan or the wallet does not cover the call. Do not retry. Ask for less "
+        "output, or tell the owner of the key."
+    ),
+    Kind.FORBIDDEN: "This key may not do it. Do not retry; ask its owner.",
+}
+"""What the gateway itself refused, where the category would speak of the provider."""
 
 
 def make_refusal(answer: ActionAnswer) -> CallRefusedError | ProviderRefusedError:
@@ -70,13 +75,15 @@ def make_refusal(answer: ActionAnswer) -> CallRefusedError | ProviderRefusedErro
     data = _decode(answer.body)
     param = _read_param(data)
     message = found.message or f"The provider answered {answer.status} without a message."
+    recovery = RECOVERY_BY_CODE.get(found.code) or RECOVERY_BY_CATEGORY[found.category]
     refused: CallRefusedError | ProviderRefusedError
     if answer.headers.get(SOURCE_HEADER) == GATEWAY:
         kind = KINDS.get(answer.status, Kind.UPSTREAM)
         refused = CallRefusedError(message, kind=kind, code=found.code, param=param)
+        recovery = RECOVERY_BY_KIND.get(kind, recovery)
     else:
         refused = ProviderRefusedError(message, status=answer.status, data=data, param=param)
-    refused.recovery = RECOVERY_BY_CODE.get(found.code) or RECOVERY_BY_CATEGORY[found.category]
+    refused.recovery = recovery
     # A date instead of seconds counts as none: an action has no clock.
     headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
     seconds = refused.retry_after_seconds = parse_retry_after(headers, math.inf) or None

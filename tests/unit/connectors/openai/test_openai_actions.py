@@ -376,12 +376,12 @@ def test_error_of_a_field_names_it_and_one_of_a_rate_says_when() -> None:
 def test_refusal_of_the_gateway_keeps_its_kind_and_code() -> None:
     error = refuse(
         402,
-        {"message": "Spent.", "code": "insufficient_funds"},
+        {"message": "Spent.", "code": "budget_exceeded"},
         {"x-headgate-error-source": "gateway"},
     )
     assert isinstance(error, CallRefusedError)
-    assert (error.kind, error.code) == (Kind.UNPAID, "insufficient_funds")
-    assert "Do not retry" in str(error.recovery)
+    assert (error.kind, error.code) == (Kind.UNPAID, "budget_exceeded")
+    assert "tell the owner of the key" in str(error.recovery)
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[1]", {"choices": "none"}])
