@@ -30,6 +30,7 @@ COMMANDS = (
     "vault",
     "models",
     "resources",
+    "assets",
     "pools",
     "budgets",
     "plans",

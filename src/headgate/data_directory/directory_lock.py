@@ -53,7 +53,7 @@ class DataDirectoryInUseError(HeadgateError):
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
     """Describe who holds a lock. The settings are those by which a server knows and reaches
-    providers; they hold no secrets."""
+    providers, keeps files, and is reached; they hold no secrets."""
 
     pid: int
     command: str
@@ -64,6 +64,11 @@ class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
     openai_base_url: str | None = None
     egress_allow: tuple[str, ...] = ()
     egress_ca_file: str | None = None
+    assets_url: str | None = None
+    assets_endpoint: str | None = None
+    host: str | None = None
+    port: int | None = None
+    public_url: str | None = None
 
 
 class DirectoryLock:
@@ -186,8 +191,8 @@ def find_server(settings: Settings) -> LockHolder | None:
 def adopt(settings: Settings, server: LockHolder | None) -> Settings:
     """Return the settings of a command beside a server.
 
-    They name and reach providers as the server does, except where the command's own environment
-    differs.
+    They name and reach providers, keep files and name addresses as the server does, except where
+    the command's own environment differs.
     """
     if server is None:
         return settings
@@ -199,6 +204,11 @@ def adopt(settings: Settings, server: LockHolder | None) -> Settings:
         openai_base_url=settings.openai_base_url or server.openai_base_url,
         egress_allow=tuple(dict.fromkeys((*settings.egress_allow, *server.egress_allow))),
         egress_ca_file=settings.egress_ca_file or server.egress_ca_file,
+        assets_url=settings.assets_url or server.assets_url,
+        aws_endpoint_url_s3=settings.aws_endpoint_url_s3 or server.assets_endpoint,
+        host=server.host or settings.host,
+        port=server.port or settings.port,
+        public_url=settings.public_url or server.public_url,
     )
 
 
@@ -249,7 +259,17 @@ def describe(settings: Settings, command: str) -> LockHolder:
         openai_base_url=_strip_user(settings.openai_base_url),
         egress_allow=settings.egress_allow,
         egress_ca_file=settings.egress_ca_file,
+        assets_url=_name_place(settings.assets_url),
+        assets_endpoint=_strip_user(settings.aws_endpoint_url_s3),
+        host=settings.host,
+        port=settings.port,
+        public_url=_strip_user(settings.public_url),
     )
+
+
+def _name_place(url: str | None) -> str | None:
+    """Return where files are kept, also for a command that runs in another folder."""
+    return url if url is None or "://" in url else str(Path(url).absolute())
 
 
 def _strip_user(url: str | None) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from headgate.api.services import Services
 from headgate.assets.jobs import INTERVAL_SECONDS, AssetCleaner
 from headgate.assets.service import AssetFiles, Handles, ObjectStorage, SourceReader
+from headgate.connectors.service.asset_tools import AssetTools
 from headgate.data_directory.assets import build_storage_config
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
@@ -44,6 +46,16 @@ def build_assets(application: Application, database: AsyncDatabase, client: Clie
         base_url=find_own_url(settings),
     )
     return AssetParts(files, handles, storage)
+
+
+def build_asset_tools(services: Services) -> AssetTools:
+    return AssetTools(
+        services.assets,
+        services.asset_files,
+        services.handles,
+        services.storage,
+        services.rate_limiter,
+    )
 
 
 def build_jobs(application: Application, writer: Writer) -> list[Job]:

@@ -22,6 +22,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
 from headgate.main.application import Application
+from headgate.main.assets import build_asset_tools
 from headgate.main.setup import build_setup_tools
 from headgate.mcp.authentication import (
     AccessTokenFinder,
@@ -106,7 +107,12 @@ def build_mcp(
 
 def list_sources(services: Services, servers: ToolSource) -> Sequence[ToolSource]:
     """Return the sources of tools, in the order in which a list shows them."""
-    return (build_setup_tools(services), services.actions, servers)
+    return (
+        build_setup_tools(services),
+        build_asset_tools(services),
+        services.actions,
+        servers,
+    )
 
 
 def build_repetitions(application: Application, writer: Writer) -> Repetitions:

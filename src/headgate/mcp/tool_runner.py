@@ -13,6 +13,7 @@ import structlog
 from headgate.connectors.model.action import HandleStore
 from headgate.connectors.model.errors import ActionTimedOutError, describe_error
 from headgate.connectors.model.tool import ReportProgress, ToolCall, ToolResult
+from headgate.connectors.service.asset_tools import READ_RESULT
 from headgate.kit.errors import HeadgateError
 from headgate.mcp import large_results, meta_tools
 from headgate.mcp.errors import ToolFaultError
@@ -121,7 +122,7 @@ class ToolRunner:
             raise ActionTimedOutError(
                 f"The tool took longer than {seconds:g} seconds and was stopped."
             ) from None
-        if self._handles is None:
+        if self._handles is None or tool.definition.name == READ_RESULT:
             return result
         return await large_results.set_aside(
             self._handles, call, result, tokens_max=self._limits.result_tokens_max

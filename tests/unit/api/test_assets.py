@@ -183,6 +183,28 @@ def test_key_of_some_projects_sees_their_assets_only(api: Api) -> None:
     assert api.post("/api/assets", {"content_text": "y"}, key=key).status == 201
 
 
+def test_inference_key_has_the_assets_of_its_project_and_what_its_tools_allow(api: Api) -> None:
+    live = {"key": api.own.live_key, "organization": ""}
+    made = api.post("/api/assets", {"content_text": "x", "slug": "x.txt"}, **live)
+    assert (made.status, made.json["project_id"]) == (201, api.own.project_id)
+    other = api.post("/api/projects", {"name": "Second"}).json["id"]
+    beside = upload(api, content_text="x", project_id=other)
+    assert [each["id"] for each in api.get("/api/assets", **live).json["assets"]] == [
+        made.json["id"]
+    ]
+    assert api.get(f"/api/assets/{beside['id']}", **live).status == 404
+    body = {"content_text": "y", "project_id": other}
+    assert api.post("/api/assets", body, **live).status == 404
+    assert api.delete(f"/api/assets/{made.json['id']}", **live).status == 204
+    issued = api.post(
+        "/api/api-keys",
+        {"name": "n", "project_id": api.own.project_id, "tools": ["list_*"]},
+    )
+    narrow = {"key": issued.json["key"], "organization": ""}
+    assert api.get("/api/assets", **narrow).status == 200
+    assert api.post("/api/assets", {"content_text": "y"}, **narrow).code == "tool_forbidden"
+
+
 def test_large_bodies_are_read_where_they_may_come_and_few_at_a_time(shared_api: Api) -> None:
     text = "x" * BODY_BYTES_MAX
     assert shared_api.post("/api/projects", {"name": text}).status == 413

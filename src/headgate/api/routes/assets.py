@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.accounts.model import AccountNotFoundError
-from headgate.api.access import organization
+from headgate.api.access import MANAGERS, tools
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.keys import choose_project
 from headgate.api.schemas.assets import (
@@ -22,13 +22,16 @@ from headgate.api.schemas.assets import (
 from headgate.api.schemas.fields import Empty
 from headgate.assets.model.asset import Asset, AssetFilter
 from headgate.assets.model.owner import ProjectOwner
+from headgate.connectors.model.policy import find_denial
+from headgate.connectors.model.tool import ToolDefinition
+from headgate.connectors.service.asset_tools import LIST_ASSETS, UPLOAD_ASSET
 from headgate.oauth.model.challenge import find_base_url
 
 OPERATIONS = Operations(
     "Assets", "Images, documents and other files that are kept and served at an address."
 )
-READ = organization("assets:read")
-WRITE = organization("assets:write")
+READ = tools("assets:read", roles=MANAGERS)
+WRITE = tools("assets:write", roles=MANAGERS)
 ALL = "/api/assets"
 ONE = "/api/assets/{asset_id}"
 BODY_BYTES_MAX = 8 * 1024 * 1024
@@ -40,6 +43,7 @@ EXAMPLE = {"content_text": "Hello", "slug": "hello.txt", "alt": "A greeting"}
 async def list_assets(context: RequestContext[AssetQuery, Empty]) -> AssetPage:
     """Return the assets of the organization, or of one project, the newest first."""
     query = context.query
+    check_tool(context, LIST_ASSETS)
     filters = make_filter(context, query.project_id)
 
     def read(connection: sa.Connection) -> AssetPage:
@@ -70,10 +74,12 @@ async def create_asset(context: RequestContext[Empty, AssetCreate]) -> AssetResp
     its type; one that is claimed, by `media_type` or the extension of the slug, has to agree. A
     slug that exists is a conflict unless `overwrite` is set."""
     body = context.body
+    check_tool(context, UPLOAD_ASSET)
+    among = list_projects(context)
 
     def find_owner(connection: sa.Connection) -> ProjectOwner:
         project_id = body.project_id or choose_project(context, connection)
-        if not context.principal.may_see_project(project_id):
+        if among and project_id not in among:
             raise AccountNotFoundError("There is no such project.")
         context.services.accounts.get_project(connection, context.organization_id, project_id)
         return ProjectOwner(context.organization_id, project_id)
@@ -92,6 +98,7 @@ async def create_asset(context: RequestContext[Empty, AssetCreate]) -> AssetResp
 @OPERATIONS.get(ONE, access=READ, summary="Read an asset")
 async def get_asset(context: RequestContext[Empty, Empty]) -> AssetResponse:
     """Return what is known about an asset. Its content is at its `url`."""
+    check_tool(context, LIST_ASSETS)
     return respond(context, await context.read(lambda connection: find(context, connection)))
 
 
@@ -99,6 +106,7 @@ async def get_asset(context: RequestContext[Empty, Empty]) -> AssetResponse:
 async def remove_asset(context: RequestContext[Empty, Empty]) -> None:
     """Remove an asset for good. Its address answers 404 from now on, except from caches that have
     it."""
+    check_tool(context, UPLOAD_ASSET)
 
     def remove(connection: sa.Connection) -> None:
         asset = context.check_version(find(context, connection))
@@ -111,8 +119,28 @@ def make_filter(context: RequestContext[Any, Any], project_id: str | None = None
     return AssetFilter(
         organization_id=context.organization_id,
         project_id=project_id,
-        among=context.principal.projects,
+        among=list_projects(context),
     )
+
+
+def list_projects(context: RequestContext[Any, Any]) -> tuple[str, ...]:
+    """Return the projects to which the principal is limited; empty for all. An inference key and a
+    connected application have their own."""
+    grant = context.principal.grant
+    if grant is None or grant.management:
+        return context.principal.projects
+    return (grant.project_id,)
+
+
+def check_tool(context: RequestContext[Any, Any], tool: ToolDefinition) -> None:
+    """Raise `ToolForbiddenError` for an inference key or a connected application that may not use
+    the tool which does the same."""
+    grant = context.principal.grant
+    if grant is None or grant.management:
+        return
+    denial = find_denial(context.tool_caller, tool)
+    if denial is not None:
+        raise denial
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Asset:

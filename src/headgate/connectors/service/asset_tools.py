@@ -34,7 +34,7 @@ IMAGE = "image/"
 
 
 class UploadAssetInput(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, and what it is called."""
+    """Hold a file, and what it is called."""
 
     source_url: Annotated[str, Meta(description="https address")] | None = None
     content: Annotated[str, Meta(description="base64")] | None = None
@@ -46,7 +46,7 @@ class UploadAssetInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssetOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset, as agents see it."""
+    """Describe an asset to agents."""
 
     id: str
     url: str
@@ -64,7 +64,7 @@ class ListAssetsInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssetListOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of assets, the newest first."""
+    """Hold a page of assets, the newest first."""
 
     assets: list[AssetOutput]
     total: int
@@ -79,7 +79,7 @@ class ReadResultInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadResultOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of what a handle names: as `text`, or as `base64` where it is none. An image is shown
+    """Hold a part of what a handle names: as `text`, or as `base64` where it is none. An image is shown
     whole instead. `bytes` is the size of all."""
 
     handle: str
@@ -95,8 +95,8 @@ UPLOAD_ASSET = ToolDefinition(
     name="upload_asset",
     title="Upload asset",
     description=(
-        "Keep a file and get its public URL. Give one of source_url, content, content_text, handle. "
-        "At most 5 MB for images and documents, 2 MB for fonts, 1 MB for others."
+        "Keep a file and get its public URL. Give one of source_url, content, content_text and "
+        "handle. At most 5 MB for images and documents, 2 MB for fonts, 1 MB for others."
     ),
     input_schema=build_input_schema(UploadAssetInput, is_short=True),
     output_schema=build_output_schema(AssetOutput),
