@@ -249,6 +249,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _text("URL of that issuer's keys; else it is taken from the discovery document."),
     ] = None
 
+    oauth_access_token_seconds: Annotated[
+        float, _count("Duration for which an access token of a connected application is accepted.")
+    ] = 3_600.0
+    oauth_refresh_token_seconds: Annotated[
+        float, _count("Duration after which an unused connection of an application ends.")
+    ] = 2_592_000.0
+    oauth_refresh_grace_seconds: Annotated[
+        float, _from_zero("Duration for which a used refresh token gives the same successor again.")
+    ] = 60.0
+    oauth_requests_per_minute: Annotated[
+        int, _count("Registrations and token requests allowed per minute, for each address.")
+    ] = 600
+
     stripe_secret_key: Annotated[
         str | None, _text("Secret key of the Stripe account that payments go to; none without it.")
     ] = None

@@ -8,8 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.accounts.model import Person, Role
-from headgate.audit.model import SYSTEM
-from tests.fakes.api import Api
+from headgate.audit.model import SYSTEM, Actor, ActorKind
+from headgate.oauth.model.client import OAuthClient
+from headgate.oauth.model.request import AuthorizationRequest
+from headgate.oauth.service import ApplicationFilter
+from tests.fakes.api import Api, Tenant
 from tests.fakes.people import PASSWORD, add_person
 
 THIRD = "Third"
@@ -99,3 +102,24 @@ def write_acceptance(api: Api) -> dict[str, Any]:
 def write_sign_in(api: Api) -> dict[str, Any]:
     person = add_person(api, "ada@example.com")
     return {"email": person.email, "password": PASSWORD}
+
+
+def connect_application(api: Api, tenant: Tenant) -> str:
+    """Return an application that a manager of the tenant connected."""
+    person = add_person(
+        api, "connector@example.com", Role.ADMIN, organization_id=tenant.organization_id
+    )
+    request = AuthorizationRequest(
+        redirect_uri="https://agent.example/callback",
+        challenge="x" * 43,
+        scopes=("mcp:read",),
+        resource="http://gate.example/mcp",
+    )
+    client = OAuthClient(id="agent", name="Agent", redirect_uris=(request.redirect_uri,))
+    service = api.application.connected_applications
+    selected = ApplicationFilter(organization_id=tenant.organization_id, person_id=person.id)
+    by = Actor(ActorKind.PERSON, person.id)
+    with api.application.database.transaction() as connection:
+        service.connect(connection, person, client, request, project_id=tenant.project_id, by=by)
+        page, _ = service.list_page(connection, selected, limit=1)
+    return page[0].application.id

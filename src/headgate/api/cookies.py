@@ -1,4 +1,5 @@
-"""The two cookies of a browser: its session, and a sign-in that is under way at an issuer."""
+"""The cookies of a browser: its session, a sign-in that is under way at an issuer, and where to go
+after it."""
 
 from __future__ import annotations
 
@@ -6,12 +7,16 @@ from starlette.requests import Request
 
 SESSION = "headgate_session"
 FLOW = "headgate_sign_in"
+RETURN = "headgate_return"
+RETURN_PREFIX = "/oauth/authorize?"
+"""The only page to which a sign-in at an issuer returns, beside the console."""
+RETURN_CHARACTERS_MAX = 3_500
 # Browsers accept such a cookie only from this host, over TLS, and for all paths.
 HOST_PREFIX = "__Host-"
 
 
 class Cookies:
-    """Read and write both cookies. Over TLS their names have the `__Host-` prefix, so that a
+    """Read and write the cookies. Over TLS their names have the `__Host-` prefix, so that a
     neighbouring host cannot plant a session (fixation)."""
 
     def __init__(self, *, is_secure: bool) -> None:
@@ -37,6 +42,19 @@ class Cookies:
 
     def clear_flow(self) -> str:
         return self._write(FLOW, "", 0)
+
+    def read_return(self, request: Request) -> str:
+        """Return the path to open after a sign-in at an issuer, empty for none."""
+        path = request.cookies.get(self._prefix + RETURN, "")
+        return path if path.startswith(RETURN_PREFIX) and path.isprintable() else ""
+
+    def write_return(self, path: str, *, seconds: float) -> str:
+        """Write the path, which is percent-encoded. A browser would drop one that is too long."""
+        kept = path if len(path) <= RETURN_CHARACTERS_MAX else ""
+        return self._write(RETURN, kept, seconds if kept else 0)
+
+    def clear_return(self) -> str:
+        return self._write(RETURN, "", 0)
 
     def _write(self, name: str, value: str, seconds: float) -> str:
         # Lax, not Strict: the redirect back from the issuer must carry the cookie of the sign-in.

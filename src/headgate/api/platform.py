@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from starlette.routing import BaseRoute, Route
 from headgate.api import asset_files, reference
 from headgate.api.gate import Gate, Identify
 from headgate.api.large_bodies import LargeBodies
+from headgate.api.oauth.requests import find_application
+from headgate.api.oauth.routes import build_routes as build_oauth_routes
 from headgate.api.openapi import build_document
 from headgate.api.operation import Operations
 from headgate.api.operation_handler import OperationHandler
@@ -24,7 +27,8 @@ from headgate.api.services import Services
 def build_routes(
     services: Services, identify: Identify, *, modules: Sequence[Operations] = ALL
 ) -> list[BaseRoute]:
-    """Return the routes of all operations, of the OpenAPI document, and of the API reference."""
+    """Return the routes of all operations, of the OpenAPI document, of the API reference, and
+    of the authorization server."""
     public_url = services.authentication.public_url
     gate = Gate(
         services.key_index,
@@ -33,6 +37,7 @@ def build_routes(
         services.signatures,
         services.workspaces,
         public_url=public_url,
+        find_application=functools.partial(find_application, services),
     )
     large_bodies = LargeBodies()
     paths: dict[str, dict[str, OperationHandler]] = {}
@@ -50,7 +55,8 @@ def build_routes(
 
     document = Route("/openapi.json", describe)
     files = asset_files.build_routes(services.asset_files)
-    return [PathTable([*routes, document, *files, *reference.build_routes()])]
+    others = (document, *files, *reference.build_routes(), *build_oauth_routes(services))
+    return [PathTable([*routes, *others])]
 
 
 def _route(path: str, handlers: Mapping[str, OperationHandler]) -> Route:

@@ -41,6 +41,7 @@ from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.mcp_servers.service import McpDiscoverer, McpServerService, McpToolService
+from headgate.oauth.service import AuthorizationServer
 from headgate.payments.model.invoice import StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
@@ -86,6 +87,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     request_tails: RequestTails
     error_rates: AttemptCounter
     replayer: Replayer
+    oauth: AuthorizationServer
     sealer: Sealer
     secrets: SecretService
     signatures: Signatures

@@ -25,6 +25,7 @@ COMMANDS = (
     "organizations",
     "people",
     "keys",
+    "applications",
     "credentials",
     "secrets",
     "vault",

@@ -55,6 +55,7 @@ from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.mcp_servers import service as mcp_servers
 from headgate.metering.jobs import Latencies
+from headgate.oauth import service as oauth
 from headgate.payments.model.invoice import Party, StoredInvoice
 from headgate.payments.service.adjustments import AdjustmentService
 from headgate.payments.service.auto_top_ups import AutoTopUpService
@@ -181,6 +182,7 @@ class Application:
         self.resources = self._build_resources()
         self._build_for_agents()
         self._build_payments()
+        self._build_oauth()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
         self._build_capacity()
@@ -275,6 +277,27 @@ class Application:
         )
         self.adjustments = AdjustmentService(self.clock, self.audit, self.invoices)
         self.wallet_settings = WalletSettingsService(self.audit)
+
+    def _build_oauth(self) -> None:
+        settings = self.settings
+        self.connected_applications = oauth.ApplicationService(
+            self.accounts,
+            self.people,
+            self.keys,
+            self.audit,
+            clock=self.steady_clock,
+            ids=self.ids,
+        )
+        self.oauth_tokens = oauth.TokenService(
+            self.keys,
+            self.audit,
+            clock=self.steady_clock,
+            lifetimes=oauth.TokenLifetimes(
+                access_seconds=settings.oauth_access_token_seconds,
+                refresh_seconds=settings.oauth_refresh_token_seconds,
+                grace_seconds=settings.oauth_refresh_grace_seconds,
+            ),
+        )
 
     def render_invoice(self, stored: StoredInvoice) -> bytes:
         """Return an invoice as PDF. It blocks. Raise `PdfNotInstalledError`."""

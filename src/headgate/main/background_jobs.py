@@ -28,6 +28,8 @@ from headgate.main.data_plane import build_cache, build_claims, build_request_re
 from headgate.main.payments import build_jobs as build_payment_jobs
 from headgate.metering import jobs as metering_jobs
 from headgate.metering.jobs import Pruner, RollUps
+from headgate.oauth import jobs as oauth_jobs
+from headgate.oauth.jobs import OAuthPruner
 from headgate.relay.ports import Receipt
 from headgate.request_log import jobs as request_log_jobs
 from headgate.request_log.jobs import RequestPruner
@@ -81,6 +83,7 @@ class BackgroundJobs:
         self._pruner = Pruner(writer)
         self._roll_ups = RollUps(writer)
         self._request_pruner = RequestPruner(writer, application.request_log_index)
+        self._oauth_pruner = OAuthPruner(writer, application.steady_clock)
         self._capacity = UsageSync(
             application.capacity,
             application.capacity_windows,
@@ -202,6 +205,11 @@ class BackgroundJobs:
                 run=self._delete_old_receipts,
                 period_seconds=metering_jobs.INTERVAL_SECONDS,
                 first_seconds=1.0,
+            ),
+            Job(
+                name="oauth",
+                run=self._oauth_pruner.run,
+                period_seconds=oauth_jobs.INTERVAL_SECONDS,
             ),
             Job(
                 name="request_log",

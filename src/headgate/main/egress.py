@@ -12,6 +12,7 @@ from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
 from headgate.main.login_settings import list_issuer_origins
 from headgate.main.payment_settings import parse_api_base
+from headgate.oauth.service.clients import PURPOSE as OAUTH_CLIENT
 from headgate.payments.service.provider import PAYMENTS
 from headgate.relay.content import PURPOSE as CONTENT
 from headgate.relay.ports import OPERATOR
@@ -32,11 +33,12 @@ class InvalidCertificateAuthoritiesError(HeadgateError):
 def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRules:
     """Build the egress rules of each purpose.
 
-    The allow-list holds for every purpose but the content that requests name by its address: there,
-    any client of the gateway chooses the address. `OPENAI_BASE_URL` and the simulator are added for
+    The allow-list holds for every purpose but two: the content that requests name by its address,
+    which any client of the gateway chooses, and the metadata documents of applications that want to
+    be connected, which anybody's link chooses. `OPENAI_BASE_URL` and the simulator are added for
     the operator's credentials, the issuers of logins for those. Raise `InvalidSettingError`.
     """
-    rules = EgressRules(build_rule(settings), {CONTENT: EgressRule()})
+    rules = EgressRules(build_rule(settings), {CONTENT: EgressRule(), OAUTH_CLIENT: EgressRule()})
     rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
     rules = rules.with_origins(PAYMENTS, parse_api_base(settings))
     if settings.openai_base_url is not None:

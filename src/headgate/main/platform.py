@@ -21,6 +21,7 @@ from headgate.main.assets import build_assets
 from headgate.main.authentication import build_authentication
 from headgate.main.data_plane import build_signatures
 from headgate.main.mcp_servers import McpServerParts, build_mcp_servers
+from headgate.main.oauth import build_authorization_server
 from headgate.main.payments import build_checkout
 from headgate.main.setup import build_directory, build_setup
 from headgate.relay.ports import Receipt, Settlement
@@ -142,6 +143,7 @@ def build_services(
         budgets=application.budget_service,
         request_tails=build_tails(application),
         replayer=replayer or NoReplayer(),
+        oauth=build_authorization_server(application, storage, client),
         signatures=build_signatures(application.settings, application, writer),
         asset_files=assets.files,
         handles=assets.handles,

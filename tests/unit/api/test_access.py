@@ -128,6 +128,10 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "person_id": (account_objects.find_own_member, account_objects.find_foreign_member),
     "session_id": (account_objects.open_own_session, account_objects.open_foreign_session),
     "invitation_id": (account_objects.invite_own, account_objects.invite_foreign),
+    "application_id": (
+        lambda api: account_objects.connect_application(api, api.own),
+        lambda api: account_objects.connect_application(api, api.other),
+    ),
     "endpoint_id": (
         lambda api: add_webhook_endpoint(api, api.own),
         lambda api: add_webhook_endpoint(api, api.other),

@@ -35,7 +35,7 @@ class LoginRateLimiter:
     def take(self, address: str, account: str) -> None:
         """Count an attempt. Raise `TooManySignInsError`, which is not counted."""
         now = self._now()
-        keys = (f"from {_find_network(address)}", f"for {account}")
+        keys = (f"from {find_client_network(address)}", f"for {account}")
         attempts = [self._count_recent(key, now) for key in keys]
         # A refused attempt is not counted, so that retries do not prolong the wait.
         if max(attempts) > self._per_minute - 1:
@@ -48,7 +48,7 @@ class LoginRateLimiter:
 
     def refund(self, address: str, account: str) -> None:
         now = self._now()
-        for key in (f"from {_find_network(address)}", f"for {account}"):
+        for key in (f"from {find_client_network(address)}", f"for {account}"):
             self._store(key, max(0.0, self._count_recent(key, now) - 1.0), now)
 
     def _count_recent(self, key: str, now: float) -> float:
@@ -62,7 +62,7 @@ class LoginRateLimiter:
             self._attempts.popitem(last=False)
 
 
-def _find_network(address: str) -> str:
+def find_client_network(address: str) -> str:
     """Return the /64 network of an IPv6 address, since a subscriber has a whole one."""
     try:
         found = ipaddress.ip_address(address)

@@ -200,9 +200,9 @@ async def start_oidc(context: RequestContext[Empty, Empty]) -> None:
 )
 async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
     """Receive the browser back from the OpenID Connect issuer, start a session, set its cookie, and
-    redirect to the console. Only people who signed in with this issuer before, whose verified
-    e-mail address has an account or an open invitation, or whose e-mail domain is trusted can
-    sign in."""
+    redirect to the console, or to the page that connects an application. Only people who signed
+    in with this issuer before, whose verified e-mail address has an account or an open invitation,
+    or whose e-mail domain is trusted can sign in."""
     query, authentication = context.query, context.services.authentication
     oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(context.request)
     oidc.check_state(flow, query.state, query.iss)
@@ -218,7 +218,10 @@ async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
 
     complete_sign_in(context, await context.write(accept_login))
     context.response_head.cookies.append(authentication.cookies.clear_flow())
-    context.response_head.headers["location"] = f"{authentication.public_url or ''}/"
+    path = authentication.cookies.read_return(context.request) or "/"
+    if path != "/":
+        context.response_head.cookies.append(authentication.cookies.clear_return())
+    context.response_head.headers["location"] = f"{authentication.public_url or ''}{path}"
 
 
 def find_oidc(oidc: OidcLogin | None) -> OidcLogin:

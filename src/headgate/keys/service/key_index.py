@@ -101,6 +101,10 @@ class KeyIndex:
             return None
         return self._grant(stored, None)
 
+    def note_use(self, key_id: str) -> None:
+        """Count a use of a key whose token was not presented: of a connected application."""
+        self._used.add(key_id)
+
     def observe_time(self) -> float:
         """Return the latest time seen so far, which is now unless the clock was set back."""
         now = self._now()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from headgate.kit.http.base_url import build_base_url
+from headgate.kit.http.message import Headers
 from headgate.oauth.model.scope import DEFAULT_SCOPES, SCOPES, format_scopes
 
 MCP_PATH = "/mcp"
@@ -16,9 +18,10 @@ INVALID_TOKEN = "invalid_token"
 INSUFFICIENT_SCOPE = "insufficient_scope"
 
 
-def find_base_url(public_url: str | None, scheme: str, host: str) -> str:
-    """Return the base URL of a request. `host` is the Host header, which the edge has checked."""
-    return public_url or f"{scheme}://{host.lower()}"
+def find_base_url(public_url: str | None, headers: Headers, *, scheme: str) -> str:
+    """Return the base URL of a request. The edge has checked its Host header; `scheme` is that of
+    the connection, and a proxy that ends TLS says so in `x-forwarded-proto`."""
+    return public_url or build_base_url(headers, scheme=scheme).removesuffix("/v1")
 
 
 def build_resource(base_url: str) -> str:

@@ -1,10 +1,41 @@
-"""What an access token of a connected application allows."""
+"""Connected applications, the grants that people gave them, and what an access token allows.
+
+A person connects an application to a project: that is a connected application, and it has an
+inference key, of which nobody ever has the token. Each time that the person agrees is a grant, with
+its own scopes and chain of refresh tokens; so the same application on two machines has two.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 ACCESS_TOKEN_PREFIX = "hg_oat_"
+
+
+class ConnectedApplication(msgspec.Struct, frozen=True, kw_only=True):
+    """Represent an application that a person connected to a project. Times are unix seconds."""
+
+    id: str
+    organization_id: str
+    project_id: str
+    person_id: str
+    key_id: str
+    client_id: str
+    client_name: str
+    redirect_host: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+class GrantRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Represent one consent. It has ended with `ended_at`; its tokens are not accepted after it."""
+
+    id: str
+    application_id: str
+    scopes: tuple[str, ...]
+    resource: str
+    created_at: float
+    ended_at: float | None = None
 
 
 class OAuthGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,3 +51,15 @@ class OAuthGrant(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     expires_at: float
     client_name: str
+
+
+class IssuedTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold new tokens, which are not stored."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    scopes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "IssuedTokens()"

@@ -1,0 +1,1 @@
+"""The authorization server over HTTP: metadata, registration, consent, tokens (docs/oauth.md)."""
