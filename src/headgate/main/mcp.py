@@ -25,7 +25,6 @@ from headgate.main.application import Application
 from headgate.main.assets import build_asset_tools
 from headgate.main.setup import build_setup_tools
 from headgate.mcp.authentication import (
-    AccessTokenFinder,
     AgentAuthentication,
     AgentRequest,
     read_tokens,
@@ -65,7 +64,6 @@ def build_mcp(
     *,
     servers: ToolSource,
     models: ModelCaller | None = None,
-    access_tokens: AccessTokenFinder | None = None,
 ) -> McpParts:
     """Build the MCP server. `servers` are the tools of other servers."""
     settings = application.settings
@@ -81,14 +79,14 @@ def build_mcp(
         return protocol.build_server(toolbox, runner, shelf)
 
     endpoint = McpEndpoint(
-        AgentAuthentication(services.key_index, services.signatures, access_tokens),
+        AgentAuthentication(services.key_index, services.signatures, services.oauth.access_tokens),
         toolbox,
         origins=OriginCheck(settings.cors_origins, settings.public_url),
         signatures=services.signatures,
         rate_limits=services.rate_limiter,
         make_id=services.ids.make,
         build_server=build_server,
-        public_url=settings.public_url,
+        public_url=services.authentication.public_url,
         limits=EndpointLimits(settings.mcp_body_bytes_max, settings.mcp_requests_max),
         on_denied=DenialRecorder(services),
     )

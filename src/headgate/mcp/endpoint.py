@@ -251,7 +251,6 @@ class LazyRuntime:
 
 def read_request(scope: Scope, public_url: str | None) -> AgentRequest:
     headers = scope["headers"]
-    host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
     query: bytes = scope["query_string"]
     target: bytes = scope["raw_path"] + (b"?" + query if query else b"")
     client = scope.get("client")
@@ -260,7 +259,7 @@ def read_request(scope: Scope, public_url: str | None) -> AgentRequest:
         target=target,
         headers=headers,
         address=client[0] if client else "",
-        base_url=find_base_url(public_url, scope["scheme"], host),
+        base_url=find_base_url(public_url, headers, scheme=scope["scheme"]),
     )
 
 
