@@ -182,7 +182,6 @@ class Application:
         self.resources = self._build_resources()
         self._build_for_agents()
         self._build_payments()
-        self._build_oauth()
         self.rate_limiter = RateLimiter(clock)
         self._build_observers()
         self._build_capacity()
@@ -301,6 +300,7 @@ class Application:
 
     def render_invoice(self, stored: StoredInvoice) -> bytes:
         """Return an invoice as PDF. It blocks. Raise `PdfNotInstalledError`."""
+        self._build_oauth()
         return render_pdf(stored, self.settings.invoice_font)
 
     def unlock(self, connection: sa.Connection) -> Application:
