@@ -240,6 +240,7 @@ class Application:
         self.mcp_tools = self._build_mcp_tools()
         maxima = AssetUsage(settings.assets_max, settings.assets_bytes_max)
         self.assets = AssetService(self.accounts, self.clock, self.audit, maxima)
+        self._build_oauth()
 
     def _build_payments(self) -> None:
         settings = self.settings
@@ -300,7 +301,6 @@ class Application:
 
     def render_invoice(self, stored: StoredInvoice) -> bytes:
         """Return an invoice as PDF. It blocks. Raise `PdfNotInstalledError`."""
-        self._build_oauth()
         return render_pdf(stored, self.settings.invoice_font)
 
     def unlock(self, connection: sa.Connection) -> Application:
