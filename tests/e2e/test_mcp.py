@@ -87,6 +87,20 @@ async def test_failed_call_is_a_result_with_its_field_and_recovery(sdk: Simulate
     assert error["recovery"]
 
 
+async def test_image_is_content_or_the_id_of_a_handle(sdk: SimulatedGateway) -> None:
+    given = {"prompt": "A cat", "model": "gpt-image-1"}
+    async with connected(sdk.gateway, "auto") as client:
+        shown = await client.call_tool("openai_generate_image", given)
+        handed = await client.call_tool(
+            "openai_generate_image", {**given, "response_format": "handle"}
+        )
+    assert shown.structured_content == {"images": [{"media_type": "image/png"}]}
+    assert [each.type for each in shown.content] == ["text", "image"]
+    [image] = handed.structured_content["images"]
+    assert image["handle"].startswith("hdl_")
+    assert [each.type for each in handed.content] == ["text"]
+
+
 async def test_desktop_client_connects_over_standard_input(sdk: SimulatedGateway) -> None:
     command = StdioServerParameters(
         command=sys.executable,
