@@ -10,7 +10,8 @@ import msgspec
 
 Schema = dict[str, Any]
 DEFINITIONS = "$defs"
-CLOSED = ("additionalProperties", False)
+UNREAD = (("additionalProperties", False), ("minLength", 1), ("minItems", 1))
+"""What agents need not read: the action refuses other fields, and what is empty, by itself."""
 SHORT_DESCRIPTION = "x-short-description"
 """The description of a field for agents, where people get a longer one; empty for none. It is a
 member of `msgspec.Meta.extra_json_schema`."""
@@ -87,8 +88,7 @@ class _SchemaWriter:
             return self.write({**found, **own}, (*inside, name))
         written: Schema = {}
         for key, value in schema.items():
-            # An unknown field is refused by the action itself; no agent needs to read that.
-            if self._is_short and (key == "title" or (key, value) == CLOSED):
+            if self._is_short and (key == "title" or (key, value) in UNREAD):
                 continue
             written[key] = self._write_member(key, value, inside)
         short = written.pop(SHORT_DESCRIPTION, None)

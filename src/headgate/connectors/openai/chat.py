@@ -18,10 +18,9 @@ ChatModelId = Literal[
     "gpt-4.1-mini",
     "gpt-4.1-nano",
     "o3-mini",
-    "gpt-5.4",
     "gpt-5.4-mini",
 ]
-"""The five of the document, and two that followed them."""
+"""The five of the document, and one that followed them."""
 SAMPLE_MESSAGES: tuple[dict[str, Any], ...] = (
     {"role": "system", "content": "You are a helpful assistant."},
     {"role": "user", "content": "Who won the world series in 2020?"},
@@ -59,7 +58,7 @@ class ChatCompletionInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             ge=1,
             title="Maximum tokens",
             description="The most tokens that the answer may have; one is about 0.75 words.",
-            extra_json_schema={SHORT_DESCRIPTION: "of the answer"},
+            extra_json_schema={SHORT_DESCRIPTION: ""},
         ),
     ] = 1024
     temperature: Annotated[
@@ -69,7 +68,7 @@ class ChatCompletionInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             le=2,
             title="Temperature",
             description="Lower is more focused, higher more creative. Reasoning models ignore it.",
-            extra_json_schema={SHORT_DESCRIPTION: "not for reasoning models"},
+            extra_json_schema={SHORT_DESCRIPTION: ""},
         ),
     ] = 1.0
 

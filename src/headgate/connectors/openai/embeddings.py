@@ -20,7 +20,7 @@ class CreateEmbeddingInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
         msgspec.Meta(
             title="Input",
             description="A text to embed, or a list of texts, of at most about 8000 tokens each.",
-            extra_json_schema={SHORT_DESCRIPTION: "up to about 8000 tokens each"},
+            extra_json_schema={SHORT_DESCRIPTION: "about 8000 tokens each"},
         ),
     ]
     model: Annotated[

@@ -17,7 +17,7 @@ from headgate.connectors.openai.model_rules import IMAGE_RULES, ImageRules
 from headgate.kit.errors import HeadgateError
 
 PATH = "/v1/images/generations"
-ImageModelId = Literal["dall-e-3", "gpt-image-1", "gpt-image-1.5", "gpt-image-2"]
+ImageModelId = Literal["dall-e-3", "gpt-image-1", "gpt-image-2"]
 ImageSize = Literal[
     "1024x1024", "1024x1792", "1792x1024", "1024x1536", "1536x1024", "256x256", "512x512", "auto"
 ]
@@ -33,7 +33,7 @@ class GenerateImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             min_length=1,
             title="Prompt",
             description="What the image shows. Be specific and detailed.",
-            extra_json_schema={SHORT_DESCRIPTION: "specific and detailed"},
+            extra_json_schema={SHORT_DESCRIPTION: ""},
             extra={"form": "multiline"},
         ),
     ]

@@ -86,7 +86,6 @@ GPT_IMAGE = ImageRules(
 IMAGE_RULES: Mapping[str, ImageRules] = {
     "dall-e-3": DALL_E_3,
     "gpt-image-1": GPT_IMAGE,
-    "gpt-image-1.5": GPT_IMAGE,
     "gpt-image-2": GPT_IMAGE,
 }
 """By the models that the action offers."""
