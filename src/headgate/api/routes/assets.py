@@ -150,9 +150,6 @@ def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Asset:
 
 def respond(context: RequestContext[Any, Any], asset: Asset) -> AssetResponse:
     request = context.request
-    base_url = find_base_url(
-        context.services.authentication.public_url,
-        request.url.scheme,
-        request.headers.get("host", ""),
-    )
+    public_url = context.services.authentication.public_url
+    base_url = find_base_url(public_url, request.headers.raw, scheme=request.url.scheme)
     return to_asset_response(asset, base_url)
