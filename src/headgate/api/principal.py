@@ -72,6 +72,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def to_actor(self, address: str, user_agent: str) -> Actor:
+        application = self.application
+        if application is not None:
+            person_id, client = application.person_id, application.client_name
+            return Actor(ActorKind.PERSON, person_id, client, address, user_agent)
         kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
         return Actor(kind, self.id, self.name, address, user_agent)
 

@@ -199,6 +199,8 @@ CHAT = ("chat.completions", "responses")
         ({"endpoints": ("embeddings",)}, make_tool(endpoints=CHAT), False),
         ({"endpoints": ("embeddings",)}, make_tool(), True),
         ({"endpoints": ("embeddings",)}, make_tool(endpoints=(ANY_ENDPOINT,)), True),
+        ({"tools": ("sample_*",)}, make_tool(), True),
+        ({"tools": ("openai_*", "sample_y")}, make_tool(), False),
         ({"management": True}, make_tool(), True),
         ({"management": True}, make_tool(scope=FULL), True),
         ({"management": True}, make_tool(endpoints=CHAT), False),

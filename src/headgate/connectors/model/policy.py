@@ -18,7 +18,7 @@ def find_denial(caller: ToolCaller, tool: ToolDefinition) -> ToolForbiddenError 
         return _deny(f"The tool {tool.name} needs the scope {tool.scope}.")
     if grant.management and tool.endpoints:
         return _deny(f"A management key calls no models, so it cannot run {tool.name}.")
-    if not is_in_scope(tool.name, getattr(grant, "tools", ())):
+    if not is_in_scope(tool.name, grant.tools):
         return _deny(f"This key may not use the tool {tool.name}.")
     if not is_any_endpoint_in_scope(tool.endpoints, grant.endpoints):
         return _deny(f"This key may not use the endpoints that {tool.name} calls.")
