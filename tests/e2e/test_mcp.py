@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx2
 import msgspec
+import psutil
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from headgate.kit.tokenizer import Tokenizer
 from headgate.mcp.protocol import REPEAT, REPEATED
-from tests.fakes.gateway import Gateway
+from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.simulated_gateway import SimulatedGateway
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
+from tests.fakes.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
 LIST_TOKENS_MAX = 1_500
+GROWTH_MEBIBYTES_MAX = 4
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 OPENAI_TOOLS = [
     *("openai_chat_completion", "openai_generate_image"),
     *("openai_list_models", "openai_create_embedding"),
 ]
 CHAT = "openai_chat_completion"
+REFUSED = {"error": {"message": f"Incorrect API key: {PROVIDER_KEY}.", "code": "invalid_api_key"}}
+ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini",
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Done."}}
+    ],
+    "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+}
 
 
 @contextlib.asynccontextmanager
@@ -125,3 +143,73 @@ async def test_metrics_count_requests_and_calls_of_agents(sdk: SimulatedGateway)
             each for each in metrics.splitlines() if each.startswith(f"headgate_{name}_total")
         ]
         assert float(line.split()[-1]) >= 1
+
+
+async def test_key_that_the_provider_refuses_is_a_result_that_says_what_to_do(
+    gateway: Gateway, upstream: FakeUpstream
+) -> None:
+    upstream.script = lambda received: received.answer(json.dumps(REFUSED).encode(), status=401)
+    async with connected(gateway, "auto") as client:
+        result = await client.call_tool(CHAT, say("Hello"))
+    assert result.is_error
+    error = result.structured_content["error"]
+    assert "setup_integration" in error["recovery"]
+    assert PROVIDER_KEY not in str(result)
+
+
+async def test_call_that_outlives_its_client_and_a_stop_is_billed_once(
+    gateway: Gateway, upstream: FakeUpstream
+) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def wait(received: ReceivedRequest) -> None:
+        arrived.set()
+        go_on.wait(20)
+        received.answer(json.dumps(ANSWER).encode())
+
+    upstream.script = wait
+    async with connected(gateway, "legacy") as client:
+        left = asyncio.create_task(client.call_tool(CHAT, say("Long")))
+        await asyncio.to_thread(arrived.wait, 10)
+        left.cancel()
+    async with connected(gateway, "auto") as client:
+        # By the list, the client checks the result; it could not ask for it after the stop.
+        await client.list_tools()
+        again = asyncio.create_task(client.call_tool(CHAT, say("Long")))
+        await wait_for_metric(gateway, "headgate_tool_calls_total 2.0")
+        gateway.process.send_signal(signal.SIGTERM)
+        go_on.set()
+        first = await again
+    assert first.structured_content["content"] == "Done."
+    assert gateway.process.wait(20) == 0
+    assert len(upstream.received) == 1
+
+
+async def wait_for_metric(gateway: Gateway, line: str) -> None:
+    await asyncio.to_thread(wait_until, lambda: line in gateway.metrics())
+
+
+@pytest.mark.prove
+async def test_connections_that_come_and_go_leave_memory_flat(sdk: SimulatedGateway) -> None:
+    server = psutil.Process(sdk.gateway.process.pid)
+    headers = {"authorization": f"Bearer {sdk.gateway.key}", "content-type": "application/json"}
+    headers |= {"accept": "application/json, text/event-stream"}
+
+    async def churn(connections: int) -> float:
+        for number in range(connections):
+            async with httpx2.AsyncClient(headers=headers) as http:
+                call: Any = {"name": "list_integrations", "arguments": {}}
+                for method, params in (("tools/list", None), ("tools/call", call)):
+                    message: Any = {
+                        "jsonrpc": "2.0",
+                        "id": number,
+                        "method": method,
+                        "params": params or call,
+                    }
+                    answer = await http.post(f"{sdk.gateway.url}/mcp", json=message)
+                    assert answer.status_code == 200
+        return server.memory_full_info().uss / 1024**2
+
+    before = await churn(300)
+    after = await churn(1_000)
+    assert after - before < GROWTH_MEBIBYTES_MAX

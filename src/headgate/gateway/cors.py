@@ -20,7 +20,10 @@ ORIGIN = re.compile(
 USUAL_PORT = re.compile(r"http://.*:0*80$|https://.*:0*443$")
 """Browsers leave the default port out of an origin."""
 HEADER_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
-READABLE_PREFIXES = (b"/v1/", b"/api/", b"/openapi.json")
+READABLE_PREFIXES = (
+    *(b"/v1/", b"/api/", b"/openapi.json"),
+    *(b"/mcp", b"/.well-known/", b"/oauth/"),
+)
 """Paths whose responses a page may read; health and metrics are for operators alone."""
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 MAX_AGE_SECONDS = 600
@@ -36,7 +39,13 @@ EXPOSED = (
         "x-headgate-pricing",
         "x-headgate-conversion-losses",
     ),
-    *("x-headgate-overhead-us", "idempotent-replayed", "openai-processing-ms", "openai-version"),
+    *(
+        "www-authenticate",
+        "x-headgate-overhead-us",
+        "idempotent-replayed",
+        "openai-processing-ms",
+        "openai-version",
+    ),
     *(
         f"{start}-{measure}-{what}"
         for start in ("x-ratelimit", "x-headgate-ratelimit")

@@ -175,15 +175,13 @@ def to_tool(definition: ToolDefinition) -> types.Tool:
 def to_annotations(definition: ToolDefinition) -> types.ToolAnnotations:
     """Return the hints. Those that have their default are left out, except whether a tool only
     reads and whether it destroys: some clients ask for both."""
-    if definition.is_read_only:
-        given: dict[str, bool] = {"read_only_hint": True}
-    else:
-        given = {"read_only_hint": False, "destructive_hint": definition.is_destructive}
-        if definition.is_idempotent:
-            given["idempotent_hint"] = True
-    if not definition.is_open_world:
-        given["open_world_hint"] = False
-    return types.ToolAnnotations(**given)
+    is_reading = definition.is_read_only
+    return types.ToolAnnotations(
+        read_only_hint=is_reading,
+        destructive_hint=None if is_reading else definition.is_destructive,
+        idempotent_hint=True if definition.is_idempotent and not is_reading else None,
+        open_world_hint=None if definition.is_open_world else False,
+    )
 
 
 def to_call_result(outcome: CallOutcome, request_id: str) -> types.CallToolResult:

@@ -12,7 +12,12 @@ import structlog
 
 from headgate.connectors.model.action import HandleStore
 from headgate.connectors.model.errors import ActionTimedOutError, describe_error
-from headgate.connectors.model.tool import ReportProgress, ToolCall, ToolResult
+from headgate.connectors.model.tool import (
+    ReportProgress,
+    ToolCall,
+    ToolResult,
+    report_nothing,
+)
 from headgate.connectors.service.asset_tools import READ_RESULT
 from headgate.kit.errors import HeadgateError
 from headgate.mcp import large_results, meta_tools
@@ -144,6 +149,9 @@ class CallProgress:
 
     @contextlib.asynccontextmanager
     async def beating(self) -> AsyncGenerator[None]:
+        if self._report is report_nothing:
+            yield
+            return
         task = asyncio.get_running_loop().create_task(self._beat())
         try:
             yield

@@ -46,7 +46,7 @@ async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | No
     return said
 
 
-@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/api/projects"])
+@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/api/projects", b"/mcp"])
 async def test_preflight_is_answered_without_a_key_or_handler(target: bytes) -> None:
     handler = EchoHandler()
     said = await talk(get(target, *PREFLIGHT, method=b"OPTIONS"), cors=LISTED, handler=handler)
