@@ -32,7 +32,8 @@ def backup(
         typer.Option(help="Also copy the master key to this new file, to be kept elsewhere."),
     ] = None,
 ) -> None:
-    """Back up the database, also while a server runs. The backup excludes the master key."""
+    """Back up the database and the files of assets, also while a server runs. The backup excludes
+    the master key."""
     with open_data_directory(data) as application:
         loaded = application.settings
     if loaded.database_url is None:
@@ -47,6 +48,7 @@ def backup(
         typer.echo(msgspec.json.encode(manifest))
         return
     typer.echo(f"{path} is a complete copy of the database: {describe(manifest)}.")
+    typer.echo(describe_assets(manifest))
     if key_file is not None:
         typer.echo(f"{key_file} holds the master key. Keep it apart from the backup.")
     else:
@@ -59,3 +61,12 @@ def backup(
 def describe(manifest: BackupManifest) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in manifest.rows.items())
     return f"{counts}; {manifest.file.bytes} bytes, SHA-256 {manifest.file.sha256}"
+
+
+def describe_assets(manifest: BackupManifest) -> str:
+    """Return what is said of the files of assets in a backup."""
+    assets = manifest.assets
+    if assets is None:
+        return "The files of assets are not in the backup: they are in a bucket, or it is older."
+    missing = f" {assets.missing} more are missing or damaged." if assets.missing else ""
+    return f"It has the files of {assets.files} assets, {assets.bytes} bytes.{missing}"

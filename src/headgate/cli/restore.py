@@ -6,9 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from headgate.cli.backup import POSTGRESQL, describe
+from headgate.cli.backup import POSTGRESQL, describe, describe_assets
 from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
 from headgate.data_directory import backup
@@ -42,6 +43,8 @@ def restore(
         return
     done = backup.restore(loaded, build_source(loaded), path, replace=replace, key_file=key_file)
     typer.echo(f"The backup {path} is restored into {loaded.data}: {describe(done.manifest)}.")
+    if done.assets is not None:
+        typer.echo(describe_assets(msgspec.structs.replace(done.manifest, assets=done.assets)))
     if done.replaced is not None:
         typer.echo(
             f"The former database is now {done.replaced}; delete it when it is no longer needed."

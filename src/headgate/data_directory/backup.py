@@ -1,6 +1,7 @@
 """Backups of an SQLite database: taken beside a running server, checked, and restored.
 
-A backup is a folder with a whole copy of the database and a manifest with its checksum. The master
+A backup is a folder with a whole copy of the database, a manifest with its checksum, and the files
+of assets, unless these are in a bucket. The master
 key is not in it: whoever has both can open every secret (docs/backup.md).
 """
 
@@ -11,7 +12,7 @@ import datetime
 import hashlib
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,11 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 import headgate
+from headgate.assets.model.asset import StoredObject
 from headgate.billing.service import ledger as billing
-from headgate.data_directory import directory_lock
+from headgate.data_directory import asset_copies, directory_lock
+from headgate.data_directory.asset_copies import CopiedAssets
+from headgate.data_directory.assets import build_storage_config
 from headgate.data_directory.database import open_database
 from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.data_directory.leftovers import MASTER_KEY_FILE
@@ -67,7 +71,7 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Describe what a backup holds.
 
     `database` is `sqlite` or `postgresql`, `schema` the schema's version, `created_at` in UTC,
-    `rows` the number of rows of some tables.
+    `rows` the number of rows of some tables. `assets` is None where their files are not in it.
     """
 
     format: int
@@ -77,18 +81,20 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     schema: str
     file: CopiedFile
     rows: Mapping[str, int]
+    assets: CopiedAssets | None = None
 
 
 class RestoreResult(msgspec.Struct, frozen=True, kw_only=True):
     """Describe what a restore did.
 
     `replaced` is where the former database went, if there was one; `needs_key` says that the master
-    key is still missing.
+    key is still missing; `assets` counts the files of assets, None where none were restored.
     """
 
     manifest: BackupManifest
     replaced: Path | None
     needs_key: bool
+    assets: CopiedAssets | None = None
 
 
 def back_up(
@@ -109,15 +115,19 @@ def back_up(
                 # Without its backup it would be in the way of the next try.
                 undo.callback(key_file.unlink)
             connection.rollback()
-            manifest = copy_database(connection, folder)
+            files = build_storage_config(settings).folder
+            manifest = copy_database(connection, folder, files)
             undo.pop_all()
     finally:
         database.close()
     return manifest
 
 
-def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
-    """Copy a database that may be in use to a new folder, and check the copy.
+def copy_database(
+    connection: sa.Connection, folder: Path, files: Path | None = None
+) -> BackupManifest:
+    """Copy a database that may be in use to a new folder, and check the copy. The files of its
+    assets are copied from the folder `files`.
 
     The connection must be outside of a transaction. Raise `BackupNotAllowedError` and
     `DamagedBackupError`.
@@ -132,7 +142,9 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
             ) from error
         path.chmod(0o600)
         schema, rows = check_copy(path)
-        manifest = describe("sqlite", schema=schema, file=describe_file(path), rows=rows)
+        assets = asset_copies.back_up(asset_copies.find_in_copy(path), files, made)
+        file = describe_file(path)
+        manifest = describe("sqlite", schema=schema, file=file, rows=rows, assets=assets)
         write_manifest(made, manifest)
     return manifest
 
@@ -158,7 +170,12 @@ def create_folder(folder: Path) -> Generator[Path]:
 
 
 def describe(
-    database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]
+    database: str,
+    *,
+    schema: str,
+    file: CopiedFile,
+    rows: Mapping[str, int],
+    assets: CopiedAssets | None = None,
 ) -> BackupManifest:
     return BackupManifest(
         format=FORMAT,
@@ -168,6 +185,7 @@ def describe(
         schema=schema,
         file=file,
         rows=rows,
+        assets=assets,
     )
 
 
@@ -297,6 +315,9 @@ def restore(
         fresh = target.with_name(f"{target.name}.restoring")
         try:
             _copy_file(path, fresh, manifest)
+            assets = restore_assets(
+                settings, manifest, lambda: asset_copies.find_in_copy(path), folder
+            )
             replaced = _move_aside(target)
             fresh.rename(target)
             flush(target.parent)
@@ -304,7 +325,26 @@ def restore(
             fresh.unlink(missing_ok=True)
         if material is not None:
             write_master_key(settings.data / MASTER_KEY_FILE, material)
-    return RestoreResult(manifest=manifest, replaced=replaced, needs_key=needs_key)
+    return RestoreResult(manifest=manifest, replaced=replaced, needs_key=needs_key, assets=assets)
+
+
+def restore_assets(
+    settings: Settings,
+    manifest: BackupManifest,
+    find: Callable[[], Sequence[StoredObject]],
+    folder: Path,
+) -> CopiedAssets | None:
+    """Copy the files of assets that are in a backup to where the settings keep them; `find` returns
+    those that its database names. None where there are none in it, or assets are in a bucket. Raise
+    `BackupNotAllowedError`."""
+    target = build_storage_config(settings).folder
+    if manifest.assets is None or target is None:
+        return None
+    try:
+        return asset_copies.copy_objects(find(), folder / asset_copies.FOLDER, target)
+    except OSError as error:
+        message = f"{target} cannot be written: {error.strerror}. Assets belong there."
+        raise BackupNotAllowedError(message) from error
 
 
 def check_key_place(folder: Path, key_file: Path) -> None:

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from headgate.data_directory import backup
+from headgate.assets.model.asset import StoredObject
+from headgate.data_directory import asset_copies, backup
+from headgate.data_directory.assets import build_storage_config
 from headgate.data_directory.backup import BackupManifest, BackupNotAllowedError
 from headgate.data_directory.database import open_database
 from headgate.kit.db import migration, postgresql
@@ -34,13 +36,17 @@ def back_up(settings: Settings, folder: Path) -> BackupManifest:
             schema, rows = backup.check_ledger(connection)
     finally:
         database.close()
+    before = find_assets(settings)
     with backup.create_folder(folder) as made:
         path = made / DUMP_FILE
         _run(settings, [*DUMP, f"--file={path}", f"--dbname=service={SERVICE}"])
         path.chmod(0o600)
         _run(settings, ["pg_restore", f"--file={os.devnull}", str(path)])
         file = backup.describe_file(path)
-        manifest = backup.describe("postgresql", schema=schema, file=file, rows=rows)
+        # Whatever the dump names was there before it or is there now.
+        objects = list(dict.fromkeys((*before, *find_assets(settings))))
+        assets = asset_copies.back_up(objects, build_storage_config(settings).folder, made)
+        manifest = backup.describe("postgresql", schema=schema, file=file, rows=rows, assets=assets)
         backup.write_manifest(made, manifest)
     return manifest
 
@@ -61,7 +67,18 @@ def restore(settings: Settings, folder: Path) -> BackupManifest:
             backup.check_ledger(connection)
     finally:
         database.close()
+    backup.restore_assets(settings, manifest, lambda: find_assets(settings), folder)
     return manifest
+
+
+def find_assets(settings: Settings) -> list[StoredObject]:
+    """Return the files of assets that the database names."""
+    database = open_database(settings)
+    try:
+        with database.reading() as connection:
+            return asset_copies.find_objects(connection)
+    finally:
+        database.close()
 
 
 def _run(settings: Settings, command: Sequence[str]) -> None:
