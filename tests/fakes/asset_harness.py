@@ -70,8 +70,11 @@ def make_owners(application: Application) -> tuple[ProjectOwner, ProjectOwner, P
 async def running_assets(
     folder: Path, database_url: str | None = None, /, **variables: str
 ) -> AsyncGenerator[AssetHarness]:
-    """`variables` are HEADGATE_ settings in lower case."""
-    environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
+    """`variables` are HEADGATE_ settings in lower case, and others as they are."""
+    environment = {
+        f"HEADGATE_{name.upper()}" if name.islower() else name: value
+        for name, value in variables.items()
+    }
     loaded = settings.load(environment, data=folder, database_url=database_url)
     clock = SetClock()
     application = open_application(loaded, clock=clock)
