@@ -16,6 +16,7 @@ from rigs.fuzz.checks import (
     requests,
     rules,
     streams,
+    tools,
     vault,
 )
 
@@ -131,6 +132,18 @@ _FORM = (
     b'--b0\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n', b" \t", b":",
     b'--b0\r\ncontent-disposition: form-data; name="n"\r\n\r\n2\r\n',
 )  # fmt: skip
+_TOOLS = (
+    b'{"name":"a","input_schema":{', b"}}", b"}", b"{", b",", b":", b'"properties":{', b'"a":{',
+    b'"$ref":"#/$defs/a"', b'"$ref":"#"', b'"$defs":{', b'"anyOf":[{}', b"]", b'"$id":"x"',
+    b'"pattern":"(a+)+$"', b'"type":"object"', b'"type":["string"]', b'"description":"\\u202e"',
+    b'"const":"\\ud800"', b'"enum":[1,true]', b'"items":', b"[", b'"title":"\\u0000"', b"1e999",
+)  # fmt: skip
+_TOOLS_SAMPLES = (
+    b'{"name":"a","title":"b","description":"c","input_schema":{"properties":{"a":{"type":'
+    b'"integer"}}},"output_schema":{"type":"object"},"annotations":{"readOnlyHint":true}}',
+    b'{"name":"a/b","input_schema":{"$defs":{"n":{"properties":{"a":{"$ref":"#/$defs/n"}}}},'
+    b'"properties":{"a":{"anyOf":[{"$ref":"#/$defs/n"},{"$ref":"#/$defs/n"}]}}}}',
+)
 _ENVELOPE = (
     *(
         b"{",
@@ -340,6 +353,7 @@ TARGETS = {
             ordered=True,
             bytes_max=512,
         ),
+        Target("tool-definition", tools.check_tool_definition, _TOOLS, samples=_TOOLS_SAMPLES),
         Target("expression", rules.check_expression, _RULES, samples=_RULES_SAMPLES, bytes_max=256),
         Target(
             "condition",

@@ -402,10 +402,10 @@ class Application:
         if webhooks.TOPIC in topics or not self.webhook_index.is_loaded:
             self.webhook_index.load(connection, self.sealer)
             self.subscriptions.load(connection)
-        is_listed = self.mcp_server_index.is_loaded
-        # Headers may refer to stored secrets.
-        if not is_listed or not topics.isdisjoint((mcp_servers.TOPIC, vault.TOPIC)):
-            self.mcp_server_index.load(connection, self.sealer)
+        index = self.mcp_server_index
+        is_changed = index.has_references and vault.TOPIC in topics
+        if is_changed or mcp_servers.TOPIC in topics or not index.is_loaded:
+            index.load(connection, self.sealer)
 
     def _load_limits(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         if not topics.isdisjoint(BUDGET_TOPICS):

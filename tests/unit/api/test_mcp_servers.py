@@ -251,6 +251,10 @@ def test_person_stores_a_token_with_which_the_server_is_refreshed(
     assert member.request("GET", f"{path}/tools").json["total"] == 1
     assert owner.request("DELETE", f"{path}/token").status == 204
     assert "token of the person" in owner.request("POST", f"{path}/refresh").json["discovery_error"]
+    [left] = [each for each in api.get("/api/members").json["members"] if each["role"] == "member"]
+    assert api.delete(f"/api/members/{left['id']}").status == 204
+    count = "SELECT COUNT(*) FROM mcp_server_secrets"
+    assert api.read(lambda connection: connection.exec_driver_sql(count).scalar()) == 0
     shared = register(api, server, name="shared")
     refused = owner.request("PUT", f"{ALL}/{shared['id']}/token", {"token": "x"})
     assert refused.fields_at_fault == [["body", "token"]]

@@ -69,8 +69,8 @@ async def update_member(context: RequestContext[Empty, MemberUpdate]) -> MemberR
 
 @OPERATIONS.delete("/api/members/{person_id}", access=WRITE, status=204, summary="Remove a member")
 async def remove_member(context: RequestContext[Empty, Empty]) -> None:
-    """Remove a person from the organization, end their sessions, and revoke the invitations that
-    they created. The last owner cannot be removed."""
+    """Remove a person from the organization, end their sessions, revoke the invitations that they
+    created, and delete their tokens for MCP servers. The last owner cannot be removed."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
@@ -82,6 +82,8 @@ async def remove_member(context: RequestContext[Empty, Empty]) -> None:
             by=context.actor,
             by_role=find_role(context),
         )
+        servers = context.services.mcp_servers
+        servers.forget_person(connection, context.organization_id, member.person_id)
 
     await context.write(remove)
 

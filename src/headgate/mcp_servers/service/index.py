@@ -33,7 +33,7 @@ from headgate.vault.service.secrets import (
 
 log = structlog.get_logger(__name__)
 
-_Secrets = Mapping[tuple[str, str], bytes]
+_Secrets = Mapping[str, Mapping[str, bytes]]
 """Opened secrets by server and person; those without a person are headers."""
 
 
@@ -63,6 +63,8 @@ class McpServerIndex:
 
     def __init__(self) -> None:
         self.is_loaded = False
+        self.has_references = False
+        """Whether headers of any server refer to stored secrets, so that these matter here."""
         self._routes: Mapping[str, McpRoute] = {}
         self._definitions: Mapping[str, Sequence[ToolDefinition]] = {}
         self._places: Mapping[tuple[str, str], McpRoute] = {}
@@ -93,7 +95,8 @@ class McpServerIndex:
         vault = _VaultReader(connection, sealer)
         routes: dict[str, McpRoute] = {}
         for server in server_store.select_enabled(connection):
-            routes[server.id] = _build_route(server, tools.get(server.id, ()), secrets, vault)
+            opened = secrets.get(server.id, {})
+            routes[server.id] = _build_route(server, tools.get(server.id, ()), opened, vault)
         definitions: dict[str, list[ToolDefinition]] = {}
         places: dict[tuple[str, str], McpRoute] = {}
         for route in routes.values():
@@ -102,12 +105,13 @@ class McpServerIndex:
                 places[owner, shown_name] = route
                 definitions.setdefault(owner, []).append(describe_tool(route.server, tool))
         self._routes, self._places, self._definitions = routes, places, definitions
+        self.has_references = vault.was_used
         self.is_loaded = True
 
     def _load_secrets(self, connection: sa.Connection, sealer: Sealer) -> _Secrets:
         keys = None
         opened: dict[str, bytes] = {}
-        found: dict[tuple[str, str], bytes] = {}
+        found: dict[str, dict[str, bytes]] = {}
         for row in server_store.select_secrets(connection):
             secret = self._opened.get(row.id)
             if secret is None:
@@ -117,7 +121,8 @@ class McpServerIndex:
                 except (BrokenSealError, KeyError):
                     log.error("mcp_servers.secret_unreadable", server=row.server_id)
                     continue
-            opened[row.id] = found[row.server_id, row.person_id] = secret
+            opened[row.id] = secret
+            found.setdefault(row.server_id, {})[row.person_id] = secret
         self._opened = opened
         return found
 
@@ -128,11 +133,13 @@ class _VaultReader:
     def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
         self._connection = connection
         self._sealer = sealer
+        self.was_used = False
 
     def read(self, server: McpServer, names: Iterable[str]) -> dict[str, str]:
         """Return the values of stored secrets. Raise `BrokenReferenceError`."""
         values: dict[str, str] = {}
         for name in names:
+            self.was_used = True
             found = map_organization_secrets(self._connection).get((server.organization_id, name))
             if found is None:
                 raise BrokenReferenceError(explain_missing(name))
@@ -175,13 +182,16 @@ def to_bound(row: McpSecretRecord) -> McpSecretRow:
 
 
 def _build_route(
-    server: McpServer, tools: Iterable[PinnedTool], secrets: _Secrets, vault: _VaultReader
+    server: McpServer,
+    tools: Iterable[PinnedTool],
+    secrets: Mapping[str, bytes],
+    vault: _VaultReader,
 ) -> McpRoute:
     origin, target = parse_address(server.url)
     fault, headers = "", dict[str, str]()
-    sealed = secrets.get((server.id, ""))
-    if sealed is not None:
-        headers = msgspec.json.decode(sealed, type=dict[str, str])
+    opened = secrets.get("")
+    if opened is not None:
+        headers = msgspec.json.decode(opened, type=dict[str, str])
     elif server.header_names:
         fault = "its headers cannot be opened with this master key"
     try:
@@ -195,10 +205,6 @@ def _build_route(
         target=target,
         headers=headers,
         fault=fault,
-        tokens={
-            person_id: secret.decode()
-            for (server_id, person_id), secret in secrets.items()
-            if server_id == server.id and person_id
-        },
+        tokens={person_id: each.decode() for person_id, each in secrets.items() if person_id},
         tools={each.make_name(server.name): each for each in approved},
     )

@@ -262,9 +262,10 @@ class McpServerService:
         self._record(connection, by, "mcp_server_token.removed", server, changes)
         return True
 
-    def count_tokens(self, connection: sa.Connection, server: McpServer) -> int:
-        """Return how many people have stored a token for a server."""
-        return server_store.count_tokens(connection, server.id)
+    def forget_person(self, connection: sa.Connection, organization_id: str, person_id: str) -> int:
+        """Delete the tokens of a person who leaves the organization; return how many."""
+        assert person_id != NO_PERSON, "headers are nobody's tokens"
+        return server_store.delete_tokens(connection, organization_id, person_id)
 
     def _store_headers(
         self, connection: sa.Connection, server: McpServer, headers: Mapping[str, str]

@@ -189,11 +189,15 @@ def delete_secret(connection: sa.Connection, server_id: str, person_id: str | No
     return count
 
 
-def count_tokens(connection: sa.Connection, server_id: str) -> int:
-    """Return how many people have stored a token for a server."""
-    return count_rows(
-        connection, SECRETS, SECRETS.c.server_id == server_id, SECRETS.c.person_id != ""
+def delete_tokens(connection: sa.Connection, organization_id: str, person_id: str) -> int:
+    """Delete what a person stored for the servers of an organization; return how many."""
+    statement = sa.delete(SECRETS).where(
+        SECRETS.c.organization_id == organization_id, SECRETS.c.person_id == person_id
     )
+    count = connection.execute(statement).rowcount
+    if count:
+        note_change(connection)
+    return count
 
 
 def select_secrets(connection: sa.Connection) -> Iterator[McpSecretRecord]:
