@@ -21,6 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from headgate.kit.tokenizer import Tokenizer
 from headgate.mcp.protocol import REPEAT, REPEATED
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
+from tests.fakes.mcp_server import SEND, running_mcp_server
 from tests.fakes.simulated_gateway import SimulatedGateway
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -213,3 +214,40 @@ async def test_connections_that_come_and_go_leave_memory_flat(sdk: SimulatedGate
     before = await churn(300)
     after = await churn(1_000)
     assert after - before < GROWTH_MEBIBYTES_MAX
+
+
+async def test_tools_of_another_server_are_called_once_approved_by_the_keys_that_may(
+    sdk: SimulatedGateway,
+) -> None:
+    gateway = sdk.gateway
+    keys = gateway.keys
+    owner = {
+        "authorization": f"Bearer {keys['admin_key']}",
+        "x-organization-id": keys["organization_id"],
+    }
+    with running_mcp_server(tools=[SEND, {**SEND, "name": "search"}]) as server:
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=owner, timeout=20) as http:
+            body = {"name": "tracker", "url": server.url}
+            made = (await http.post("/api/mcp-servers", json=body)).json()
+            tools = (await http.get(f"/api/mcp-servers/{made['id']}/tools")).json()["tools"]
+            hashes = {"tools": {each["name"]: each["hash"] for each in tools}}
+            async with connected(gateway, "auto") as client:
+                assert "tracker_send" not in await list_names(client)
+            await http.post(f"/api/mcp-servers/{made['id']}/tools/approve", json=hashes)
+            limited = {"name": "sender", "project_id": keys["project_id"], "tools": ["*_send"]}
+            key = (await http.post("/api/api-keys", json=limited)).json()["key"]
+            async with connected(gateway, "legacy", key) as client:
+                assert [each for each in await list_names(client) if "tracker" in each] == [
+                    "tracker_send"
+                ]
+                result = await client.call_tool("tracker_send", {"to": "ann"})
+                denied = await client.call_tool("tracker_search", {"to": "ann"})
+            await http.delete(f"/api/mcp-servers/{made['id']}")
+    assert (result.content[0].text, server.calls) == ("sent", [{"to": "ann"}])  # type: ignore[union-attr]
+    assert denied.is_error
+    [receipt] = sdk.receipts.take()
+    assert (receipt.endpoint, receipt.provider, receipt.cost_nano) == ("mcp.tool", "tracker", 0)
+
+
+async def list_names(client: Client) -> list[str]:
+    return [each.name for each in (await client.list_tools()).tools]
