@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Generator
 from email import message_from_bytes
@@ -67,6 +68,14 @@ def hang(received: ReceivedRequest) -> None:
     received.wait_closed(10)
 
 
+def pour(received: ReceivedRequest) -> None:
+    """Answer without an end."""
+    received.send_head(200, {"content-type": "application/octet-stream", "connection": "close"})
+    with contextlib.suppress(OSError):
+        while True:
+            received.send(bytes(1 << 20))
+
+
 def answer_in_turn(*statuses: int) -> Callable[[ReceivedRequest], None]:
     left = list(statuses)
 
@@ -85,6 +94,7 @@ def test_all_methods_reach_the_provider_with_one_receipt_each(
         answered = ask(sdk, method=method, url="/v1/new/thing?a=1", queryParams=query)
         assert answered.status == 200, answered.body
         assert answered.json["status"] == 200
+        assert "connection" not in answered.json["headers"]
         assert answered.json["data"] == (None if method == "HEAD" else {"a": 1})
         received = upstream.received[-1]
         assert (received.method, received.target) == (method, "/v1/new/thing?a=1&b=2%203")
@@ -181,6 +191,13 @@ def test_provider_is_called_as_often_as_the_caller_says(
     answered = ask(sdk, method="POST", url="/v1/new", data={}, **given)
     assert (len(upstream.received), answered.status == 200) == (attempts, succeeds)
     assert [each.attempts for each in sdk.receipts.take()] == [1] * attempts
+
+
+def test_answer_that_fills_the_memory_is_cut(sdk: SimulatedGateway, upstream: FakeUpstream) -> None:
+    """A file is passed on to clients whatever its size, but an action holds it in memory."""
+    upstream.script = pour
+    answered = ask(sdk, url="/v1/files/file-1/content", responseType="arraybuffer")
+    assert (answered.status, answered.json["code"]) == (502, "answer_too_large")
 
 
 def test_failure_tells_the_answer_of_the_provider_in_both_envelopes(

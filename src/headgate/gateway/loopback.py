@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -38,13 +39,24 @@ class LoopbackConnection:
     date_line = b""
     is_slow = False
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", *, bytes_max: int | None = None) -> None:
+        """Keep no more than `bytes_max` of an answer; `overflowed` is done where it is larger."""
+        self.overflowed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._address = address
+        self._bytes_left = bytes_max
         self._written: list[bytes] = []
 
     @property
     def write(self) -> Callable[[bytes], None]:
-        return self._written.append
+        return self._written.append if self._bytes_left is None else self._keep
+
+    def _keep(self, data: bytes) -> None:
+        self._bytes_left = (self._bytes_left or 0) - len(data)
+        if self._bytes_left >= 0:
+            self._written.append(data)
+        elif not self.overflowed.done():
+            self._written.clear()
+            self.overflowed.set_result(None)
 
     def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
         """Release the memory of the body: there is no next request."""
@@ -75,9 +87,10 @@ def open_exchange(
     body: bytes,
     *,
     address: str = "",
+    answer_bytes_max: int | None = None,
 ) -> tuple[LoopbackConnection, InboundExchange]:
     """Return an exchange that the handler can run, or has refused. `address` is the client's."""
-    connection = LoopbackConnection(address)
+    connection = LoopbackConnection(address, bytes_max=answer_bytes_max)
     # HTTP/1.0, so that a stream has no chunks.
     exchange = InboundExchange(
         connection,

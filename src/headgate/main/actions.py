@@ -12,7 +12,11 @@ import msgspec
 
 from headgate.connectors.model.action import ActionAnswer, HandleStore
 from headgate.connectors.model.caller import ToolCaller
-from headgate.connectors.model.errors import CallBrokenError, NoModelsError
+from headgate.connectors.model.errors import (
+    AnswerTooLargeError,
+    CallBrokenError,
+    NoModelsError,
+)
 from headgate.connectors.service.action_receipts import ActionReceipts
 from headgate.connectors.service.actions import ActionPorts, ActionService, make_timed_out
 from headgate.connectors.service.http_calls import HttpCalls
@@ -28,6 +32,7 @@ from headgate.vault.service import Sealer
 
 TOKEN_PREFIX = b"hg_live_action_"
 TOKEN_PURPOSE = b"tokens of actions"
+ANSWER_BYTES_MAX = 64 << 20
 REMOVED_HEADERS = CREDENTIALS | {b"content-length", b"transfer-encoding", b"x-headgate-signature"}
 """Headers that no action sets itself: they say who calls, or where the body ends."""
 
@@ -45,15 +50,23 @@ class ActionGrants:
 class InProcessModels:
     """Send requests of actions through the pipeline (`connectors.model.action.ModelCaller`).
 
-    `tasks` are those that the server waits for when it stops.
+    `tasks` are those that the server waits for when it stops. An answer has `answer_bytes_max` at
+    most.
     """
 
-    def __init__(self, sealer: Sealer, tasks: set[asyncio.Task[None]] | None = None) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        tasks: set[asyncio.Task[None]] | None = None,
+        *,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> None:
         self.grants = ActionGrants()
         self.running: set[InboundExchange] = set()
         """The calls that run now, so that those of a revoked key can be cancelled."""
         self._tasks: set[asyncio.Task[None]] = set() if tasks is None else tasks
         self._sealer = sealer
+        self._answer_bytes_max = answer_bytes_max
         self._handler: OpenAiHandler | None = None
 
     def connect(self, handler: OpenAiHandler) -> None:
@@ -72,8 +85,8 @@ class InProcessModels:
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> ActionAnswer:
-        """Return the answer, of whatever status. Raise `ActionTimedOutError`, `NoModelsError` and
-        `CallBrokenError`."""
+        """Return the answer, of whatever status. Raise `ActionTimedOutError`, `NoModelsError`,
+        `CallBrokenError` and `AnswerTooLargeError`."""
         if self._handler is None:
             raise NoModelsError("This process calls no models.")
         sent = self._build_headers(caller, headers, credential, idempotency_key)
@@ -86,15 +99,20 @@ class InProcessModels:
                 sent,
                 body,
                 address=caller.address,
+                answer_bytes_max=self._answer_bytes_max,
             )
         finally:
             self.grants.current.reset(mark)
         if not exchange.response_complete:
-            await self._run(self._handler, exchange, timeout_seconds)
+            await self._run(self._handler, connection, exchange, timeout_seconds)
         return read_answer(connection)
 
     async def _run(
-        self, handler: OpenAiHandler, exchange: InboundExchange, timeout_seconds: float | None
+        self,
+        handler: OpenAiHandler,
+        connection: loopback.LoopbackConnection,
+        exchange: InboundExchange,
+        timeout_seconds: float | None,
     ) -> None:
         """Run the exchange as a task of its own: when its caller is gone, it is settled as the call
         of a client that disconnected."""
@@ -103,13 +121,22 @@ class InProcessModels:
         self.running.add(exchange)
         task.add_done_callback(lambda _: self._end(exchange, task))
         try:
-            done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
+            done, _ = await asyncio.wait(
+                {task, connection.overflowed},
+                timeout=timeout_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         except asyncio.CancelledError:
             exchange.disconnect()
             raise
         if not done:
             exchange.disconnect()
             raise make_timed_out("The call", timeout_seconds or 0.0)
+        if connection.overflowed.done():
+            exchange.disconnect()
+            raise AnswerTooLargeError(
+                f"The answer is larger than {self._answer_bytes_max} bytes.", should_retry=False
+            )
         if not exchange.response_complete:
             raise CallBrokenError("The call was cut before it had an answer.")
 

@@ -224,7 +224,11 @@ def _build_requests(
     stack.push_async_callback(jobs.recorder.drain)
     replayer = InProcessReplayer(settings, application, jobs.claims)
     stack.push_async_callback(replayer.close)
-    models = InProcessModels(application.sealer, server.server_state.tasks)
+    models = InProcessModels(
+        application.sealer,
+        server.server_state.tasks,
+        answer_bytes_max=settings.response_body_bytes_max,
+    )
     return InProcessParts(jobs.recorder, replayer, models)
 
 

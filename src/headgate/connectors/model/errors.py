@@ -122,6 +122,16 @@ class NoModelsError(ToolError):
     code = "models_unavailable"
 
 
+class AnswerTooLargeError(ToolError):
+    """The answer to the call of an action is larger than what is held in memory.
+
+    Ask for less, or call the address below `/v1`, which passes answers of any size on.
+    """
+
+    kind = Kind.UPSTREAM
+    code = "answer_too_large"
+
+
 class CallBrokenError(ToolError):
     """The call of an action was cut before it had an answer: its key was revoked, or the server is
     stopping.

@@ -45,9 +45,18 @@ from headgate.connectors.openai.refusals import make_refusal
 from headgate.kit.errors import HeadgateError
 from headgate.kit.form_body import write_form
 from headgate.llm import provider_errors
+from headgate.llm.headers import HOP_BY_HOP
 
 ONE_ATTEMPT: Mapping[str, str] = {"x-headgate-retries": "0"}
 """The caller says how often the request is tried, so the gateway does not try again by itself."""
+
+SHOWN_HEADERS = frozenset(
+    {
+        *("content-type", "location", "retry-after", "x-request-id"),
+        *("x-headgate-cost", "x-headgate-request-id"),
+    }
+)
+"""What agents see of the headers of an answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +104,7 @@ async def send(
     return RawResponse(
         data=read_data(given.response_type, answer.headers, answer.body),
         status=answer.status,
-        headers=dict(answer.headers),
+        headers=list_headers(answer),
         debug=debug,
     )
 
@@ -203,6 +212,12 @@ async def send_once(
         raise ActionTimedOutError(message, param="timeout") from None
 
 
+def list_headers(answer: ActionAnswer) -> dict[str, str]:
+    """Return the headers of an answer without those of the connection inside this process."""
+    headers = answer.headers
+    return {name: headers[name] for name in headers if name.encode() not in HOP_BY_HOP}
+
+
 def is_success(answer: ActionAnswer) -> bool:
     return 200 <= answer.status < 300
 
@@ -243,15 +258,17 @@ def refuse(answer: ActionAnswer, attempts: int) -> HeadgateError:
     if attempts > 1:
         refused.message += f" (status {answer.status}, after {attempts} attempts)"
     if isinstance(refused, ProviderRefusedError):
-        refused.headers = dict(answer.headers)
+        refused.headers = list_headers(answer)
     return refused
 
 
 def show(response: RawResponse) -> ToolResult:
-    """Return an answer as agents get it: pictures and sound as content, and not as JSON as well."""
+    """Return an answer as agents get it: pictures and sound as content, and not as JSON as well; of
+    the headers only those that a model has a use for."""
     data = response.data
     kind = data.content_type.partition("/")[0] if isinstance(data, BinaryData) else ""
-    structured = msgspec.to_builtins(response)
+    headers = {name: each for name, each in response.headers.items() if name in SHOWN_HEADERS}
+    structured = msgspec.to_builtins(msgspec.structs.replace(response, headers=headers))
     if kind not in ("image", "audio"):
         return ToolResult(structured=structured)
     encoded = structured["data"].pop("base64")

@@ -41,7 +41,7 @@ from headgate.vault.model.secret import (
     SecretRequest,
     write_reference,
 )
-from headgate.vault.service import SecretService
+from headgate.vault.service import SecretService, note_change
 
 Result = TypeVar("Result")
 CREDENTIALS_MAX = 100_000
@@ -205,6 +205,7 @@ class SetupService:
         *,
         by: Actor,
     ) -> SetupResult:
+        note_change(connection)  # first: concurrent writers wait here, and then read this change
         name = name_value(manifest.name, API_KEY)
         described, own, others = self._complete(connection, described)
         self._put_secret(connection, manifest, described, name, by=by)
@@ -309,6 +310,7 @@ class SetupService:
         *,
         by: Actor,
     ) -> RemovalResult:
+        note_change(connection)
         name = name_value(manifest.name, API_KEY)
         own, others = self._find_credentials(connection, organization_id, manifest.name)
         for record in own:
