@@ -120,6 +120,9 @@ def send_misplaced_secrets(manager: ManagementClient, secret: str) -> None:
         ("POST", "/api/secrets", {"key_name": f"{secret} x", "value": "v"}),
         ("POST", "/api/secrets", {"key_name": "k", "value": f"{secret} x"}),
         ("POST", "/api/connections", {"name": "x", "config": key}),
+        ("POST", "/api/integrations/setup", {"service": "openai", "secrets": key}),
+        ("POST", "/api/integrations/setup", {"service": named, "secrets": key}),
+        ("POST", "/api/integrations/setup", {"service": "openai", "secrets": {named: "v"}}),
         ("PATCH", "/api/connections/none", {"config": key}),
     ]
     for method, path, body in refused:
