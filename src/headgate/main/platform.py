@@ -154,7 +154,7 @@ def build_services(
         checkout=build_checkout(application, client),
         actions=actions,
         directory=build_directory(application, actions),
-        setup=build_setup(application, storage, tester),
+        setup=build_setup(application, storage, tester, actions),
         mcp_discoverer=(mcp or build_mcp_servers(application, storage, client)).discoverer,
     )
 

@@ -13,8 +13,12 @@ from headgate.main.application import Application
 
 
 def build_setup(
-    application: Application, storage: AsyncDatabase, tester: CredentialTester
+    application: Application,
+    storage: AsyncDatabase,
+    tester: CredentialTester,
+    actions: ActionService,
 ) -> SetupService:
+    connectors = actions.registry.list()
     return SetupService(
         application.catalog.integrations,
         storage,
@@ -22,6 +26,7 @@ def build_setup(
         secrets=application.secrets,
         tester=tester,
         audit=application.audit,
+        aliases={each.name: each.manifest.integration for each in connectors},
     )
 
 

@@ -125,8 +125,12 @@ class SetupService:
         secrets: SecretService,
         tester: SetupTester,
         audit: AuditLog,
+        aliases: Mapping[str, str] = {},
     ) -> None:
+        """Take the integrations of the catalog. `aliases` are the connectors by their names, whose
+        integration has another one."""
         self._integrations = integrations
+        self._aliases = aliases
         self._storage = storage
         self._credentials = credentials
         self._secrets = secrets
@@ -135,7 +139,7 @@ class SetupService:
 
     def find(self, service: str) -> IntegrationManifest:
         """Return an integration. Raise `UnknownIntegrationError`."""
-        manifest = self._integrations.get(service)
+        manifest = self._integrations.get(self._aliases.get(service, service))
         if manifest is None:
             raise make_unknown(sorted(self._integrations))
         return manifest
