@@ -15,7 +15,7 @@ from headgate.connectors.model.errors import InvalidInputError
 from headgate.mcp_servers.model.definition import ToolDefinitionRecord, UnusableDefinitionError
 from headgate.mcp_servers.model.schema_cost import find_depth, measure_schema
 
-VALIDATORS_MAX = 1_000
+VALIDATORS_MAX = 128
 """Compiled schemas that are kept."""
 BACKTRACKS_MAX = 10_000
 PATTERN_BYTES_MAX = 256 * 1024
@@ -33,7 +33,8 @@ def check_schemas(definition: ToolDefinitionRecord) -> None:
             continue
         try:
             measure_schema(schema)
-            _compile(_encode(schema))
+            # Not kept: most tools that are offered are never called.
+            _compile.__wrapped__(_encode(schema))
         except UnusableDefinitionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the compiler dislikes

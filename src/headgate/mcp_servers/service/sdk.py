@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import anyio
@@ -148,11 +148,8 @@ class SdkMcpClient:
                 types.ListToolsRequest(params=types.PaginatedRequestParams(cursor=cursor)),
                 types.ListToolsResult,
             )
-            skipped += [
-                describe_skipped(tool.name, reason)
-                for tool in page.tools
-                if (reason := _find_header_fault(session, tool) or self._take(tool, definitions))
-            ]
+            # In a thread: hundreds of large schemas take a while to compile.
+            skipped += await asyncio.to_thread(self._take_page, session, page.tools, definitions)
             cursor = page.next_cursor
             if not cursor or len(definitions) >= self._limits.tools_max:
                 break
@@ -166,6 +163,19 @@ class SdkMcpClient:
             definitions=tuple(definitions.values()),
             skipped=tuple(skipped[:SKIPPED_MAX]),
         )
+
+    def _take_page(
+        self,
+        session: PinnedSession,
+        tools: Sequence[types.Tool],
+        definitions: dict[str, ToolDefinitionRecord],
+    ) -> list[tuple[str, str]]:
+        """Add the definitions of a page; return those that are refused, with the reasons."""
+        return [
+            describe_skipped(tool.name, reason)
+            for tool in tools
+            if (reason := _find_header_fault(session, tool) or self._take(tool, definitions))
+        ]
 
     def _take(self, tool: types.Tool, definitions: dict[str, ToolDefinitionRecord]) -> str:
         """Add the definition of a tool; return why it is refused, or nothing."""
