@@ -78,6 +78,11 @@ _CONTENT_URLS = (
     b"https://", b"http://", b"a.example", b":443", b"/", b"?", b"#", b"@", b"[::1]", b"%", b"\\",
     b"127.0.0.1", b" ", b"\xc3\xa9", b"..",
 )  # fmt: skip
+_REDIRECTS = (
+    b"https://", b"http://", b"cursor://", b"com.example.app:/", b"javascript:", b"localhost",
+    b"127.0.0.1", b"[::1]", b":443", b"@", b"\\", b"#", b"?", b"%00", b"a.example", b"/cb", b"//",
+)  # fmt: skip
+_REDIRECT_SAMPLES = (b"https://a.example/cb", b"http://localhost:80/cb", b"cursor://a/b")
 _MESSAGES = (
     b'{"model":"gpt-5.4","max_tokens":9,"messages":[{"role":"user","content":[', b"]}]}", b",",
     b'{"type":"text","text":"x"}', b'{"type":"image","source":{"type":"base64","media_type":',
@@ -344,6 +349,7 @@ TARGETS = {
         Target("address", network.check_address, _ADDRESSES, samples=_ADDRESSES),
         Target("host", network.check_host, _HOSTS, samples=_HOSTS),
         Target("served-name", network.check_served_name, _HOSTS, samples=_HOSTS),
+        Target("redirect", network.check_redirect, _REDIRECTS, samples=_REDIRECT_SAMPLES),
         Target("forwarded", network.check_forwarded, _FORWARDED, samples=_FORWARDED),
         Target(
             "decoding",

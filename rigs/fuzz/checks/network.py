@@ -15,6 +15,17 @@ from headgate.kit.http import addresses
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
+from headgate.oauth.model.client import (
+    REGISTERED_PREFIX,
+    build_registered_client,
+    parse_registered_client,
+)
+from headgate.oauth.model.errors import OAuthRequestError
+from headgate.oauth.model.redirects import (
+    LOOPBACK_HOSTS,
+    check_redirect_uri,
+    matches_redirect_uri,
+)
 from rigs.fuzz.checks.chunks import cut_in_many_ways, split_first_byte
 
 CODINGS = ("gzip", "deflate", "br", "zstd")
@@ -48,6 +59,24 @@ def check_host(data: bytes) -> None:
             assert is_public(ipaddress.IPv4Address(packed))
         elif ":" in host:
             assert is_public(ipaddress.IPv6Address(host))
+
+
+def check_redirect(data: bytes) -> None:
+    """Check that an accepted redirect URI leads where another parser says, and that an accepted
+    client id is the one that its description gives."""
+    text = data.decode("latin-1")
+    with contextlib.suppress(OAuthRequestError):
+        check_redirect_uri(text)
+        parts = urllib.parse.urlsplit(text)
+        assert not parts.fragment
+        assert parts.username is None or parts.scheme not in ("http", "https")
+        if parts.scheme == "http":
+            assert parts.hostname in LOOPBACK_HOSTS
+        assert matches_redirect_uri(text, text)
+        client = build_registered_client("Agent", [text])
+        assert parse_registered_client(client.id).id == client.id
+    with contextlib.suppress(OAuthRequestError):
+        assert parse_registered_client(REGISTERED_PREFIX + text).id == REGISTERED_PREFIX + text
 
 
 def check_served_name(data: bytes) -> None:

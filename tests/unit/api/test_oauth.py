@@ -680,6 +680,28 @@ def test_what_has_ended_is_deleted(agent: AgentClient, clock: ManualClock) -> No
     assert count_rows() == [0, 0, 0, 0]
 
 
+def test_token_runs_actions_and_nothing_else_of_the_api(agent: AgentClient) -> None:
+    api = agent.api
+    access = agent.connect(scope="mcp:read")["access_token"]
+    own: dict[str, Any] = {"key": access, "organization": ""}
+    assert api.get("/api/connectors", **own).status == 200
+    assert api.get("/api/connectors", **own, headers={"x-forwarded-proto": "https"}).status == 401
+    for path in ("/api/api-keys", "/api/connected-applications", "/api/session"):
+        answer = api.get(path, key=access)
+        assert answer.status == 401, path
+    assert api.post("/api/integrations/setup", {}, **own).status == 401
+    # A token that may only read runs nothing that costs.
+    chat = api.post("/api/connectors/openai/actions/chat-completion", {"messages": []}, **own)
+    assert chat.status == 403
+
+
+def test_person_may_sign_in_as_somebody_else(agent: AgentClient) -> None:
+    agent.client_id = register(agent.api).json["client_id"]
+    page = agent.ask()
+    [link] = re.findall(r'<a href="(/oauth/authorize[^"]+)">', page.text)
+    assert 'name="password"' in agent.browser.get(html.unescape(link)).text
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     if request.param == "sqlite":

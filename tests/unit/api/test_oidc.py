@@ -202,3 +202,23 @@ def test_unreachable_issuer_is_reported(tmp_path: Path) -> None:
     with running(tmp_path, "http://127.0.0.1:9") as api:
         answer = api.get(START, key=NOBODY)
         assert (answer.status, answer.json["code"]) == (502, "issuer_unreachable")
+
+
+def test_person_who_connects_an_application_comes_back_to_it(api: Api) -> None:
+    add_person(api, ADA, Role.ADMIN)
+    traveller = Traveller(api)
+    query = "client_id=hg_client_x&state=a%3Bb"
+    page = traveller.get(f"/oauth/authorize?{query}")
+    assert f'href="/oauth/sso?{query.replace("&", "&amp;")}"' in page.text
+    sent = traveller.get(f"/oauth/sso?{query}")
+    assert sent.status == 303
+    kept = [each.partition(";")[0] for each in sent.headers.get_list("set-cookie")]
+    traveller.headers["cookie"] = "; ".join(kept)
+    location = traveller.approve(sent.headers["location"], "ada-1")
+    answer = traveller.come_back(location)
+    assert answer.headers["location"] == f"{PUBLIC}/oauth/authorize?{query}"
+    assert "headgate_return=; Path=/; Max-Age=0" in answer.headers["set-cookie"]
+    # No other address is taken from the cookie.
+    traveller.headers["cookie"] = kept[0] + "; headgate_return=//evil.example/oauth/authorize?x"
+    forged = traveller.come_back(traveller.approve(sent.headers["location"], "ada-1"))
+    assert "evil" not in forged.headers.get("location", "")
