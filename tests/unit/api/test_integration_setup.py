@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from headgate.relay.ports import Credential
 from tests.fakes.api import Answer, Api, clear_platform
+from tests.fakes.upstream import FakeUpstream, running_upstream
 
 KEY = "sk-proj-0123456789abcdefghijWXYZ"
 OTHER_KEY = "sk-proj-zyxwvutsrqponmlkjihg9876"
@@ -20,6 +22,12 @@ def own_credentials_only(api: Api) -> Api:
     clear_platform(api)
     api.read(api.application.credential_resolver.load)
     return api
+
+
+@pytest.fixture
+def upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as running:
+        yield running
 
 
 def set_up(api: Api, service: str = "openai", *, test: bool = False, **secrets: str) -> Answer:
@@ -149,6 +157,21 @@ def test_secret_whose_test_fails_is_not_stored(api: Api) -> None:
     error = read_error(answer)
     assert (error["code"], error["field"]) == ("credential_test_failed", f"secrets.{NAME}")
     assert list_secrets(api) == []
+
+
+def test_tested_secret_is_stored_once_the_provider_accepts_it(
+    api: Api, upstream: FakeUpstream
+) -> None:
+    secrets = {NAME: "word", "openai_base_url": upstream.base_url}
+    upstream.script = lambda received: received.answer(b'{"error": {"message": "No."}}', status=401)
+    error = read_error(set_up(api, test=True, **secrets))
+    assert (error["code"], "401" in error["message"]) == ("credential_test_failed", True)
+    assert list_secrets(api) == []
+    answer = b'{"id": "1", "choices": [], "model": "gpt-5.4-mini"}'
+    upstream.script = lambda received: received.answer(answer)
+    assert read_data(set_up(api, test=True, **secrets))["is_tested"] is True
+    assert upstream.received[-1].headers["authorization"] == "Bearer word"
+    assert list_secrets(api) == [NAME]
 
 
 def test_unknown_integration_is_told_the_names_that_there_are(api: Api) -> None:

@@ -64,7 +64,7 @@ async def get_public_catalog(context: RequestContext[Empty, Empty]) -> PublicCat
     "/api/integrations/setup",
     access=WRITE,
     summary="Set up an integration",
-    errors=(429, 503),
+    errors=(404, 429, 503),
     is_enveloped=True,
     example={
         "service": "openai",
