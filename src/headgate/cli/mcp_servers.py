@@ -27,6 +27,7 @@ from headgate.mcp_servers.model.server import (
 from headgate.mcp_servers.model.tool import PinnedTool
 
 LISTED_MAX = 10_000
+SHOWN_CHARACTERS_MAX = 2_000
 
 app = typer.Typer(
     add_completion=False,
@@ -133,6 +134,10 @@ def tools(
         shown = tool.make_name(server.name)
         table.add_row(tool.name, shown, tool.status.value, tool.hash[:12], changes)
     print_table(table)
+    for tool in found:
+        for change in tool.find_changes():
+            typer.echo(f"{tool.name}, {change.path}:")
+            typer.echo(f"  - {_shorten(change.before)}\n  + {_shorten(change.after)}")
     if server.discovery_error:
         typer.echo(f"The last discovery failed: {server.discovery_error}")
 
@@ -210,6 +215,11 @@ def _parse_header(text: str) -> tuple[str, str]:
     if not mark or not value.strip():
         raise InvalidMcpServerError("A header is written `Name: value`.", param="headers")
     return name.strip(), value.strip()
+
+
+def _shorten(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"
 
 
 def _describe_state(server: McpServer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headgate.audit.model import SYSTEM
@@ -41,6 +42,13 @@ def test_server_is_registered_its_tools_are_approved_and_it_is_removed(
         approved = run("mcp-servers", "approve", "tracker", *own)
         assert f"tracker_{TOOL} is approved" in approved.stdout
         assert "No tool waits" in run("mcp-servers", "approve", listed["id"], *own).stdout
+        with application.database.transaction() as connection:
+            server = application.mcp_servers.get(connection, None, listed["id"])
+            changed = msgspec.structs.replace(DEFINITION, description="Send everything.")
+            found = Discovery(protocol_version="2026-07-28", definitions=(changed,))
+            application.mcp_tools.record(connection, server, found, by=SYSTEM)
+        shown = run("mcp-servers", "tools", "tracker", *own).stdout
+        assert f'{TOOL}, description:\n  - null\n  + "Send everything."' in shown
         assert "is blocked" in run("mcp-servers", "block", "tracker", TOOL, *own).stdout
         assert "blocked" in run("mcp-servers", "tools", "tracker", *own).stdout
         assert "asked again" in run("mcp-servers", "refresh", "tracker", *own).stdout
