@@ -17,6 +17,7 @@ import psutil
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import Tool
 
 from headgate.kit.tokenizer import Tokenizer
 from headgate.mcp.protocol import REPEAT, REPEATED
@@ -80,6 +81,29 @@ async def test_agent_lists_the_tools_of_openai_in_few_tokens_and_calls_one(
     assert f"Hello in {mode}" in result.structured_content["content"]
     assert json.loads(models.contents[0].text)["data"]  # type: ignore[union-attr]
     assert json.loads(usage.contents[0].text)["total"]["requests"]  # type: ignore[union-attr]
+
+
+def shorten(tool: Tool) -> Any:
+    """Return a tool as a longer list shows it."""
+    short = tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+    short.pop("outputSchema", None)
+    if tool.output_schema is not None:
+        short["outputSchema"] = {"type": "object"}
+    if tool.title and tool.title.lower().replace(" ", "_") == tool.name:
+        del short["title"]
+    return short
+
+
+async def test_list_of_full_access_is_short_too(sdk: SimulatedGateway) -> None:
+    """A management key sees what a connected application with full access sees beside the tools of
+    a key."""
+    shown: dict[str, Any] = {}
+    for key in (sdk.gateway.key, sdk.gateway.keys["admin_key"]):
+        async with connected(sdk.gateway, "auto", key) as client:
+            for tool in (await client.list_tools()).tools:
+                shown[tool.name] = shorten(tool)
+    assert {"setup_integration", "remove_integration", *OPENAI_TOOLS} <= set(shown)
+    assert Tokenizer().count(msgspec.json.encode([*shown.values()]).decode()) <= LIST_TOKENS_MAX
 
 
 async def test_repeated_call_is_billed_once_unless_a_new_run_is_asked_for(

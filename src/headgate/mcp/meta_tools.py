@@ -17,32 +17,23 @@ FOUND_MAX, FOUND_DEFAULT = 20, 5
 SEARCH_TOOLS = ToolDefinition(
     name="search_tools",
     title="Search tools",
-    description=(
-        "Find tools that the list does not show, with their input schemas; run one with call_tool."
-    ),
+    description="Find more tools, with their input schemas; run one with call_tool.",
     input_schema={
         "type": "object",
-        "properties": {
-            "query": {"type": "string", "description": "such as: create image"},
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": FOUND_MAX,
-                "default": FOUND_DEFAULT,
-            },
-        },
+        "properties": {"query": {"type": "string", "description": "such as: create image"}},
     },
     is_read_only=True,
     is_idempotent=True,
     is_open_world=False,
     scope=READ,
 )
+"""`limit` is accepted, too."""
 
 CALL_TOOL = ToolDefinition(
     name="call_tool",
     title="Call a tool",
     description=(
-        "Run a tool that search_tools found. `repeat`: run anew what was just called and costs."
+        "Run a tool that search_tools found. `repeat`: run a call anew that was just made."
     ),
     input_schema={
         "type": "object",

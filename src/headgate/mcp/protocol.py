@@ -5,6 +5,7 @@ Handlers find the authenticated request in the ASGI scope (`exchange.AgentExchan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mcp_types as types
@@ -28,6 +29,8 @@ from headgate.mcp.toolbox import Toolbox
 
 Context = ServerRequestContext[Any, Any]
 
+LIST_BYTES = 6_000
+"""About 1,500 tokens: a model reads the whole list with each of its turns."""
 LIST_SECONDS, DISCOVERY_SECONDS = 30, 3_600
 META_PREFIX = "io.headgate/"
 REPEAT = META_PREFIX + "repeat"
@@ -84,7 +87,7 @@ class Handlers:
         except HeadgateError as error:
             raise to_protocol_error(error) from None
         return types.ListToolsResult(
-            tools=[to_tool(each) for each in shown],
+            tools=to_tools(shown),
             ttl_ms=LIST_SECONDS * 1000,
             cache_scope="private",
         )
@@ -159,6 +162,19 @@ def refuse_cursor(params: types.PaginatedRequestParams | None) -> None:
 def to_protocol_error(error: HeadgateError) -> MCPError:
     data = msgspec.to_builtins(describe_error(error))
     return MCPError(ERROR_CODES.get(error.kind, REFUSED), error.message, data)
+
+
+def to_tools(definitions: Sequence[ToolDefinition]) -> list[types.Tool]:
+    """Return the tools of a list. One that is long does not name the members of results, and has no
+    titles that only repeat names."""
+    tools = [to_tool(each) for each in definitions]
+    if sum(map(schemas.measure, definitions)) > LIST_BYTES:
+        for tool in tools:
+            if tool.output_schema is not None:
+                tool.output_schema = {"type": "object"}
+            if tool.title is not None and tool.title.lower().replace(" ", "_") == tool.name:
+                tool.title = None
+    return tools
 
 
 def to_tool(definition: ToolDefinition) -> types.Tool:

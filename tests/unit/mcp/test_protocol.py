@@ -48,7 +48,7 @@ async def test_a_list_has_the_tools_with_schemas_and_hints_in_the_order_of_the_s
     }
     assert writing["outputSchema"] == {
         "type": "object",
-        "properties": {"tool": {"type": "string"}, "arguments": {}},
+        "properties": {"tool": {}, "arguments": {}},
     }
     if modern:
         assert (result["ttlMs"], result["cacheScope"]) == (30_000, "private")
@@ -101,6 +101,14 @@ async def test_a_failed_tool_is_a_result_that_tells_how_to_recover(modern: bool)
     assert "sk-secret" not in str(fault)
     assert unknown["structuredContent"]["error"]["code"] == "tool_not_found"
     assert "bad" in unknown["structuredContent"]["error"]["message"]
+
+
+async def test_a_long_list_does_not_name_the_members_of_results() -> None:
+    tools = [make_tool(f"t{n}", description="x" * 250, output_schema=OUTPUT) for n in range(30)]
+    async with running_agents(FakeSource(tools)) as agents:
+        listed = (await agents.post("tools/list")).result["tools"]
+    assert all(each["outputSchema"] == {"type": "object"} for each in listed)
+    assert not any("title" in each for each in listed)
 
 
 def test_the_first_512_characters_of_the_instructions_stand_alone() -> None:

@@ -178,21 +178,24 @@ async def test_a_tool_that_reports_nothing_is_said_to_run() -> None:
     assert reports[-1] == (1, "Half.")
 
 
-def test_schemas_of_a_list_are_short_and_accept_the_same() -> None:
+def test_schemas_of_a_list_say_no_more_than_a_model_needs() -> None:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Input",
         "type": "object",
         "properties": {
-            "title": {"type": "string", "title": "Title", "x-mcp-header": "Title"},
+            "title": {"type": "string", "title": "Title", "x-mcp-header": "Title", "minLength": 1},
             "mode": {"enum": ["title", {"title": 1}], "default": {"title": "a"}},
+            "enum": {"type": "string", "enum": ["a"]},
         },
+        "additionalProperties": False,
     }
     assert schemas.strip_input(schema) == {
         "type": "object",
         "properties": {
             "title": {"type": "string"},
             "mode": {"enum": ["title", {"title": 1}], "default": {"title": "a"}},
+            "enum": {"enum": ["a"]},
         },
     }
     assert schemas.summarize("One\n  line.\n\nMore.") == "One line."
