@@ -8,8 +8,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from headgate.connectors.model.action import ActionAnswer, ActionContext
+from headgate.connectors.model.errors import ToolError
 from headgate.connectors.openai.refusals import make_refusal
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.errors import Kind
 from headgate.llm.convert.fields import UnreadableResponseError, decode_answer
 
 JSON_HEADERS = {"content-type": "application/json", "accept": "application/json"}
@@ -17,7 +18,7 @@ NO_HEADERS: Mapping[str, str] = {}
 FIRST_FAILURE = 400
 
 
-class UnreadableAnswerError(HeadgateError):
+class UnreadableAnswerError(ToolError):
     """The provider answered with success, but with something else than a JSON object.
 
     Check the base URL of the credential. The call may have been charged; its receipt tells.
@@ -25,6 +26,7 @@ class UnreadableAnswerError(HeadgateError):
 
     kind = Kind.UPSTREAM
     code = "unreadable_answer"
+    recovery = "Do not retry: the call may have been charged. Tell the owner of the key."
 
 
 Body = TypeVar("Body")
