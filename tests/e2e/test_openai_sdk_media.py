@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any, cast
 
+import httpx2
 import pytest
 
 from headgate.llm.usage import Usage
@@ -53,6 +54,28 @@ def test_pictures_are_generated_at_the_price_of_their_tokens(sdk: SimulatedGatew
         b"\x89PNG"
     ] * 2
     check_pictures(sdk, answer.usage, images=2, pictures_in=0)
+
+
+def test_generated_picture_is_kept_as_an_asset_and_served_byte_for_byte(
+    sdk: SimulatedGateway,
+) -> None:
+    answer = sdk.client.images.generate(model="gpt-image-1", prompt="A sea otter")
+    sdk.receipts.take_one()
+    image = (answer.data or [])[0]
+    body = {"content": image.b64_json, "slug": "otter.png", "alt": "A sea otter"}
+    headers = {"authorization": f"Bearer {sdk.gateway.key}"}
+    made = httpx2.post(f"{sdk.gateway.url}/api/assets", json=body, headers=headers)
+    assert made.status_code == 201, made.text
+    served = httpx2.get(made.json()["url"])
+    assert served.content == base64.b64decode(image.b64_json or "")
+    assert served.headers["content-type"] == "image/png"
+    large = {"content_text": "x" * (5 << 20), "slug": "large.txt"}
+    made = httpx2.post(f"{sdk.gateway.url}/api/assets", json=large, headers=headers)
+    assert httpx2.get(made.json()["url"]).text == large["content_text"]
+    large["content_text"] += "x" * (3 << 20)
+    assert httpx2.post(f"{sdk.gateway.url}/api/assets", json=large).status_code == 401
+    refused = httpx2.post(f"{sdk.gateway.url}/api/assets", json=large, headers=headers)
+    assert refused.status_code == 413
 
 
 def test_pictures_are_edited_at_the_price_of_their_tokens(sdk: SimulatedGateway) -> None:

@@ -18,7 +18,8 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.credentials.model.credential import CredentialRecord, find_purpose
-from headgate.data_directory import directory_lock
+from headgate.data_directory import asset_copies, directory_lock
+from headgate.data_directory.assets import build_storage_config
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions, read_time
@@ -86,6 +87,7 @@ def _examine(data: Data) -> Iterator[Finding]:
         with open_data_directory(data) as application:
             yield from _examine_database(application)
             yield from _examine_secrets(application)
+            yield _examine_assets(application)
     except HeadgateError as error:
         level = "warn" if isinstance(error, DataDirectoryNotFoundError) else "fail"
         yield Finding(level, "database", error.message)
@@ -178,6 +180,21 @@ def _examine_clock(application: Application, newest: float) -> Finding:
         text = f"The clock is {abs(shared - now):.0f} s off the database server's; set one of them."
         return Finding("fail", "clock", text)
     return Finding("ok", "clock", "plausible and not behind the database")
+
+
+def _examine_assets(application: Application) -> Finding:
+    """Compare the files of assets with what the database says of them."""
+    config = build_storage_config(application.settings)
+    with application.database.reading() as connection:
+        objects = asset_copies.find_objects(connection)
+    if config.folder is None:
+        return Finding("ok", "assets", f"{len(objects)} files in {config.url}, not looked at")
+    folder = config.folder
+    missing = [each for each in objects if not asset_copies.is_there(folder, each)]
+    if missing:
+        text = f"{len(missing)} of {len(objects)} files are missing in {folder}: restore a backup."
+        return Finding("fail", "assets", text)
+    return Finding("ok", "assets", f"{len(objects)} files, all there")
 
 
 def _examine_secrets(application: Application) -> Iterator[Finding]:

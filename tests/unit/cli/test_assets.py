@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,17 @@ def test_file_is_uploaded_listed_replaced_and_removed(
     assert run("assets", "remove", again["id"]).exit_code == 0
     assert run("assets", "remove", again["id"], *project).exit_code == 1
     assert run_json("assets", "list") == []
+
+
+def test_doctor_tells_of_files_that_are_missing(place: tuple[str, str]) -> None:
+    run_json("assets", "upload", "-", "--slug", "lost.txt", "--project", place[1], stdin="text")
+    found = {each["subject"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert found["assets"]["text"] == "1 files, all there"
+    shutil.rmtree(Path(place[0]) / "assets")
+    found = {each["subject"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert found["assets"]["level"] == "fail"
+    assert found["assets"]["text"].startswith("1 of 1 files are missing")
+    assert run("assets", "remove", "lost.txt", "--project", place[1]).exit_code == 0
 
 
 def test_address_that_may_not_be_fetched_is_an_error(place: tuple[str, str]) -> None:

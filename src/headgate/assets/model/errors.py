@@ -35,6 +35,7 @@ class AssetTooLargeError(HeadgateError):
 
     kind = Kind.TOO_LARGE
     code = "asset_too_large"
+    recovery = "Make the file smaller, for example with a lower quality."
 
 
 class AssetQuotaError(HeadgateError):
@@ -45,6 +46,7 @@ class AssetQuotaError(HeadgateError):
 
     kind = Kind.CONFLICT
     code = "asset_quota"
+    recovery = "Ask the owner of the organization to remove assets."
 
 
 class AssetExistsError(HeadgateError):
@@ -55,6 +57,7 @@ class AssetExistsError(HeadgateError):
 
     kind = Kind.CONFLICT
     code = "asset_exists"
+    recovery = "Choose another slug, or set overwrite to true."
 
 
 class AssetNotFoundError(HeadgateError):
@@ -75,6 +78,7 @@ class SourceNotReadableError(HeadgateError):
 
     kind = Kind.UPSTREAM
     code = "source_unreadable"
+    recovery = "Check the address, or give the file itself."
 
 
 class TooManyUploadsError(HeadgateError):

@@ -63,6 +63,7 @@ class HandleNotFoundError(HeadgateError):
 
     kind = Kind.MISSING
     code = "handle_not_found"
+    recovery = "Run the tool again that gave the handle, and use the new one within the hour."
 
 
 class HandleLimitError(HeadgateError):
@@ -73,3 +74,4 @@ class HandleLimitError(HeadgateError):
 
     kind = Kind.TOO_LARGE
     code = "handle_limit"
+    recovery = "Ask for a shorter result."

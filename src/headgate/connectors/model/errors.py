@@ -154,7 +154,7 @@ RECOVERY = {
 
 def describe_error(error: HeadgateError) -> ErrorObject:
     """Return an error as programs see it, in REST envelopes and in results of tools."""
-    recovery = error.recovery if isinstance(error, ToolError) else None
+    recovery: str | None = getattr(error, "recovery", None)
     return ErrorObject(
         type=error.kind.name.lower(),
         code=error.code,
