@@ -62,7 +62,7 @@ def test_client_connects_by_clicking(client: RecordedClient, http: httpx2.Client
         "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
         "state": state,
-        "resource": f"{http.base_url}mcp",
+        "resource": f"{http.base_url}/mcp",
         **({"scope": client.scope} if client.scope else {}),
     }
     url = f"{server['authorization_endpoint']}?{urllib.parse.urlencode(asked)}"
@@ -77,7 +77,7 @@ def test_client_connects_by_clicking(client: RecordedClient, http: httpx2.Client
         "redirect_uri": client.callback,
         "client_id": known["client_id"],
         "code_verifier": verifier,
-        "resource": f"{http.base_url}mcp",
+        "resource": f"{http.base_url}/mcp",
     }
     tokens = http.post(server["token_endpoint"], data=given)
     assert tokens.status_code == 200, tokens.text
@@ -114,7 +114,7 @@ def discover(client: RecordedClient, http: httpx2.Client) -> dict[str, Any]:
     found = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     assert found["scope"] == "mcp:read mcp:write"
     resource = http.get(found["resource_metadata"]).json()
-    assert resource["resource"] == f"{http.base_url}mcp"
+    assert resource["resource"] == f"{http.base_url}/mcp"
     [issuer] = resource["authorization_servers"]
     server = http.get(f"{issuer}/.well-known/oauth-authorization-server").json()
     assert server["issuer"] == issuer

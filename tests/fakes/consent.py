@@ -82,6 +82,6 @@ def agree(url: str, *, email: str, password: str) -> str:
 def read_form(page: httpx2.Response) -> Form:
     reader = FormReader()
     reader.feed(page.text)
-    assert reader.form is not None, f"{page.status_code}: {page.text[:500]}"
+    assert reader.form is not None, f"{page.status_code}: {page.text[-500:]}"
     assert "<script" not in page.text
     return reader.form
