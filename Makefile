@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test prove check format bench conformance torture soak rotation scale usage contract fuzz mutation docs new-connector clean lock
+.PHONY: help setup run test prove check format bench clients conformance torture soak rotation scale usage contract fuzz mutation docs new-connector clean lock
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,9 @@ rotation: $(VENV)/.dev ## rotate the keys of 5,000 secrets under load, with 20 k
 
 torture: $(VENV)/.dev ## kill the server, fill its disk, fail its flushes, and check the ledger (ARGS="--quick")
 	@$(BIN)/python -m rigs.torture $(ARGS)
+
+clients: $(VENV)/.dev ## let Claude Code, Codex, mcp-remote and the inspector connect (fetches 1 GB)
+	@$(BIN)/python -m rigs.mcp_clients
 
 conformance: $(VENV)/.dev ## run the official MCP tests against server, client and login (ARGS="server 2026-07-28")
 	@$(BIN)/python -m rigs.mcp_conformance $(ARGS)
