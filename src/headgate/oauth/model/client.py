@@ -101,7 +101,8 @@ def build_registered_client(name: str | None, redirect_uris: Sequence[str]) -> O
     """Return an application whose id is made of its description: the same one for the same."""
     uris = _check_redirect_uris(redirect_uris)
     # A program that takes another free port at each start stays the same application.
-    described = msgspec.json.encode((_clean_name(name), [drop_port(each) for each in uris]))
+    kept = list(dict.fromkeys(drop_port(each) for each in uris))
+    described = msgspec.json.encode((_clean_name(name), kept))
     digest = hashlib.sha256(described).digest()[:DIGEST_BYTES]
     encoded = base64.urlsafe_b64encode(digest + described).rstrip(b"=").decode()
     client_id = REGISTERED_PREFIX + encoded
