@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
-import httpx2
-
 from rigs.mcp_clients.checks import CHECKS, OUT_OF_REACH, Visit
-from tests.fakes.gateway import Gateway, find_port, running_gateway
-
-
-def sign_up(gateway: Gateway) -> Visit:
-    """Make the owner, who will agree."""
-    email, password = "owner@example.com", secrets.token_urlsafe(24)
-    body = {"token": gateway.keys["owner_invitation"], "email": email, "name": "Owner"}
-    answer = httpx2.post(
-        f"{gateway.url}/api/invitations/accept", json={**body, "password": password}
-    )
-    answer.raise_for_status()
-    return Visit(gateway, email, password)
+from tests.fakes.consent import sign_up
+from tests.fakes.gateway import find_port, running_gateway
 
 
 def main() -> None:
@@ -33,7 +20,7 @@ def main() -> None:
             Path(folder) / "data", simulator="true", simulator_port=find_port()
         ) as gateway,
     ):
-        visit = sign_up(gateway)
+        visit = Visit(gateway, sign_up(gateway))
         for number, (name, check) in enumerate(CHECKS.items()):
             try:
                 check(visit, Path(folder) / f"home-{number}")

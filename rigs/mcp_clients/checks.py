@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 
 from rigs.mcp_clients.programs import CLAUDE, Programs
-from tests.fakes.consent import agree
+from tests.fakes.consent import Owner, agree
 from tests.fakes.gateway import Gateway
 
 TOOL = "openai_chat_completion"
@@ -36,11 +36,10 @@ INITIALIZE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Visit:
-    """Hold the server that is visited, and the login of a person who has one there."""
+    """Hold the server that is visited, and its owner, who agrees."""
 
     gateway: Gateway
-    email: str
-    password: str
+    owner: Owner
 
     @property
     def url(self) -> str:
@@ -50,7 +49,7 @@ class Visit:
         """Open the address of the login that a client wrote, agree, and go back to the client."""
         found = _LOGIN.search(text)
         assert found is not None, f"it names no address to log in: {text[-1_000:]}"
-        landed = agree(found[0], email=self.email, password=self.password)
+        landed = agree(found[0], email=self.owner.email, password=self.owner.password)
         assert httpx2.get(landed, timeout=ANSWER_SECONDS).status_code < 400, landed
 
 
@@ -87,7 +86,7 @@ def check_codex(visit: Visit, home: Path) -> None:
 
 
 def check_codex_login(visit: Visit, home: Path) -> None:
-    """Codex names the address of its description, which the server has to fetch from chatgpt.com."""
+    """Codex names the address of its description, which the server fetches from chatgpt.com."""
     programs = Programs(home)
     adding = programs.start("codex", "mcp", "add", NAME, "--url", visit.url)
     try:

@@ -13,8 +13,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx2
 
 from rigs.node_sdk import find_program
 
@@ -22,6 +25,7 @@ FOLDER = Path(__file__).parent
 CACHE = FOLDER.parents[1] / "build" / "mcp-conformance"
 REVISIONS = ("2025-11-25", "2026-07-28")
 RUN_SECONDS_MAX = 600.0
+_LOGIN = re.compile(r"https?://\S+[?&]response_type=code")
 _SUMMARY = re.compile(r"^(✓|✗|~|○) (\S+): (\d+) passed, (\d+) failed", re.MULTILINE)
 
 
@@ -68,8 +72,24 @@ def check_client(command: str, revision: str) -> Report:
     return _run(["client", "--command", command, *chosen, *_expect("client", revision)])
 
 
-def check_authorization_server(url: str, revision: str, *options: str) -> Report:
-    return _run(["authorization", "--url", url, "--spec-version", revision, *options])
+def check_authorization_server(
+    url: str, revision: str, *, client_id: str, port: int, log_in: Callable[[str], str]
+) -> Report:
+    """Run what there is for an authorization server. `log_in` is the person: it gets the address
+    that opens in the browser, and returns the one to which the browser is sent back."""
+    chosen = ["--client-id", client_id, "--resource", f"{url}/mcp", "--port", str(port)]
+    arguments = ["authorization", "--url", url, "--spec-version", revision, *chosen]
+    lines: list[str] = []
+    address = ""
+    with _start(arguments) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if _LOGIN.match(line):
+                address = line.strip()
+            if "Callback server started" in line:
+                httpx2.get(log_in(address))
+    return _read(process.returncode, "".join(lines))
 
 
 def _expect(part: str, revision: str) -> list[str]:
@@ -77,20 +97,27 @@ def _expect(part: str, revision: str) -> list[str]:
 
 
 def _run(arguments: list[str]) -> Report:
+    with _start(arguments) as process:
+        text, _ = process.communicate(timeout=RUN_SECONDS_MAX)
+    return _read(process.returncode, text)
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[str]:
     script = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
-    done = subprocess.run(
+    return subprocess.Popen(
         [find_program("node"), script, *arguments],
         cwd=install(),
         env=_build_environment(),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=RUN_SECONDS_MAX,
     )
-    text = done.stdout + done.stderr
+
+
+def _read(status: int, text: str) -> Report:
     found = _SUMMARY.findall(text)
     return Report(
-        done.returncode == 0,
+        status == 0,
         tuple(name for _, name, _, failed in found if failed == "0"),
         tuple(name for _, name, _, failed in found if failed != "0"),
         text,

@@ -17,25 +17,22 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.fakes.consent import agree
+from tests.fakes.consent import Owner, agree, sign_up
 from tests.fakes.gateway import Gateway
 from tests.fakes.mcp_clients import CLIENTS, NEW, RecordedClient
 from tests.fakes.simulated_gateway import SimulatedGateway
 
-EMAIL, PASSWORD = "owner@example.com", secrets.token_urlsafe(24)
 ACCEPT = "application/json, text/event-stream"
 
 
 @pytest.fixture(scope="module")
 def gateway(module_simulated_gateway: SimulatedGateway) -> Gateway:
-    """Start a server whose owner has signed up."""
-    running = module_simulated_gateway.gateway
-    body = {"token": running.keys["owner_invitation"], "email": EMAIL, "name": "Owner"}
-    answer = httpx2.post(
-        f"{running.url}/api/invitations/accept", json={**body, "password": PASSWORD}
-    )
-    assert answer.is_success, answer.text
-    return running
+    return module_simulated_gateway.gateway
+
+
+@pytest.fixture(scope="module")
+def owner(gateway: Gateway) -> Owner:
+    return sign_up(gateway)
 
 
 @pytest.fixture
@@ -45,7 +42,9 @@ def http(gateway: Gateway) -> Generator[httpx2.Client]:
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_client_connects_by_clicking(client: RecordedClient, http: httpx2.Client) -> None:
+def test_client_connects_by_clicking(
+    client: RecordedClient, http: httpx2.Client, owner: Owner
+) -> None:
     server = discover(client, http)
     registered = http.post(server["registration_endpoint"], json=client.registration)
     assert registered.status_code == 201, registered.text
@@ -66,7 +65,7 @@ def test_client_connects_by_clicking(client: RecordedClient, http: httpx2.Client
         **({"scope": client.scope} if client.scope else {}),
     }
     url = f"{server['authorization_endpoint']}?{urllib.parse.urlencode(asked)}"
-    landed = agree(url, email=EMAIL, password=PASSWORD)
+    landed = agree(url, email=owner.email, password=owner.password)
     assert landed.startswith(f"{client.callback}?")
     answered = dict(urllib.parse.parse_qsl(landed.partition("?")[2]))
     assert (answered["state"], answered["iss"]) == (state, server["issuer"])

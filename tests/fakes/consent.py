@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import html.parser
+import secrets
 import urllib.parse
 from dataclasses import dataclass, field
 
 import httpx2
 
+from tests.fakes.gateway import Gateway
+
 STEPS_MAX = 10
+
+
+@dataclass(frozen=True)
+class Owner:
+    email: str
+    password: str
+
+
+def sign_up(gateway: Gateway) -> Owner:
+    """Accept the invitation that the first start of a server wrote for its owner."""
+    owner = Owner("owner@example.com", secrets.token_urlsafe(24))
+    body = {"token": gateway.keys["owner_invitation"], "email": owner.email, "name": "Owner"}
+    answer = httpx2.post(
+        f"{gateway.url}/api/invitations/accept", json={**body, "password": owner.password}
+    )
+    assert answer.is_success, answer.text
+    return owner
 
 
 @dataclass
