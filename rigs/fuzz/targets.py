@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rigs.fuzz.checks import (
+    actions,
     answers,
     conversions,
     edge,
@@ -275,6 +276,16 @@ _ITEMS = (
     b'{"choices":[{"delta":{"reasoning_content":"hm","refusal":"no"}}],"usage":{}}\n',
 )  # fmt: skip
 
+_ACTION_WORDS = (
+    *(b'"prompt"', b'"messages"', b'"query"', b'"model"', b'"input"', b'"n"', b'"timeout"'),
+    *(b"null", b"true", b"1e999", b'"1"', b'" "', b'"[]"', b'"{}"', b'"on"', b"\\ud800"),
+)
+_ACTION_SAMPLES = (
+    b'{"query":"x","count":"7","offset":"","timeout":"9"}',
+    b'{"messages":"[{\\"role\\":\\"user\\",\\"content\\":\\"Hi\\"}]","temperature":"0.5"}',
+    b'{"prompt":"x","n":"1","size":"","model":"gpt-image-1","connection":""}',
+    b'{"input":["a","b"],"model":" text-embedding-3-small "}',
+)
 TARGETS = {
     target.name: target
     for target in (
@@ -360,6 +371,13 @@ TARGETS = {
             bytes_max=512,
         ),
         Target("tool-definition", tools.check_tool_definition, _TOOLS, samples=_TOOLS_SAMPLES),
+        Target(
+            "action-input",
+            actions.check_input,
+            (*_ACTION_WORDS, b'"', b"{", b"}", b"[", b"]", b":", b","),
+            samples=_ACTION_SAMPLES,
+            bytes_max=1024,
+        ),
         Target("expression", rules.check_expression, _RULES, samples=_RULES_SAMPLES, bytes_max=256),
         Target(
             "condition",

@@ -129,7 +129,7 @@ async def execute_integration(context: RequestContext[Empty, RawBody]) -> Integr
     JSON object, as for `/api/connectors/{connector}/actions/{action_name}`. An error has an
     `error_object` that says what to do next."""
     given = parse_object(context.request, context.raw)
-    return IntegrationDataResponse(await run_action(context, given))
+    return IntegrationDataResponse(data=await run_action(context, given))
 
 
 @OPERATIONS.get(
@@ -144,7 +144,7 @@ async def read_integration(context: RequestContext[AnyQuery, Empty]) -> Integrat
     if not find_action(context).is_read_only:
         raise ActionNotReadOnlyError("This endpoint acts: send its input with POST.")
     given = dict(context.request.query_params)
-    return IntegrationDataResponse(await run_action(context, given))
+    return IntegrationDataResponse(data=await run_action(context, given))
 
 
 def show_connector(context: RequestContext[Any, Any], connector: Connector) -> ConnectorResponse:

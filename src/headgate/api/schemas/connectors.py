@@ -105,11 +105,11 @@ class ActionDataResponse(msgspec.Struct):
     data: Any
 
 
-class IntegrationDataResponse(msgspec.Struct):
+class IntegrationDataResponse(msgspec.Struct, kw_only=True):
     """What an endpoint of an integration answered."""
 
-    data: Any
     success: bool = True
+    data: Any
 
 
 class ErrorObjectResponse(msgspec.Struct):
