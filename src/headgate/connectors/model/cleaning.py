@@ -6,6 +6,7 @@ default. What cannot be read is an error that names the field, and never a defau
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import types
@@ -52,7 +53,7 @@ def split_options(
 ) -> tuple[RunOptions, dict[str, Any]]:
     """Return what was said of the run, and the input itself. A field that the input declares
     belongs to the input. Raise `InvalidInputError`."""
-    own = {field.encode_name for field in msgspec.structs.fields(struct)}
+    own = _list_fields(struct)
     rest = {name: value for name, value in given.items() if name in own or name not in RUN_OPTIONS}
     timeout = None if "timeout" in own else read_timeout(given.get("timeout"))
     connection = None if "connection" in own else _read_connection(given.get("connection"))
@@ -83,11 +84,26 @@ def _read_connection(value: Any) -> str | None:
     return value
 
 
+class _Field(msgspec.Struct, frozen=True):
+    kind: Any
+    """The type without its limits, and without None."""
+    required: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def _list_fields(struct: type[msgspec.Struct]) -> Mapping[str, _Field]:
+    """Return the fields of a struct by the names that are sent."""
+    return {
+        field.encode_name: _Field(_unwrap(field.type), field.required)
+        for field in msgspec.structs.fields(struct)
+    }
+
+
 def _clean_struct(
     struct: type[msgspec.Struct], given: Mapping[str, Any], path: str
 ) -> dict[str, Any]:
     """Return the fields with values that are read. What is empty is left out."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    fields = _list_fields(struct)
     for name in given:
         if name not in fields:
             raise InvalidInputError(
@@ -100,8 +116,7 @@ def _clean_struct(
             if field.required:
                 raise InvalidInputError(f"`{path}{name}` is missing.", param=path + name)
             continue
-        value = given[name]
-        kind = _unwrap(field.type)
+        value, kind = given[name], field.kind
         if _is_empty(value, kind):
             if not field.required:
                 continue
