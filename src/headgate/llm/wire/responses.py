@@ -124,11 +124,10 @@ class ResponsesMeter(BodyMeter):
             _add_item(found, parsed)
         if kind == "error" or found.error:
             parsed.error_code = error_code(found.error or {"code": found.code})
-        if kind in _ENDS:
-            if parsed.status != _ENDS[kind]:
-                _apply_end(_ENDS[kind], parsed)
-            return True
-        return check_event_error(event, parsed)
+        end = _ENDS.get(kind)
+        if end is not None and parsed.status != end:
+            _apply_end(end, parsed)
+        return end is not None or check_event_error(event, parsed)
 
 
 def _apply_end(status: str, parsed: ParsedUsage) -> None:
