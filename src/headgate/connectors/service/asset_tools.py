@@ -79,8 +79,8 @@ class ReadResultInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadResultOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold a part of what a handle names: as `text`, or as `base64` where it is none. An image is shown
-    whole instead. `bytes` is the size of all."""
+    """Hold a part of what a handle names: as `text`, or as `base64` where it is none. An image is
+    shown whole instead. `bytes` is the size of all."""
 
     handle: str
     media_type: str
