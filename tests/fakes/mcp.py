@@ -17,6 +17,7 @@ from headgate.connectors.model.caller import ToolCaller, find_key_scopes
 from headgate.connectors.model.tool import ToolCall, ToolDefinition, ToolResult
 from headgate.keys.model import InvalidApiKeyError
 from headgate.kit.db.repetition_store import StartedWork, WorkRequest
+from headgate.kit.rate_limiter import RateLimitedError
 from headgate.mcp import protocol
 from headgate.mcp.authentication import AgentAuthentication
 from headgate.mcp.endpoint import EndpointLimits, McpEndpoint
@@ -138,6 +139,8 @@ class CountedRates:
 
     def take(self, key: Any) -> None:
         self.taken += 1
+        if self.taken > key.requests_per_minute:
+            raise RateLimitedError("Slow down.", wait_seconds=12.0, rate_limits=())
 
 
 class NoSignatures:

@@ -69,7 +69,9 @@ def build_mcp(
     settings = application.settings
     toolbox = Toolbox(list_sources(services, servers))
     repetitions = build_repetitions(application, writer)
-    limits = RunLimits(settings.tool_seconds_max, settings.tool_result_tokens_max)
+    limits = RunLimits(
+        settings.tool_seconds_max, settings.tool_result_tokens_max, is_logged=settings.access_log
+    )
     runner = ToolRunner(repetitions, services.handles, limits)
     shelf = ResourceShelf(build_resources(services, models))
 

@@ -17,14 +17,14 @@ import msgspec
 import structlog
 
 from headgate.connectors.model.errors import describe_error
-from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.rate_limiter import LimitedKey
+from headgate.kit.errors import HeadgateError, Kind, drop_trace
+from headgate.kit.rate_limiter import LimitedKey, RateLimitedError
 from headgate.mcp.authentication import Agent, AgentAuthentication, AgentRequest
 from headgate.mcp.errors import AgentBodyTooLargeError, AgentsBusyError
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
 from headgate.mcp.meta_tools import CALL
 from headgate.mcp.origins import OriginCheck
-from headgate.mcp.toolbox import Toolbox, ToolSet
+from headgate.mcp.toolbox import OfferedTool, Toolbox
 from headgate.oauth.model.challenge import (
     INSUFFICIENT_SCOPE,
     INVALID_TOKEN,
@@ -165,37 +165,46 @@ class McpEndpoint:
         if agent.signed is not None:
             check_body(agent.signed, body)
             await self._signatures.claim(agent.signed)
-        tools = await self._prepare(agent, body)
-        exchange = AgentExchange(agent.caller, request_id, tools)
+        exchange = await self._prepare(agent, body, request_id)
         server = await self._runtime.open()
         headers = [(name, value.strip(BLANKS)) for name, value in scope["headers"]]
         prepared = {**scope, "headers": headers, SCOPE_KEY: exchange}
         await server(prepared, replay(body, receive), send)
 
-    async def _prepare(self, agent: Agent, body: bytes) -> ToolSet | None:
+    async def _prepare(self, agent: Agent, body: bytes, request_id: str) -> AgentExchange:
         """Look up the tool of a call, count it, and refuse one that needs another scope."""
         head = decode(body, RpcHead)
         if head is None or head.method not in RATED:
-            return None
+            return AgentExchange(agent.caller, request_id)
         if head.method != "tools/call":
             self._count(agent)
-            return None
+            return AgentExchange(agent.caller, request_id)
         tools = await self._toolbox.open(agent.caller)
         tool = tools.find(find_called(head.params))
+        check_scope(agent, tool)
+        refusal: HeadgateError | None = None
         if tool is None or not (tool.definition.endpoints or tool.definition.source):
-            self._count(agent)
-        needed = None if tool is None else tool.definition.scope
-        if agent.is_connected and needed is not None and needed not in agent.caller.scopes:
-            raise InsufficientScopeError(
-                f"This application needs the scope {needed} for this tool. Connect it again and "
-                "agree to it.",
-                scopes=close_scopes((needed,)),
-            )
-        return tools
+            try:
+                self._count(agent)
+            except RateLimitedError as error:
+                refusal = drop_trace(error)
+        return AgentExchange(agent.caller, request_id, tools, refusal)
 
     def _count(self, agent: Agent) -> None:
         if agent.caller.grant.requests_per_minute:
             self._rate_limits.take(agent.caller.grant)
+
+
+def check_scope(agent: Agent, tool: OfferedTool | None) -> None:
+    """Raise `InsufficientScopeError` for a tool that needs a scope for which a connected application
+    can ask its person."""
+    needed = None if tool is None else tool.definition.scope
+    if agent.is_connected and needed is not None and needed not in agent.caller.scopes:
+        raise InsufficientScopeError(
+            f"This application needs the scope {needed} for this tool. Connect it again and "
+            "agree to it.",
+            scopes=close_scopes((needed,)),
+        )
 
 
 class LazyRuntime:

@@ -96,6 +96,9 @@ class Handlers:
         self, context: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult:
         exchange = read_exchange(context)
+        if exchange.refusal is not None:
+            refused = ToolResult(error=describe_error(exchange.refusal))
+            return to_call_result(CallOutcome(refused), exchange.request_id)
         meta: dict[str, Any] = dict(context.meta or {})
         tools = exchange.tools or await self._toolbox.open(exchange.caller)
         has_progress = any(name in meta for name in ("progressToken", "progress_token"))

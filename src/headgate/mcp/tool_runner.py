@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 class RunLimits(msgspec.Struct, frozen=True):
     seconds_max: float = 600.0
     result_tokens_max: int = 20_000
+    is_logged: bool = True
+    """Whether each call is a line of the log."""
 
 
 class CallOutcome(msgspec.Struct, frozen=True):
@@ -62,18 +64,9 @@ class ToolRunner:
             outcome = await self._run_safely(tools, call)
         finally:
             self.running -= 1
-        error = outcome.result.error
-        self.errors += error is not None
-        log.info(
-            "mcp.tool_called",
-            tool=call.name[:64],
-            key=call.caller.grant.key_id,
-            organization=call.caller.organization_id,
-            request_id=call.request_id,
-            outcome="ok" if error is None else error.code,
-            repeated=outcome.is_repeated,
-            milliseconds=round((time.perf_counter() - started_at) * 1e3, 1),
-        )
+        self.errors += outcome.result.error is not None
+        if self._limits.is_logged:
+            log_call(call, outcome, time.perf_counter() - started_at)
         return outcome
 
     async def _run_safely(self, tools: ToolSet, call: ToolCall) -> CallOutcome:
@@ -132,6 +125,20 @@ class ToolRunner:
         return await large_results.set_aside(
             self._handles, call, result, tokens_max=self._limits.result_tokens_max
         )
+
+
+def log_call(call: ToolCall, outcome: CallOutcome, seconds: float) -> None:
+    error = outcome.result.error
+    log.info(
+        "mcp.tool_called",
+        tool=call.name[:64],
+        key=call.caller.grant.key_id,
+        organization=call.caller.organization_id,
+        request_id=call.request_id,
+        outcome="ok" if error is None else error.code,
+        repeated=outcome.is_repeated,
+        milliseconds=round(seconds * 1e3, 1),
+    )
 
 
 class CallProgress:

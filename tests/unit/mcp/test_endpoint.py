@@ -243,7 +243,13 @@ async def test_what_no_source_counts_counts_against_the_rate_of_the_key() -> Non
         await agents.call("platform")
         await agents.call("nothing")
         await agents.post("resources/read", {"uri": "headgate://models"})
-    assert agents.rates.taken == 3
+        assert agents.rates.taken == 3
+        for _ in range(2):
+            await agents.call("platform")
+        limited = await agents.call("platform")
+        reading = await agents.post("resources/read", {"uri": "headgate://models"})
+    assert limited["structuredContent"]["error"]["code"] == "rate_limited"
+    assert (reading.status, reading.headers["retry-after"]) == (429, "12")
 
 
 async def test_answers_are_not_stored_and_name_their_request() -> None:
