@@ -78,6 +78,7 @@ ERRORS = {
     415: ("The content type of the body is not JSON.", DETAIL),
     422: ("A field of the body, the query or a header is invalid.", EITHER),
     429: ("Too many requests. `Retry-After` tells when to try again.", DETAIL),
+    501: ("The provider has this, and it is not supported here.", DETAIL),
     502: ("The external service did not answer as expected.", DETAIL),
     503: ("The database cannot be written at the moment. Try again later.", DETAIL),
     504: ("The external service did not answer in time.", DETAIL),

@@ -41,7 +41,7 @@ RUN_READ_ONLY = tools("connectors:read", counts_itself=True)
 INPUT_BYTES_MAX = 8 * 1024 * 1024
 ACTION_PATH = "/api/connectors/{connector}/actions/{action_name}"
 ENDPOINT_PATH = "/api/integrations/{connector}/{action_name}"
-FAILURES = (402, 409, 502, 504)
+FAILURES = (402, 405, 409, 501, 502, 504)
 
 
 class ActionNotReadOnlyError(HeadgateError):
@@ -136,7 +136,7 @@ async def execute_integration(context: RequestContext[Empty, RawBody]) -> Integr
     ENDPOINT_PATH,
     access=RUN_READ_ONLY,
     summary="Read an endpoint of an integration",
-    errors=(405, *FAILURES),
+    errors=FAILURES,
     is_enveloped=True,
 )
 async def read_integration(context: RequestContext[AnyQuery, Empty]) -> IntegrationDataResponse:
