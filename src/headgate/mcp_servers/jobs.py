@@ -9,6 +9,7 @@ import structlog
 from headgate.audit.model import SYSTEM
 from headgate.kit.clock import Clock
 from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.errors import HeadgateError
 from headgate.mcp_servers.model.server import McpAuthentication, McpServer
 from headgate.mcp_servers.service.discoverer import SECONDS_MAX, McpDiscoverer
 from headgate.mcp_servers.store import servers as server_store
@@ -51,5 +52,10 @@ class McpRefresher:
                 lambda connection: server_store.put_off_refresh(connection, server)
             )
             return
-        found = await self._discoverer.refresh(None, server.id, person_id=None, by=SYSTEM)
+        try:
+            found = await self._discoverer.refresh(None, server.id, person_id=None, by=SYSTEM)
+        except HeadgateError as error:
+            # It was removed meanwhile, or others of its organization are being asked: later.
+            log.warning("mcp_servers.not_refreshed", server=server.id, error=error.message)
+            return
         log.info("mcp_servers.refreshed", server=server.id, error=found.discovery_error or None)

@@ -13,6 +13,8 @@ import pytest
 from headgate.audit.model import SYSTEM
 from headgate.connectors.model.errors import InvalidInputError
 from headgate.connectors.model.tool import ToolCall
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.rate_limiter import RateLimitedError
 from headgate.mcp_servers.model.errors import (
@@ -23,7 +25,7 @@ from headgate.mcp_servers.model.errors import (
     McpToolBlockedError,
 )
 from headgate.mcp_servers.model.server import McpAuthentication
-from headgate.mcp_servers.service import McpCallLimits
+from headgate.mcp_servers.service import McpCallLimits, McpDiscoverer
 from tests.fakes.mcp_server import LEGACY, MODERN, SEND, say
 from tests.fakes.upstream import ReceivedRequest
 from tests.unit.mcp_servers.conftest import Bench, open_bench
@@ -374,3 +376,25 @@ async def test_discovery_takes_what_is_good_and_says_what_is_not(tmp_path: Path)
         made = await bench.refresh()
         assert bench.server.methods.count("tools/list") == 4
         assert "more than 4 pages" in dict(made.skipped)[""]
+
+
+async def test_servers_of_an_organization_are_asked_for_their_tools_a_few_at_a_time(
+    tmp_path: Path,
+) -> None:
+    async with open_bench(tmp_path / "db") as bench:
+        writer = Writer(bench.vault.database)
+        writer.start()
+        storage = AsyncDatabase(bench.vault.database, writer, reload=bench.vault.load)
+        vault, owner = bench.vault, bench.vault.own
+        discoverer = McpDiscoverer(
+            storage, vault.index, bench.client, servers=vault.servers, tools=vault.tools
+        )
+
+        def refresh() -> Any:
+            return discoverer.refresh(owner, bench.made.id, person_id=None, by=SYSTEM)
+
+        found = await asyncio.gather(*(refresh() for _ in range(6)), return_exceptions=True)
+        busy = [each for each in found if isinstance(each, McpServerBusyError)]
+        assert len(busy) == 2
+        assert (await refresh()).discovery_error == ""
+        await writer.stop()

@@ -29,6 +29,7 @@ from headgate.api.schemas.mcp_servers import (
     to_mcp_tool_response,
 )
 from headgate.api.schemas.pages import PageQuery
+from headgate.mcp_servers.model.errors import McpServerBusyError
 from headgate.mcp_servers.model.server import McpServer, McpServerRequest
 from headgate.mcp_servers.model.tool import PinnedTool
 
@@ -315,11 +316,16 @@ async def register(
             context, connection, services.mcp_servers.create(connection, request, by=context.actor)
         )
     )
-    return await refresh(context, made.id)
+    try:
+        return await refresh(context, made.id)
+    except McpServerBusyError:
+        # It is registered all the same; the background job asks it.
+        return made
 
 
 async def refresh(context: RequestContext[Any, Any], server_id: str) -> McpServerDetailsResponse:
-    """Discover the tools of a server of the organization. Raise `McpServerNotFoundError`."""
+    """Discover the tools of a server of the organization. Raise `McpServerNotFoundError` and
+    `McpServerBusyError`."""
     owner, services = context.organization_id, context.services
     await context.read(lambda connection: services.mcp_servers.get(connection, owner, server_id))
     principal = context.principal

@@ -98,7 +98,8 @@ class McpServerTimedOutError(ToolError):
 
 
 class McpServerBusyError(ToolError):
-    """The MCP server has as many calls in progress, or had as many in this minute, as it may have.
+    """The MCP server has as many calls in progress as it may have, or too many servers of the
+    organization are being asked for their tools.
 
     Wait, then try again.
     """

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+from collections.abc import Generator
+
 import sqlalchemy as sa
 
 from headgate.audit.model import Actor
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.errors import HeadgateError
+from headgate.mcp_servers.model.errors import McpServerBusyError
 from headgate.mcp_servers.model.server import McpServer
 from headgate.mcp_servers.model.tool import Discovery
 from headgate.mcp_servers.service.index import McpServerIndex
@@ -15,8 +20,10 @@ from headgate.mcp_servers.service.servers import McpServerService
 from headgate.mcp_servers.service.targets import McpClient
 from headgate.mcp_servers.service.tool_source import build_target
 
-SECONDS_MAX = 60.0
+SECONDS_MAX = 30.0
 """A discovery ends after this time, however much time calls of the server have."""
+AT_ONCE_MAX = 4
+"""Discoveries of one organization that one process makes at the same time."""
 
 
 class McpDiscoverer:
@@ -36,12 +43,13 @@ class McpDiscoverer:
         self._client = client
         self._servers = servers
         self._tools = tools
+        self._running: Counter[str] = Counter()
 
     async def refresh(
         self, organization_id: str | None, server_id: str, *, person_id: str | None, by: Actor
     ) -> McpServer:
         """Discover the tools of a server again; failures are in `discovery_error`. Raise
-        `McpServerNotFoundError`.
+        `McpServerNotFoundError` and `McpServerBusyError`.
 
         A server that takes tokens of people is asked with that of `person_id`.
         """
@@ -63,5 +71,22 @@ class McpDiscoverer:
             target = build_target(route, person_id, SECONDS_MAX)
         except HeadgateError as error:
             return Discovery(error=error.message)
-        # The era is asked anew: a server that was upgraded speaks the newer one.
-        return await self._client.discover(target.with_unknown_version())
+        with self._take_place(route.server.organization_id):
+            # The era is asked anew: a server that was upgraded speaks the newer one.
+            return await self._client.discover(target.with_unknown_version())
+
+    @contextlib.contextmanager
+    def _take_place(self, organization_id: str) -> Generator[None]:
+        """Count a discovery. Raise `McpServerBusyError`."""
+        if self._running[organization_id] >= AT_ONCE_MAX:
+            raise McpServerBusyError(
+                f"{AT_ONCE_MAX} MCP servers are being asked for their tools. Wait for them.",
+                retry_after_seconds=5.0,
+            )
+        self._running[organization_id] += 1
+        try:
+            yield
+        finally:
+            self._running[organization_id] -= 1
+            if not self._running[organization_id]:
+                del self._running[organization_id]
