@@ -38,7 +38,13 @@ COUNTS: Mapping[str, Callable[[Services, sa.Connection, str], int]] = {
 def check_plan(context: RequestContext[Any, Any], connection: sa.Connection, name: str) -> None:
     """Raise `PlanQuotaError` if the organization has as many `seats`, `projects` or `keys` as its
     plan allows."""
-    services, organization_id = context.services, context.organization_id
+    check_quota(context.services, connection, context.organization_id, name)
+
+
+def check_quota(
+    services: Services, connection: sa.Connection, organization_id: str, name: str
+) -> None:
+    """Do as `check_plan`, where no operation runs."""
     services.plans.check_quota(
         connection,
         organization_id,

@@ -16,6 +16,7 @@ import structlog
 _MASKS = (
     (re.compile(r"\b(hg_(?:live|admin)_[0-9A-Za-z]{12}_)[0-9A-Za-z]+"), r"\1…"),
     (re.compile(r"\b(hg_(?:live|admin)_)[0-9A-Za-z]{13,}"), r"\1…"),
+    (re.compile(r"\b(hg_(?:oat|ort|oac)_)[0-9A-Za-z_-]{8,}"), r"\1…"),
     (re.compile(r"\b(sk-)[0-9A-Za-z_-]{6,}"), r"\1…"),
     (re.compile(r"\b(bearer\s+)[^\s\"',…]+", re.IGNORECASE), r"\1…"),
     (re.compile(r"(\w://)[^\s/@\"'…]+@"), r"\1…@"),

@@ -695,6 +695,23 @@ def test_token_runs_actions_and_nothing_else_of_the_api(agent: AgentClient) -> N
     assert chat.status == 403
 
 
+def test_plan_limits_applications_as_it_limits_keys(tmp_path: Path) -> None:
+    with running_api(tmp_path / "data") as api:
+        agent = make_agent(api)
+        agent.connect()
+        with api.application.database.transaction() as connection:
+            api.application.plans.assign(
+                connection, api.organization_id, "free", overage=False, by=SYSTEM
+            )
+        while api.post("/api/api-keys", {"name": "one more"}).status == 201:
+            pass
+        # The key of a known application is there already.
+        assert agent.connect()["access_token"]
+        another = AgentClient(api, agent.browser, register(api, client_name="B").json["client_id"])
+        refused = another.decide(another.ask())
+        assert (refused.status, "location" in refused.headers) == (403, False)
+
+
 def test_person_may_sign_in_as_somebody_else(agent: AgentClient) -> None:
     agent.client_id = register(agent.api).json["client_id"]
     page = agent.ask()

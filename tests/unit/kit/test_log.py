@@ -99,3 +99,9 @@ PLAIN = ["a task-force-of-people", "hg_live_abcdefghijkl", "gpt-5.4", "http://12
 @pytest.mark.parametrize("text", PLAIN)
 def test_plain_text_is_left_alone(text: str) -> None:
     assert log.mask_text(text) == text
+
+
+@pytest.mark.parametrize("prefix", ["hg_oat_", "hg_ort_", "hg_oac_"])
+def test_tokens_of_connected_applications_are_masked(prefix: str) -> None:
+    token = prefix + "A0_-" * 10 + "xyz"
+    assert log.mask_text(f"refused {token}, as said") == f"refused {prefix}…, as said"

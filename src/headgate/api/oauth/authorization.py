@@ -33,6 +33,7 @@ from headgate.api.oauth.requests import (
 )
 from headgate.api.operation import RequestContext, ResponseHead
 from headgate.api.principal import ANONYMOUS
+from headgate.api.quotas import check_quota
 from headgate.api.schemas.fields import Empty
 from headgate.api.services import Services
 from headgate.api.sign_in import complete_sign_in, start_session, verify_password
@@ -145,7 +146,15 @@ async def connect(
 
     def write(connection: sa.Connection) -> str:
         return services.oauth.applications.connect(
-            connection, person, client, asked, project_id=project_id, by=by
+            connection,
+            person,
+            client,
+            asked,
+            project_id=project_id,
+            by=by,
+            check_quota=lambda connection, organization_id: check_quota(
+                services, connection, organization_id, "keys"
+            ),
         )
 
     return await services.storage.write(write)

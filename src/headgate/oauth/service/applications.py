@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -32,6 +32,9 @@ GRANTS_MAX = 50
 PROJECTS_MAX = 200
 """How many projects of an organization a person may choose from."""
 CODE_SECONDS = 60.0
+
+CheckQuota = Callable[[sa.Connection, str], None]
+"""Raise a `HeadgateError` where an organization has as many keys as its plan allows."""
 
 
 class ProjectChoice(msgspec.Struct, frozen=True):
@@ -96,12 +99,13 @@ class ApplicationService:
         *,
         project_id: str,
         by: Actor,
+        check_quota: CheckQuota = lambda _connection, _organization_id: None,
     ) -> str:
         """Connect an application to a project, and return the authorization code.
 
         A client that the person has connected to the project before keeps its key, with its limits.
         Raise `AccessDeniedError` for a project that the person may not choose, and as
-        `KeyService.create`.
+        `KeyService.create` and `check_quota`, which is asked before a key is created.
         """
         choices = {
             each.project.id: each.project for each in self.list_choices(connection, person.id)
@@ -112,6 +116,7 @@ class ApplicationService:
         now = self._clock.now()
         application = self._find_same(connection, person, project, client, now)
         if application is None:
+            check_quota(connection, project.organization_id)
             application = self._create(connection, person, project, client, request, by=by)
         grants = store.select_grants(connection, [application.id]).get(application.id, [])
         for old in grants[: max(0, len(grants) - GRANTS_MAX + 1)]:
