@@ -338,6 +338,12 @@ def test_unsupported_method_is_refused_with_the_supported_ones(
     assert set(answered.headers["allow"].split(", ")) == allowed
 
 
+@pytest.mark.parametrize("value", ["", "-1", "10", "many", "1, 2"])
+def test_number_of_retries_that_is_none_is_refused(harness: Harness, value: str) -> None:
+    answered = harness.post(CHAT, BODY, {"x-headgate-retries": value})
+    check_refused(harness, answered, 400, "invalid_retries_header")
+
+
 @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "M-SEARCH"])
 def test_method_that_no_api_has_is_refused(harness: Harness, method: str) -> None:
     check_refused(harness, harness.ask(method, "/v1/new/address"), 405, "method_not_allowed")
