@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headgate.accounts.model import AccountNotFoundError
-from headgate.assets.model.asset import AssetFilter
+from headgate.assets.model.asset import AssetFilter, AssetUpload
 from headgate.assets.model.errors import (
     AssetExistsError,
     AssetNotFoundError,
@@ -23,6 +23,7 @@ from headgate.assets.model.errors import (
 )
 from headgate.assets.model.media_type import FONT_BYTES_MAX, LARGE_BYTES_MAX, OTHER_BYTES_MAX
 from headgate.assets.model.owner import ProjectOwner
+from headgate.assets.service import assets
 from headgate.assets.service import files as asset_files
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.errors import (
@@ -138,10 +139,26 @@ async def test_object_that_became_no_asset_is_deleted(harness: AssetHarness) -> 
     asset = await harness.upload(content_text="x")
     before = harness.list_objects()
     assert await harness.upload(content_text="x") == asset, "the same file once more"
+    assert harness.list_objects() == before
+    await harness.parts.files.receive(harness.own, AssetUpload(content_text="y"))
     assert len(harness.list_objects()) == 2
     harness.clock.time += 3_601
     assert await harness.cleaner.run() == 1
     assert harness.list_objects() == before
+
+
+async def test_files_that_wait_to_be_deleted_are_limited_for_each_organization(
+    either: AssetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "WAITING_MAX", 2)
+    for text in ("1", "2", "3"):
+        await either.upload(content_text=text, slug="x.txt", overwrite=True)
+    with pytest.raises(AssetQuotaError, match="within an hour"):
+        await either.upload(content_text="4", slug="x.txt", overwrite=True)
+    await either.upload(either.other, content_text="4")
+    either.clock.time += 3_601
+    await either.cleaner.run()
+    await either.upload(content_text="4", slug="x.txt", overwrite=True)
 
 
 async def test_same_content_under_a_name_of_its_own_is_a_conflict(harness: AssetHarness) -> None:

@@ -20,6 +20,8 @@ ABANDONED_SECONDS = 3_600.0
 """After this time, an object that became no asset is deleted."""
 REMOVAL_SECONDS = 3_600.0
 """How long the object of a removed asset stays: a backup that is being made may need it."""
+WAITING_MAX = 1_000
+"""How many objects of one organization may wait to be deleted: they count in no quota."""
 
 
 class StoredUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +57,21 @@ class AssetService:
         self.maxima = maxima
         """The most that one organization may have."""
 
-    def announce(self, connection: sa.Connection, stored: StoredUpload) -> None:
+    def announce(self, connection: sa.Connection, stored: StoredUpload) -> bool:
         """Note an object that is about to be written, so that it is deleted if it becomes no asset.
-        Raise as `store`."""
-        self.check_room(connection, stored)
+        Return whether it has to be written at all. Raise as `store`."""
+        before = self.check_room(connection, stored)
+        if before is not None and is_same(before, stored):
+            return False
+        folder = name_folder(stored.owner_organization_id)
+        if removals.count(connection, folder) >= WAITING_MAX:
+            raise AssetQuotaError(
+                f"{WAITING_MAX} files of this organization were replaced, removed or not finished "
+                "within an hour, and are still kept. Wait until they are deleted."
+            )
         due_at = self._clock.now() + ABANDONED_SECONDS
         removals.insert(connection, [stored.object_key], due_at=due_at)
+        return True
 
     def store(self, connection: sa.Connection, stored: StoredUpload, *, by: Actor) -> Asset:
         """Make a written object an asset. Raise `AssetExistsError`,
@@ -175,6 +186,10 @@ class AssetService:
     def _remove_object(self, connection: sa.Connection, asset: Asset) -> None:
         due_at = self._clock.now() + REMOVAL_SECONDS
         removals.insert(connection, [asset.object_key], due_at=due_at)
+
+
+def name_folder(organization_id: str) -> str:
+    return f"assets/{organization_id}/"
 
 
 def is_same(asset: Asset, stored: StoredUpload) -> bool:

@@ -19,7 +19,7 @@ from headgate.assets.model.asset import (
 from headgate.assets.model.errors import InvalidAssetError, TooManyUploadsError
 from headgate.assets.model.media_type import MediaType, choose_type, find_by_name, normalize
 from headgate.assets.model.owner import Owner
-from headgate.assets.service.assets import AssetService, StoredUpload, missing
+from headgate.assets.service.assets import AssetService, StoredUpload, missing, name_folder
 from headgate.assets.service.objects import ObjectStorage
 from headgate.assets.service.sources import SourceFile, SourceReader, check_size
 from headgate.audit.model import Actor
@@ -80,12 +80,12 @@ class AssetFiles:
                 media_type=media_type.name,
                 bytes=size,
                 sha256=digest,
-                object_key=f"assets/{owner.organization_id}/{secrets.token_hex(16)}",
+                object_key=f"{name_folder(owner.organization_id)}{secrets.token_hex(16)}",
             )
 
             announce = functools.partial(self._assets.announce, stored=stored)
-            await self._database.write(announce)
-            await self._storage.put(stored.object_key, file.content)
+            if await self._database.write(announce):
+                await self._storage.put(stored.object_key, file.content)
         return stored
 
     async def find_public(self, asset_id: str, slug: str) -> Asset:

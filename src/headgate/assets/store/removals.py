@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, count_rows
 
 REMOVALS = sa.Table(
     "object_removals",
@@ -26,6 +26,11 @@ def insert(connection: sa.Connection, object_keys: Iterable[str], *, due_at: flo
     rows = [{"object_key": each, "due_at": due_at} for each in object_keys]
     if rows:
         connection.execute(sa.insert(REMOVALS), rows)
+
+
+def count(connection: sa.Connection, folder: str) -> int:
+    """Return how many objects below a folder wait."""
+    return count_rows(connection, REMOVALS, _R.object_key.startswith(folder, autoescape=True))
 
 
 def select_due(connection: sa.Connection, now: float, *, limit: int) -> list[str]:
