@@ -196,8 +196,8 @@ class McpEndpoint:
 
 
 def check_scope(agent: Agent, tool: OfferedTool | None) -> None:
-    """Raise `InsufficientScopeError` for a tool that needs a scope for which a connected application
-    can ask its person."""
+    """Raise `InsufficientScopeError` for a tool whose scope a connected application lacks, and for
+    which it can ask its person."""
     needed = None if tool is None else tool.definition.scope
     if agent.is_connected and needed is not None and needed not in agent.caller.scopes:
         raise InsufficientScopeError(
