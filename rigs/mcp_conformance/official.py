@@ -25,6 +25,8 @@ FOLDER = Path(__file__).parent
 CACHE = FOLDER.parents[1] / "build" / "mcp-conformance"
 REVISIONS = ("2025-11-25", "2026-07-28")
 RUN_SECONDS_MAX = 600.0
+CLIENT_MILLISECONDS_MAX = 120_000
+"""The clients of all scenarios start at once."""
 _LOGIN = re.compile(r"https?://\S+[?&]response_type=code")
 _SUMMARY = re.compile(r"^(✓|✗|~|○) (\S+): (\d+) passed, (\d+) failed", re.MULTILINE)
 
@@ -69,7 +71,8 @@ def check_server(url: str, revision: str, *, scenario: str | None = None) -> Rep
 def check_client(command: str, revision: str) -> Report:
     """Run what a revision demands of a client, which is started for each scenario."""
     chosen = ["--requirements", revision]
-    return _run(["client", "--command", command, *chosen, *_expect("client", revision)])
+    patience = ["--timeout", str(CLIENT_MILLISECONDS_MAX)]
+    return _run(["client", "--command", command, *patience, *chosen, *_expect("client", revision)])
 
 
 def check_authorization_server(
