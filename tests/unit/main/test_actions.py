@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import pytest
 from headgate.connectors.model.action import ActionAnswer
 from headgate.connectors.model.caller import ToolCaller, make_key_caller
 from headgate.connectors.model.errors import ActionTimedOutError, NoModelsError
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.openai import OpenAiHandler
 from headgate.keys.model.scope import parse_network
 from headgate.main.actions import InProcessModels
 from headgate.relay.ports import Grant
-from tests.fakes.in_process import CHAT, InProcessGateway, running_in_process
+from tests.fakes.in_process import CHAT, InProcessGateway, Peer, running_in_process
 
 JSON = {"content-type": "application/json"}
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -167,5 +170,36 @@ def test_repetition_with_the_same_idempotency_key_is_not_sent_again(tmp_path: Pa
         assert tokens[0] == tokens[1] != alone.make_token(other)
         with pytest.raises(NoModelsError):
             await alone.send(caller, "GET", "/v1/models")
+
+    run(tmp_path, work)
+
+
+def count_exchanges() -> int:
+    return sum(type(each) is InboundExchange for each in gc.get_objects())
+
+
+def test_call_is_freed_without_the_collector(tmp_path: Path) -> None:
+    async def work(gateway: InProcessGateway) -> None:
+        await send(gateway, make_caller(gateway))
+        cases: list[tuple[dict[str, Any], int]] = [
+            ({}, 200),
+            ({}, 400),
+            ({"endpoints": ("embeddings",)}, 403),
+        ]
+        gc.collect()
+        gc.disable()
+        try:
+            before = count_exchanges()
+            for limits, status in cases:
+                played = 400 if status == 400 else 200
+                gateway.provider.play = functools.partial(
+                    Peer.answer, body=COMPLETION, status=played
+                )
+                answer = await send(gateway, make_caller(gateway, **limits))
+                assert answer.status == status
+            await asyncio.sleep(0)
+            assert count_exchanges() == before
+        finally:
+            gc.enable()
 
     run(tmp_path, work)
