@@ -30,6 +30,8 @@ ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
 SUSPENDED = "This organization is suspended; ask the operator of this installation."
+SIGN_IN = "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
+SEND_KEY = "Send an API key (`Authorization: Bearer hg_live_...`), or connect the application."
 NOT_A_MANAGER = (
     "You do not manage this organization: it is not yours, or your role does not allow it."
 )
@@ -119,7 +121,8 @@ class Gate:
             if token.startswith(ACCESS_TOKEN_PREFIX) and self._find_application is not None:
                 application = await self._find_application(request, token)
                 return self._admit_application(request, application, access)
-        return await self._find_principal(request, counts=not access.counts_itself)
+        counts = not access.counts_itself
+        return await self._find_principal(request, counts=counts, advice=SEND_KEY)
 
     def _admit_application(
         self, request: Request, application: OAuthGrant, access: Access
@@ -137,7 +140,9 @@ class Gate:
             application=application,
         )
 
-    async def _find_principal(self, request: Request, *, counts: bool = True) -> Principal:
+    async def _find_principal(
+        self, request: Request, *, counts: bool = True, advice: str = SIGN_IN
+    ) -> Principal:
         tokens = read_tokens(request)
         keys = [token for token in tokens if token.startswith(KEY_PREFIXES)]
         others = [token for token in tokens if token not in keys]
@@ -149,9 +154,7 @@ class Gate:
                     raise
         principal = await self._identify(request, others[0] if others else "")
         if principal is None:
-            raise NotAuthenticatedError(
-                "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
-            )
+            raise NotAuthenticatedError(advice)
         return principal
 
     def _find_key(self, request: Request, tokens: Sequence[str], *, counts: bool) -> Principal:
