@@ -132,7 +132,7 @@ def test_proxy_that_ends_tls_is_believed_about_the_scheme(api: Api) -> None:
 def test_agent_is_connected_by_clicking(api: Api, agent: AgentClient, tokens: Tokens) -> None:
     agent.client_id = register(api).json["client_id"]
     page = agent.ask()
-    assert "127.0.0.1 (this computer)" in page.text
+    assert "127.0.0.1 (a program on this computer)" in page.text
     answer = agent.decide(page)
     assert answer.headers["location"].startswith(f"{REDIRECT}?")
     told = read_answer(answer)

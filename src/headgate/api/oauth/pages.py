@@ -98,8 +98,8 @@ def render_consent(
     )
     parts.append("</form>")
     parts.append(
-        '<p class="small">What it spends counts for the project. You can disconnect it at any '
-        "time: DELETE /api/connected-applications/…, or headgate applications revoke.</p>"
+        '<p class="small">What it spends counts for the project. An owner or an admin can disconnect '
+        "it at any time.</p>"
         f'<p class="small">Not you? <a href="/oauth/authorize?{escape(query)}&amp;prompt=login">'
         "Sign in as somebody else</a>.</p>"
     )
@@ -151,7 +151,8 @@ def render_hidden(fields: Mapping[str, str]) -> str:
 
 def _render_facts(client: OAuthClient, redirect_uri: str, person: str) -> str:
     host = find_host(redirect_uri)
-    where = f"{host} (this computer)" if is_loopback(redirect_uri) else host
+    is_local = is_loopback(redirect_uri) or host.endswith(":")
+    where = f"{host} (a program on this computer)" if is_local else host
     publisher = client.host or "not verified: the application named itself"
     facts = {
         "Application": client.name,
