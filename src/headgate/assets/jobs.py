@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import sqlalchemy as sa
 import structlog
 
-from headgate.assets.model.errors import ObjectStorageError
+from headgate.assets.model.errors import AssetNotFoundError, ObjectStorageError
 from headgate.assets.service import AssetService, ObjectStorage
 from headgate.assets.store import assets, handles, removals
 from headgate.audit.model import SYSTEM
@@ -55,7 +56,9 @@ class AssetCleaner:
         now = self._clock.now()
         expired = assets.select_expired(connection, now, limit=STEP_ROWS)
         for asset in expired:
-            self._service.remove(connection, asset, by=SYSTEM)
+            # Another process may have removed it in the meantime.
+            with contextlib.suppress(AssetNotFoundError):
+                self._service.remove(connection, asset, by=SYSTEM)
         keys = handles.delete_expired(connection, now, limit=STEP_ROWS)
         removals.insert(connection, keys, due_at=now)
         return STEP_ROWS in (len(expired), len(keys))
