@@ -98,8 +98,8 @@ def render_consent(
     )
     parts.append("</form>")
     parts.append(
-        '<p class="small">What it spends counts for the project. An owner or an admin can disconnect '
-        "it at any time.</p>"
+        '<p class="small">What it spends counts for the project. An owner or an admin can '
+        "disconnect it at any time.</p>"
         f'<p class="small">Not you? <a href="/oauth/authorize?{escape(query)}&amp;prompt=login">'
         "Sign in as somebody else</a>.</p>"
     )
