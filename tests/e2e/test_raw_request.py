@@ -100,6 +100,10 @@ def test_all_methods_reach_the_provider_with_one_receipt_each(
         assert (received.method, received.target) == (method, "/v1/new/thing?a=1&b=2%203")
     receipts = sdk.receipts.take()
     assert [(each.method, each.endpoint) for each in receipts] == [(m, "other") for m in METHODS]
+    # Also at an address that has other methods, unless it costs.
+    assert ask(sdk, method="PATCH", url="/v1/models").json["data"] == {"a": 1}
+    assert ask(sdk, method="PUT", url="/v1/embeddings").status == 405
+    sdk.receipts.take()
 
 
 def test_chat_completion_is_metered_as_any_other(

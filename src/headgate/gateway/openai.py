@@ -100,12 +100,13 @@ class OpenAiHandler:
         on_rate_limited: RateLimitObserver = ignore_rate_limited,
         request_log: RequestLog = NO_REQUEST_LOG,
         workspaces: vmx.Workspaces = vmx.NO_WORKSPACES,
+        takes_any_method: bool = False,
     ) -> None:
         """Take the parts of the data plane, and three observers.
 
         `on_unauthenticated` is called with the error, the token and the client's address for every
         request without a valid key; `on_rate_limited` for every one that a limit of the gateway
-        refuses with 429.
+        refuses with 429. `takes_any_method` is `RouteTable.is_open`.
         """
         self._grants = grants
         self._pipeline = pipeline
@@ -120,7 +121,7 @@ class OpenAiHandler:
         self._provider = provider
         self._catalog = catalog
         self._header_actions = HeaderActions(provider.request_headers)
-        self._routes = routes.RouteTable(provider.endpoints)
+        self._routes = routes.RouteTable(provider.endpoints, is_open=takes_any_method)
         self._limits = limits
         self._decoder = CallDecoder(limits, catalog)
         self._ids = ids

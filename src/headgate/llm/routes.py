@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.path_tree import PathTree
@@ -102,9 +102,14 @@ class UnknownPlatformPathError(HeadgateError):
 
 
 class RouteTable:
-    """Match requests to endpoints. Literal segments win over `{id}`, and that over `{rest}`."""
+    """Match requests to endpoints. Literal segments win over `{id}`, and that over `{rest}`.
 
-    def __init__(self, table: tuple[Endpoint, ...]) -> None:
+    With `is_open`, a provider is asked with any method at an address where nothing costs: it
+    knows best which ones it has.
+    """
+
+    def __init__(self, table: tuple[Endpoint, ...], *, is_open: bool = False) -> None:
+        self._is_open = is_open
         self._literal: dict[tuple[str, str], Endpoint] = {}
         self._paths = frozenset(each.path for each in table if "{" not in each.path)
         self._metered = tuple(
@@ -153,11 +158,14 @@ class RouteTable:
             if self._tree.find(_read_loosely(path)) is not rows:
                 raise InvalidPathError("The path is only valid in lower case and without escapes.")
         found = rows.get(method) or rows.get(ANY_METHOD)
-        if found is None and method in _PASSING_METHODS:
+        if found is None and (method in _PASSING_METHODS or self._is_passing(rows)):
             found = self._fallback.get(ANY_METHOD)
         if found is None:
             raise MethodNotAllowedError(method, path, tuple(sorted(rows)))
         return found
+
+    def _is_passing(self, rows: Mapping[str, Endpoint]) -> bool:
+        return self._is_open and not any(row.is_metered for row in rows.values())
 
     def _find_excess(self, path: str) -> str:
         """Return what a base URL that ends in more than one `/v1` put before a known path."""

@@ -192,6 +192,7 @@ def build_handler(
     on_rate_limited: RateLimitObserver = ignore_rate_limited,
     request_log: RequestLog = NO_REQUEST_LOG,
     grants: Grants | None = None,
+    takes_any_method: bool = False,
 ) -> OpenAiHandler:
     """Build the handler of a data plane. `grants` take the place of the index of keys."""
     return OpenAiHandler(
@@ -215,6 +216,7 @@ def build_handler(
         on_rate_limited=on_rate_limited,
         request_log=request_log,
         workspaces=application.workspace_index,
+        takes_any_method=takes_any_method,
     )
 
 

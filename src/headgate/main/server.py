@@ -369,7 +369,7 @@ def _build_handler(
         request_log=recorder,
     )
     requests.replayer.connect(build(grants=requests.replayer.grants))
-    requests.models.connect(build(grants=requests.models.grants))
+    requests.models.connect(build(grants=requests.models.grants, takes_any_method=True))
     return build()
 
 

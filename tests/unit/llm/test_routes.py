@@ -64,6 +64,15 @@ def test_wrong_method_of_a_known_path_lists_the_allowed_ones(
     assert caught.value.allowed == allowed
 
 
+def test_open_table_asks_the_provider_where_nothing_costs_and_nowhere_else() -> None:
+    table = RouteTable(PROVIDER.endpoints, is_open=True)
+    for method in ("PUT", "PATCH", "DELETE"):
+        assert table.match(method, "/models").name == "other"
+        for path in ("/chat/completions", "/responses", "/embeddings"):
+            with pytest.raises(MethodNotAllowedError):
+                table.match(method, path)
+
+
 @pytest.mark.parametrize(
     "path",
     ["", "/", "things", "/things/", "//things", "/x//y", "/x/../things", "/x/./y", "/x/..",
