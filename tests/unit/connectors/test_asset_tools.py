@@ -82,6 +82,7 @@ async def test_asset_is_uploaded_from_a_handle_and_found_again(agent: Agent) -> 
     made = await agent.ask("upload_asset", handle=handle.id, alt="A cat")
     assert made["url"].startswith(f"https://gate.example/assets/{made['id']}/image-")
     assert (made["media_type"], made["bytes"], made["alt"]) == ("image/png", len(PNG), "A cat")
+    agent.harness.clock.time += 1
     text = await agent.ask("upload_asset", content_text="x", slug="x.txt", overwrite="yes")
     assert "alt" not in text
     assert await agent.ask("list_assets") == {"assets": [text, made], "total": 2}
