@@ -54,7 +54,6 @@ def build_asset_tools(services: Services) -> AssetTools:
         services.asset_files,
         services.handles,
         services.storage,
-        services.rate_limiter,
     )
 
 

@@ -19,7 +19,7 @@ import structlog
 from headgate.connectors.model.errors import describe_error
 from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.rate_limiter import LimitedKey, RateLimitedError
-from headgate.mcp.authentication import Agent, AgentAuthentication, AgentRequest
+from headgate.mcp.authentication import KEY_HEADERS, Agent, AgentAuthentication, AgentRequest
 from headgate.mcp.errors import AgentBodyTooLargeError, AgentsBusyError
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
 from headgate.mcp.meta_tools import CALL
@@ -43,11 +43,12 @@ JSON = b"application/json"
 REFUSED = -32000
 """The code of JSON-RPC for errors that servers define."""
 RATED = frozenset({"tools/call", "resources/read"})
-"""What counts against the requests per minute of a key, unless its source counts it, as model calls
-do. A handshake and a list are free: clients repeat them as they like."""
+"""What counts against the requests per minute of a key, unless the tool counts itself. A
+handshake and a list are free: clients repeat them as they like."""
 BLANKS = b" \t"
 """What may stand around the value of a header and is no part of it (RFC 9110)."""
 NO_STORE, NO_SNIFF = (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")
+TOKEN_HEADERS = frozenset({b"authorization", *KEY_HEADERS})
 LENGTH_DIGITS_MAX = 12
 
 log = structlog.get_logger(__name__)
@@ -183,7 +184,7 @@ class McpEndpoint:
         tool = tools.find(find_called(head.params))
         check_scope(agent, tool)
         refusal: HeadgateError | None = None
-        if tool is None or not (tool.definition.endpoints or tool.definition.source):
+        if tool is None or not tool.definition.counts_itself:
             try:
                 self._count(agent)
             except RateLimitedError as error:
@@ -371,7 +372,7 @@ def find_challenge(error: HeadgateError, request: AgentRequest) -> str | None:
         return build_challenge(request.base_url, error.scopes, INSUFFICIENT_SCOPE)
     if error.kind is not Kind.UNAUTHENTICATED:
         return None
-    has_token = any(name in (b"authorization", b"x-api-key") for name, _ in request.headers)
+    has_token = any(name in TOKEN_HEADERS for name, _ in request.headers)
     return build_challenge(request.base_url, DEFAULT_SCOPES, INVALID_TOKEN if has_token else None)
 
 

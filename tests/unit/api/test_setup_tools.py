@@ -181,6 +181,8 @@ def test_only_who_has_full_access_changes_integrations(
     for caller in (agent.key, reader):
         assert agent.fail(name, caller, **arguments).code == "tool_forbidden"
         assert find_denial(caller, DEFINED[name]) is not None
+    asked = {"service": "openai", "endpoint": "chat-completion"}
+    assert agent.fail("get_integration_schema", reader, **asked).code == "tool_forbidden"
     assert find_denial(reader, DEFINED["execute_integration"]) is not None
     assert find_denial(reader, DEFINED["list_integrations"]) is None
 

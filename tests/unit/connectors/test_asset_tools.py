@@ -18,7 +18,6 @@ from headgate.connectors.model.errors import InvalidInputError
 from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.tool import ToolCall, ToolResult
 from headgate.connectors.service.asset_tools import READ_BYTES_MAX, TOOLS, AssetTools
-from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.relay.ports import Grant
 from tests.fakes.asset_harness import AssetHarness, running_assets
 
@@ -42,7 +41,6 @@ class Agent:
             harness.parts.files,
             harness.parts.handles,
             harness.database,
-            RateLimiter(harness.clock),
         )
 
     def make_caller(self, owner: ProjectOwner | None = None, **grant: Any) -> ToolCaller:
@@ -135,13 +133,6 @@ async def test_input_that_is_wrong_names_its_field(agent: Agent) -> None:
         with pytest.raises(InvalidInputError) as caught:
             await agent.call("read_result", **arguments)
         assert field in (caught.value.param or caught.value.message)
-
-
-async def test_calls_count_against_the_rate_of_their_key(agent: Agent) -> None:
-    caller = agent.make_caller(requests_per_minute=1)
-    await agent.call("list_assets", caller)
-    with pytest.raises(RateLimitedError):
-        await agent.call("list_assets", caller)
 
 
 async def test_reading_needs_less_than_uploading_and_the_tools_cost_few_words(

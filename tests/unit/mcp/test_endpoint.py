@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from headgate.connectors.model.tool import ToolCall, ToolResult
+from headgate.connectors.service import asset_tools, setup_tools
 from headgate.gateway.hosts import HostAllowlist
 from headgate.keys.model.scope import parse_network
 from headgate.mcp.endpoint import EndpointLimits
@@ -96,8 +97,10 @@ async def test_a_token_that_is_not_valid_gets_401_and_invalid_token(token: str) 
         with_session = await agents.post(
             "tools/list", token=token, headers={"mcp-session-id": "known"}
         )
-    assert (reply.status, with_session.status) == (401, 401)
-    assert reply.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+        in_other_header = await agents.send("{}", {**JSON, "api-key": token})
+    assert (reply.status, with_session.status, in_other_header.status) == (401, 401, 401)
+    for each in (reply, in_other_header):
+        assert each.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
 
 
 async def test_a_token_for_another_server_gets_401() -> None:
@@ -228,24 +231,23 @@ async def test_beyond_the_limit_requests_get_503_and_come_again() -> None:
     assert agents.endpoint.running == 0
 
 
-async def test_what_no_source_counts_counts_against_the_rate_of_the_key() -> None:
+async def test_calls_count_once_against_the_rate_of_the_key() -> None:
+    execute = setup_tools.EXECUTE_INTEGRATION
     tools = [
-        make_tool("platform"),
-        make_tool("connector", source="weather"),
-        make_tool("model", endpoints=("chat.completions",)),
+        *(make_tool("platform"), asset_tools.UPLOAD_ASSET, setup_tools.LIST_INTEGRATIONS, execute),
+        make_tool("other_server", source="github"),
+        make_tool("model", endpoints=("chat.completions",), counts_itself=True),
     ]
     async with running_agents(FakeSource(tools)) as agents:
         agents.grants.grants[KEY] = msgspec.structs.replace(GRANT, requests_per_minute=5)
-        for name in ("connector", "model"):
+        for name in ("model", execute.name):
             await agents.call(name)
         await agents.post("tools/list")
         assert agents.rates.taken == 0
-        await agents.call("platform")
-        await agents.call("nothing")
+        for name in ("other_server", "upload_asset", "list_integrations", "nothing"):
+            await agents.call(name)
         await agents.post("resources/read", {"uri": "headgate://models"})
-        assert agents.rates.taken == 3
-        for _ in range(2):
-            await agents.call("platform")
+        assert agents.rates.taken == 5
         limited = await agents.call("platform")
         reading = await agents.post("resources/read", {"uri": "headgate://models"})
     assert limited["structuredContent"]["error"]["code"] == "rate_limited"

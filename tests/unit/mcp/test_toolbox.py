@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from headgate.connectors.model.caller import FULL, READ, WRITE
 from headgate.connectors.model.tool import ToolCall, ToolContent, ToolResult
+from headgate.connectors.service import asset_tools, setup_tools
 from headgate.mcp import schemas
 from headgate.mcp.errors import NoToolsError
 from headgate.mcp.meta_tools import CALL, SEARCH
@@ -48,8 +50,10 @@ async def test_tools_that_are_not_listed_are_found_and_called() -> None:
 
 async def test_a_long_list_shows_the_platform_and_how_to_find_the_others() -> None:
     many = [make_tool(f"tool_{n}", source="other") for n in range(LISTED_MAX)]
-    platform = FakeSource([make_tool("list_integrations")])
-    assert await list_names(platform, FakeSource(many)) == ["list_integrations", SEARCH, CALL]
+    platform = FakeSource([*setup_tools.TOOLS, *asset_tools.TOOLS])
+    own = [each.name for each in platform.tools if each.is_listed]
+    scopes = (READ, WRITE, FULL)
+    assert await list_names(platform, FakeSource(many), scopes=scopes) == [*own, SEARCH, CALL]
     assert len(await list_names(FakeSource(many))) == LISTED_MAX
 
 

@@ -27,8 +27,7 @@ from headgate.api.schemas.connectors import (
 )
 from headgate.api.schemas.fields import AnyQuery, Empty, RawBody
 from headgate.connectors.model.action import Action, WholeAnswer
-from headgate.connectors.model.policy import find_denial
-from headgate.connectors.service.actions import ActionRun, define_tool
+from headgate.connectors.service.actions import ActionRun, list_allowed
 from headgate.connectors.service.registry import Connector
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -149,10 +148,8 @@ async def read_integration(context: RequestContext[AnyQuery, Empty]) -> Integrat
 
 def show_connector(context: RequestContext[Any, Any], connector: Connector) -> ConnectorResponse:
     """Return a connector with the actions that the caller may run."""
-    actions = list(connector.actions)
-    if context.principal.grant is not None:
-        caller = context.tool_caller
-        actions = [each for each in actions if find_denial(caller, define_tool(each)) is None]
+    caller = None if context.principal.grant is None else context.tool_caller
+    actions = list_allowed(connector.actions, caller)
     configured = context.services.actions.is_configured(connector, context.organization_id)
     return to_connector_response(connector, actions, configured=configured)
 

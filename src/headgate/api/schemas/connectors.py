@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -149,7 +150,7 @@ class DataSourceQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 def to_connector_response(
-    connector: Connector, actions: list[Action], *, configured: bool
+    connector: Connector, actions: Sequence[Action], *, configured: bool
 ) -> ConnectorResponse:
     return build_response(
         ConnectorResponse,

@@ -34,6 +34,9 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     is_billed: bool = False
     """Whether a call may cost: a repetition with the same arguments is then answered from the
     first one within a window."""
+    counts_itself: bool = False
+    """Whether a call is counted against the rate of its key where it runs, as model calls are. All
+    others are counted where they arrive."""
     is_listed: bool = True
     """Whether it is in the default list; all are found by search and can be called."""
     former_names: tuple[str, ...] = ()

@@ -95,13 +95,7 @@ class ActionService:
 
     def list(self, caller: ToolCaller) -> Sequence[Action]:
         """Return the actions that a caller may run, in the order of connectors and declarations."""
-        return [
-            action
-            for connector in self.registry.list()
-            if self.is_configured(connector, caller.organization_id)
-            for action in connector.actions
-            if find_denial(caller, define_tool(action)) is None
-        ]
+        return list_allowed(self._list_configured(caller), caller)
 
     def find(self, connector: str, action: str) -> Action:
         """Return an action. Raise `UnknownIntegrationError` and `UnknownActionError`."""
@@ -115,9 +109,7 @@ class ActionService:
         Raise `ToolForbiddenError`, `NotConfiguredError`, `InvalidInputError`, `RateLimitedError`,
         `ActionTimedOutError`, and what the action raises.
         """
-        denial = find_denial(caller, define_tool(action))
-        if denial is not None:
-            raise denial
+        check_allowed(define_tool(action), caller)
         self._check_configured(self.registry.find(action.connector), caller)
         options, own = split_options(action.input, given)
         cleaned = clean_input(action.input, own)
@@ -131,9 +123,7 @@ class ActionService:
         self, source: DataSource, caller: ToolCaller, run: ActionRun, *, connection: str | None
     ) -> Sequence[PicklistItem]:
         """Return the choices of a data source. Raise as `run`."""
-        denial = find_denial(caller, define_source(source))
-        if denial is not None:
-            raise denial
+        check_allowed(define_source(source), caller)
         self._check_configured(self.registry.find(source.connector), caller)
         self._count(caller, source.endpoints)
         seconds = source.timeout_seconds
@@ -142,12 +132,7 @@ class ActionService:
 
     async def list_tools(self, caller: ToolCaller) -> Sequence[ToolDefinition]:
         """Return the tools of the configured integrations."""
-        return [
-            define_tool(action)
-            for connector in self.registry.list()
-            if self.is_configured(connector, caller.organization_id)
-            for action in connector.actions
-        ]
+        return [define_tool(action) for action in self._list_configured(caller)]
 
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
         """Run the action of a tool. Raise as `run` for what the caller can mend."""
@@ -169,6 +154,14 @@ class ActionService:
         if action.to_tool_result is not None:
             return action.to_tool_result(output)
         return ToolResult(structured=msgspec.to_builtins(output))
+
+    def _list_configured(self, caller: ToolCaller) -> Sequence[Action]:
+        return [
+            action
+            for connector in self.registry.list()
+            if self.is_configured(connector, caller.organization_id)
+            for action in connector.actions
+        ]
 
     def _check_configured(self, connector: Connector, caller: ToolCaller) -> None:
         if self.is_configured(connector, caller.organization_id):
@@ -207,6 +200,21 @@ class ActionService:
         )
 
 
+def list_allowed(actions: Sequence[Action], caller: ToolCaller | None) -> Sequence[Action]:
+    """Return the actions that a caller may run, by the policy of lists and calls; all without a
+    caller."""
+    if caller is None:
+        return actions
+    return [each for each in actions if find_denial(caller, define_tool(each)) is None]
+
+
+def check_allowed(tool: ToolDefinition, caller: ToolCaller) -> None:
+    """Raise `ToolForbiddenError` for a tool that a caller may not use."""
+    denial = find_denial(caller, tool)
+    if denial is not None:
+        raise denial
+
+
 @functools.lru_cache(maxsize=1024)
 def define_tool(action: Action) -> ToolDefinition:
     """Return an action as a tool."""
@@ -220,6 +228,7 @@ def define_tool(action: Action) -> ToolDefinition:
         is_destructive=action.is_destructive,
         is_idempotent=action.is_idempotent,
         is_billed=bool(action.endpoints) and not action.is_read_only,
+        counts_itself=True,
         is_listed=action.is_listed,
         former_names=action.former_names,
         scope=READ if action.is_read_only else WRITE,

@@ -23,7 +23,6 @@ from headgate.connectors.model.cleaning import clean_input
 from headgate.connectors.model.schema import build_input_schema, build_output_schema
 from headgate.connectors.model.tool import ToolCall, ToolContent, ToolDefinition, ToolResult
 from headgate.kit.db.async_database import AsyncDatabase
-from headgate.kit.rate_limiter import RateLimiter
 
 READ_RESULT = "read_result"
 READ_BYTES = 16_000
@@ -142,13 +141,11 @@ class AssetTools:
         files: AssetFiles,
         handles: Handles,
         database: AsyncDatabase,
-        rate_limiter: RateLimiter,
     ) -> None:
         self._assets = assets
         self._files = files
         self._handles = handles
         self._database = database
-        self._rate_limiter = rate_limiter
         self._runs: dict[str, Callable[[ToolCall], Awaitable[ToolResult]]] = {
             UPLOAD_ASSET.name: self._upload,
             READ_RESULT_TOOL.name: self._read,
@@ -160,10 +157,8 @@ class AssetTools:
         return TOOLS
 
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
-        """Run a tool for the caller's project. Raise `InvalidInputError`, `RateLimitedError`, and
-        what assets and handles raise."""
-        if call.caller.grant.requests_per_minute:
-            self._rate_limiter.take(call.caller.grant)
+        """Run a tool for the caller's project. Raise `InvalidInputError`, and what assets
+        and handles raise."""
         return await self._runs[tool.name](call)
 
     async def _upload(self, call: ToolCall) -> ToolResult:

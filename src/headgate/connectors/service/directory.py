@@ -17,10 +17,14 @@ from headgate.connectors.model.integration import (
     IntegrationOverviews,
     PublicIntegration,
 )
-from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.schema import build_input_schema
 from headgate.connectors.model.setup import list_fields, make_unknown
-from headgate.connectors.service.actions import ConfiguredIntegrations, define_tool
+from headgate.connectors.service.actions import (
+    ConfiguredIntegrations,
+    check_allowed,
+    define_tool,
+    list_allowed,
+)
 from headgate.connectors.service.registry import ConnectorRegistry
 
 
@@ -64,11 +68,12 @@ class IntegrationDirectory:
         endpoint: str | None = None,
     ) -> IntegrationDescription:
         """Return what one integration needs and does; with an `endpoint`, that one only. Raise
-        `UnknownIntegrationError` and `UnknownActionError`."""
+        `UnknownIntegrationError` and `UnknownActionError`, and `ToolForbiddenError` for one that
+        the caller may not run."""
         found = self._find(service)
         actions = list_allowed(found.actions, caller)
         if endpoint is not None:
-            actions = [self._registry.find(service).find_action(endpoint)]
+            actions = [self._find_allowed(service, endpoint, caller)]
         schemas = found.manifest.auth_schemas[:1]
         return IntegrationDescription(
             name=found.name,
@@ -99,6 +104,12 @@ class IntegrationDirectory:
             if each.actions
         ]
 
+    def _find_allowed(self, service: str, endpoint: str, caller: ToolCaller | None) -> Action:
+        action = self._registry.find(service).find_action(endpoint)
+        if caller is not None:
+            check_allowed(define_tool(action), caller)
+        return action
+
     def _list(self) -> Sequence[DirectoryEntry]:
         return [self._find(name) for name in self._list_names()]
 
@@ -122,13 +133,6 @@ class IntegrationDirectory:
         return not found.needs_credential or self._configured.has_usable(
             organization_id, found.manifest.name
         )
-
-
-def list_allowed(actions: Sequence[Action], caller: ToolCaller | None) -> Sequence[Action]:
-    """Return the actions that a caller may run, by the policy of lists and calls."""
-    if caller is None:
-        return actions
-    return [each for each in actions if find_denial(caller, define_tool(each)) is None]
 
 
 def summarize(found: DirectoryEntry, caller: ToolCaller | None) -> IntegrationOverview:

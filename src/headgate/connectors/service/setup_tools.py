@@ -11,14 +11,11 @@ from msgspec import Meta
 from headgate.connectors.model.caller import FULL, READ, WRITE, ToolCaller
 from headgate.connectors.model.cleaning import clean_input
 from headgate.connectors.model.errors import ToolForbiddenError
-from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.schema import build_input_schema
 from headgate.connectors.model.tool import ToolCall, ToolDefinition, ToolResult
-from headgate.connectors.service.actions import ActionService, define_tool
+from headgate.connectors.service.actions import ActionService, check_allowed, define_tool
 from headgate.connectors.service.directory import IntegrationDirectory
 from headgate.connectors.service.setup import SetupRequest, SetupService
-
-SOURCE = "headgate"
 
 
 class NoInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +62,6 @@ LIST_INTEGRATIONS = ToolDefinition(
     is_idempotent=True,
     is_open_world=False,
     scope=READ,
-    source=SOURCE,
 )
 GET_INTEGRATION_SCHEMA = ToolDefinition(
     name="get_integration_schema",
@@ -76,7 +72,6 @@ GET_INTEGRATION_SCHEMA = ToolDefinition(
     is_idempotent=True,
     is_open_world=False,
     scope=READ,
-    source=SOURCE,
 )
 SETUP_INTEGRATION = ToolDefinition(
     name="setup_integration",
@@ -87,7 +82,6 @@ SETUP_INTEGRATION = ToolDefinition(
     is_idempotent=True,
     is_open_world=False,
     scope=FULL,
-    source=SOURCE,
 )
 REMOVE_INTEGRATION = ToolDefinition(
     name="remove_integration",
@@ -98,7 +92,6 @@ REMOVE_INTEGRATION = ToolDefinition(
     is_idempotent=True,
     is_open_world=False,
     scope=FULL,
-    source=SOURCE,
 )
 EXECUTE_INTEGRATION = ToolDefinition(
     name="execute_integration",
@@ -107,8 +100,8 @@ EXECUTE_INTEGRATION = ToolDefinition(
     input_schema=build_input_schema(ExecuteInput, is_short=True),
     is_destructive=True,
     is_billed=True,
+    counts_itself=True,
     scope=WRITE,
-    source=SOURCE,
 )
 TOOLS = (
     LIST_INTEGRATIONS,
@@ -142,9 +135,7 @@ class SetupTools:
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
         """Run a tool. Raise `ToolForbiddenError`, `InvalidInputError`, and what the services
         raise."""
-        denial = find_denial(call.caller, tool)
-        if denial is not None:
-            raise denial
+        check_allowed(tool, call.caller)
         return await self._runs[tool.name](call)
 
     async def _list(self, call: ToolCall) -> ToolResult:
