@@ -155,6 +155,35 @@ def test_checking_takes_bounded_time_whatever_schema_and_arguments_are() -> None
     check_arguments(tree, deep)
 
 
+def test_schemas_that_multiply_their_own_work_are_refused() -> None:
+    def double(levels: int) -> dict[str, Any]:
+        each = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)}
+        return {**each, f"a{levels}": {"minLength": 1}}
+
+    nested: dict[str, Any] = {}
+    for _ in range(10):
+        nested = {"anyOf": [nested], "unevaluatedProperties": False}
+    # The name of a field is no keyword.
+    named = {"properties": {"definitions": {"$ref": "#/$defs/a0"}}, "$defs": double(40)}
+    for schema in (named, nested, {"$schema": "http://json-schema.org/draft-04/schema#"}):
+        with pytest.raises(UnusableDefinitionError):
+            check_schemas(build(schema))
+
+
+def test_a_value_of_many_parts_is_checked_in_bounded_time() -> None:
+    objects = [{"a": n} for n in range(2_000)]
+    unlike = build({"properties": {"l": {"items": {"not": {"enum": objects}}}}})
+    with pytest.raises(InvalidInputError, match="too many parts"):
+        check_arguments(unlike, {"l": [{"a": -1}] * 20_000})
+    choice = build({"properties": {"l": {"items": {"anyOf": [{"type": "string"}] * 200}}}})
+    with pytest.raises(InvalidInputError, match="not valid under any") as caught:
+        check_arguments(choice, {"l": [1] * 5_000})
+    assert caught.value.param == "l.0"
+    fields = {f"field_{n}": {"type": ["string", "null"]} for n in range(200)}
+    honest = build({"properties": {"rows": {"items": {"properties": fields}}}})
+    check_arguments(honest, {"rows": [dict.fromkeys(fields, "text")] * 1_000})
+
+
 def test_results_are_checked_against_the_pinned_output_schema() -> None:
     plain = build()
     assert find_result_fault(plain, None) == ""

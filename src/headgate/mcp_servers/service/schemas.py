@@ -13,14 +13,13 @@ import msgspec
 
 from headgate.connectors.model.errors import InvalidInputError
 from headgate.mcp_servers.model.definition import ToolDefinitionRecord, UnusableDefinitionError
-from headgate.mcp_servers.model.schema_cost import find_depth, measure_schema
+from headgate.mcp_servers.model.schema_cost import WORK_MAX, SchemaCost, find_depth, measure_schema
 
 VALIDATORS_MAX = 128
 """Compiled schemas that are kept."""
 BACKTRACKS_MAX = 10_000
 PATTERN_BYTES_MAX = 256 * 1024
 DFA_BYTES_MAX = 1024 * 1024
-ERRORS_MAX = 3
 MESSAGE_CHARACTERS_MAX = 300
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -44,11 +43,10 @@ def check_schemas(definition: ToolDefinitionRecord) -> None:
 
 def check_arguments(definition: ToolDefinitionRecord, arguments: dict[str, Any]) -> None:
     """Raise `InvalidInputError` for arguments that the pinned input schema does not allow."""
-    found = _find_errors(definition.input_schema, arguments)
-    if found:
-        path, message = found[0]
-        more = "".join(f" Also {where or 'the arguments'}: {what}." for where, what in found[1:])
-        raise InvalidInputError(f"{message}.{more}", param=path or None)
+    found = _find_error(definition.input_schema, arguments)
+    if found is not None:
+        path, message = found
+        raise InvalidInputError(f"{message}.", param=path or None)
 
 
 def find_result_fault(definition: ToolDefinitionRecord, structured: dict[str, Any] | None) -> str:
@@ -57,28 +55,32 @@ def find_result_fault(definition: ToolDefinitionRecord, structured: dict[str, An
         return ""
     if structured is None:
         return "it has no structured content"
-    found = _find_errors(definition.output_schema, structured)
-    return f"{found[0][0] or 'the result'}: {found[0][1]}" if found else ""
+    found = _find_error(definition.output_schema, structured)
+    return f"{found[0] or 'the result'}: {found[1]}" if found is not None else ""
 
 
-def _find_errors(schema: dict[str, Any], value: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the first errors: the path of the field, and what is wrong."""
-    validator, depth_max = _compile(_encode(schema))
-    found: list[tuple[str, str]] = []
-    if find_depth(value, depth_max) > depth_max:
-        return [("", f"it is nested deeper than {depth_max}, which is too deep for this schema")]
-    for error in validator.iter_errors(value):
-        path = ".".join(map(str, error.instance_path))
-        found.append((path, error.message[:MESSAGE_CHARACTERS_MAX].rstrip(".")))
-        if len(found) >= ERRORS_MAX:
-            break
-    return found
+def _find_error(schema: dict[str, Any], value: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the first error: the path of the field, and what is wrong. To find all of them takes
+    seconds where a list has thousands of wrong items."""
+    validator, cost = _compile(_encode(schema))
+    depth = find_depth(value, cost.depth_max)
+    if depth > cost.depth_max:
+        return "", f"it is nested deeper than {cost.depth_max}, which is too deep for this schema"
+    if cost.compute_work(value, depth) > WORK_MAX:
+        return "", "it has too many parts to be checked against this schema"
+    try:
+        validator.validate(value)
+    except ValueError as error:  # a `ValidationError` of jsonschema_rs
+        path = ".".join(map(str, getattr(error, "instance_path", ())))
+        message = str(getattr(error, "message", error))
+        return path, message[:MESSAGE_CHARACTERS_MAX].rstrip(".")
+    return None
 
 
 @functools.lru_cache(maxsize=VALIDATORS_MAX)
-def _compile(schema: bytes) -> tuple[Any, int]:
-    """Compile a schema; return its validator, and how deep a value may be nested. References
-    outside of it are not followed, and regular expressions give up after a number of steps."""
+def _compile(schema: bytes) -> tuple[Any, SchemaCost]:
+    """Compile a schema; return its validator, and what a check costs. References outside of it are
+    not followed, and regular expressions give up after a number of steps."""
     jsonschema_rs: Any = importlib.import_module("jsonschema_rs")
     parsed: dict[str, Any] = msgspec.json.decode(schema)
     validator = jsonschema_rs.validator_for(
@@ -90,4 +92,4 @@ def _compile(schema: bytes) -> tuple[Any, int]:
         ),
         offline=True,
     )
-    return validator, measure_schema(parsed).depth_max
+    return validator, measure_schema(parsed)
