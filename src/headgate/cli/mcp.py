@@ -84,5 +84,14 @@ async def read_lines() -> AsyncIterator[bytes]:
     reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
+    while line := await read_line(reader):
         yield line
+
+
+async def read_line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line. In place of one that is too long there is a piece that is no JSON, so
+    that it is answered with an error, and the lines after it count."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        return b"..."

@@ -20,7 +20,7 @@ from headgate.connectors.model.errors import describe_error
 from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.rate_limiter import LimitedKey, RateLimitedError
 from headgate.mcp.authentication import KEY_HEADERS, Agent, AgentAuthentication, AgentRequest
-from headgate.mcp.errors import AgentBodyTooLargeError, AgentsBusyError
+from headgate.mcp.errors import AgentBodyTooLargeError, AgentJsonError, AgentsBusyError
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
 from headgate.mcp.meta_tools import CALL
 from headgate.mcp.origins import OriginCheck
@@ -40,8 +40,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
-REFUSED = -32000
-"""The code of JSON-RPC for errors that servers define."""
+REFUSED, NO_JSON = -32000, -32700
+"""The codes of JSON-RPC for errors that servers define, and for what cannot be read."""
 RATED = frozenset({"tools/call", "resources/read"})
 """What counts against the requests per minute of a key, unless the tool counts itself. A
 handshake and a list are free: clients repeat them as they like."""
@@ -76,14 +76,13 @@ def ignore_denied(_error: HeadgateError, _request: AgentRequest) -> None:
 class RpcHead(msgspec.Struct, frozen=True):
     """Hold what is decided by of a message. A message of another shape is for the SDK to refuse."""
 
-    id: str | int | None = None
     method: str = ""
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    params: Any = None
 
 
 class CalledTool(msgspec.Struct, frozen=True):
     name: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: Any = None
 
 
 class InsufficientScopeError(HeadgateError):
@@ -174,7 +173,7 @@ class McpEndpoint:
 
     async def _prepare(self, agent: Agent, body: bytes, request_id: str) -> AgentExchange:
         """Look up the tool of a call, count it, and refuse one that needs another scope."""
-        head = decode(body, RpcHead)
+        head = convert(decode(body), RpcHead)
         if head is None or head.method not in RATED:
             return AgentExchange(agent.caller, request_id)
         if head.method != "tools/call":
@@ -273,19 +272,29 @@ def read_request(scope: Scope, public_url: str | None) -> AgentRequest:
     )
 
 
-def find_called(params: msgspec.Raw) -> str:
+def find_called(params: Any) -> str:
     """Return the name of the tool that is called, also of one that is called through another."""
-    called = decode(params, CalledTool)
+    called = convert(params, CalledTool)
     if called is not None and called.name == CALL:
-        called = decode(called.arguments, CalledTool)
+        called = convert(called.arguments, CalledTool)
     return "" if called is None else called.name
 
 
-def decode(raw: bytes | msgspec.Raw, form: Any) -> Any:
-    """Return the decoded value; None where it has another form."""
+def decode(body: bytes) -> Any:
+    """Return the message. Raise `AgentJsonError` for what is not JSON by the letter: the parsers of
+    the SDK read more (NaN, UTF-16, half surrogates), and would run what was not looked at here."""
     try:
-        return msgspec.json.decode(raw, type=form)
-    except (msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        message = f"The body is not JSON in UTF-8, or too deep: {error}."
+        raise AgentJsonError(message) from drop_trace(error)
+
+
+def convert(value: Any, form: Any) -> Any:
+    """Return the value in a form; None where it has another one."""
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError:
         return None
 
 
@@ -348,11 +357,12 @@ def with_headers(send: Send, request_id: str) -> Send:
 async def refuse(error: HeadgateError, request: AgentRequest, send: Send) -> None:
     """Answer with an error of ours, as JSON-RPC without an id, and with the status of its kind."""
     described = msgspec.to_builtins(describe_error(error))
+    code = NO_JSON if isinstance(error, AgentJsonError) else REFUSED
     body = msgspec.json.encode(
         {
             "jsonrpc": "2.0",
             "id": None,
-            "error": {"code": REFUSED, "message": error.message, "data": described},
+            "error": {"code": code, "message": error.message, "data": described},
         }
     )
     headers: list[tuple[bytes, bytes]] = []

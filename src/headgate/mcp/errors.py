@@ -36,6 +36,16 @@ class AgentBodyTooLargeError(HeadgateError):
     code = "request_too_large"
 
 
+class AgentJsonError(HeadgateError):
+    """The body of a request to `/mcp` is not JSON in UTF-8, or is nested too deeply.
+
+    Send one JSON-RPC message, as JSON by RFC 8259: without NaN, Infinity or half surrogates.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_json"
+
+
 class UnknownToolError(ToolError):
     """There is no tool of this name.
 

@@ -69,7 +69,7 @@ class StdioBridge:
     async def _take(self, line: bytes, group: asyncio.TaskGroup) -> None:
         try:
             message = msgspec.json.decode(line, type=Json)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             self._write_error(None, "The line is not a JSON object.", code=-32700)
             return
         if message.get("method") == CANCELLED:
@@ -85,12 +85,16 @@ class StdioBridge:
         request_id = message.get("id")
         if isinstance(request_id, str | int):
             self._running[request_id] = task
-            task.add_done_callback(lambda _task: self._running.pop(request_id, None))
+            task.add_done_callback(lambda ended: self._forget(request_id, ended))
+
+    def _forget(self, request_id: str | int, ended: asyncio.Task[None]) -> None:
+        # A client may use an id again before its first request has ended.
+        if self._running.get(request_id) is ended:
+            del self._running[request_id]
 
     def _cancel(self, message: Json) -> None:
         """End a request by closing its connection, which is how the server is told."""
-        params = message.get("params")
-        request_id = cast("Json", params).get("requestId") if isinstance(params, dict) else None
+        request_id = read_members(message, "params").get("requestId")
         task = self._running.get(request_id) if isinstance(request_id, str | int) else None
         if task is not None:
             task.cancel()
@@ -105,7 +109,7 @@ class StdioBridge:
             )
             async for answer in read_messages(response):
                 self._pass_on(message, answer)
-        except (EgressError, ValueError, msgspec.DecodeError) as error:
+        except (EgressError, ValueError, RecursionError) as error:
             self._write_error(
                 request_id,
                 f"The server at {self._origin} does not answer ({error}). Start it with "
@@ -114,8 +118,7 @@ class StdioBridge:
 
     def _pass_on(self, message: Json, answer: Json) -> None:
         if message.get("method") == "initialize":
-            agreed: Any = answer.get("result") or {}
-            self._version = str(agreed.get("protocolVersion", ""))
+            self._version = str(read_members(answer, "result").get("protocolVersion", ""))
         if "method" not in answer and answer.get("id") is None:
             answer["id"] = message.get("id")
             if answer["id"] is None:
@@ -128,10 +131,9 @@ class StdioBridge:
             (b"accept", b"application/json, text/event-stream"),
             (b"content-type", b"application/json"),
         ]
-        params: Json = message.get("params") or {}
+        params = read_members(message, "params")
         method = str(message.get("method", ""))
-        meta: Json = params.get("_meta") or {}
-        version = meta.get(VERSION_KEY)
+        version = read_members(params, "_meta").get(VERSION_KEY)
         if version is None:
             if self._version and method != "initialize":
                 headers.append((b"mcp-protocol-version", self._version.encode()))
@@ -147,6 +149,13 @@ class StdioBridge:
     def _write_error(self, request_id: Any, text: str, *, code: int = REFUSED) -> None:
         error = {"code": code, "message": text}
         self._write(msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "error": error}))
+
+
+def read_members(message: Json, name: str) -> Json:
+    """Return a member that is an object; an empty one where it is something else, which is for the
+    server to refuse."""
+    value = message.get(name)
+    return cast("Json", value) if isinstance(value, dict) else {}
 
 
 def encode_value(value: object) -> bytes:

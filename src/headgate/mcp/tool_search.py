@@ -9,13 +9,13 @@ from headgate.connectors.model.tool import ToolDefinition
 
 WORD = re.compile(r"[a-z0-9]+")
 NAME_WEIGHT, TITLE_WEIGHT, TEXT_WEIGHT = 8, 4, 1
-WORDS_MAX = 16
+WORDS_MAX, QUERY_CHARACTERS_MAX = 16, 1_000
 
 
 def search(tools: Sequence[ToolDefinition], query: str, limit: int) -> list[ToolDefinition]:
     """Return the tools that fit the words best, at most `limit`; the first ones without words. Of
     tools that fit equally well, the order stays."""
-    words = list(dict.fromkeys(WORD.findall(query.lower())))[:WORDS_MAX]
+    words = list(dict.fromkeys(WORD.findall(query[:QUERY_CHARACTERS_MAX].lower())))[:WORDS_MAX]
     if not words:
         return list(tools[:limit])
     scored = [(_score(tool, words), tool) for tool in tools]

@@ -254,6 +254,23 @@ async def test_calls_count_once_against_the_rate_of_the_key() -> None:
     assert (reading.status, reading.headers["retry-after"]) == (429, "12")
 
 
+@pytest.mark.parametrize("text", ["NaN", "1e999", '"\\ud800"', "1" * 5_000])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+async def test_what_only_lenient_parsers_read_is_refused_and_so_never_uncounted(
+    text: str, encoding: str
+) -> None:
+    params = f'{{"name":"platform","arguments":{{"a":{text}}}}}'
+    body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'
+    source = FakeSource([make_tool("platform")])
+    async with running_agents(source) as agents:
+        agents.grants.grants[KEY] = msgspec.structs.replace(GRANT, requests_per_minute=5)
+        for version in ("2026-07-28", HANDSHAKE):
+            headers = {"authorization": f"Bearer {KEY.decode()}", "mcp-protocol-version": version}
+            reply = await agents.send(body.encode(encoding), {**JSON, **headers})
+            assert (reply.status, reply.error["code"]) == (400, -32700)
+    assert source.calls == []
+
+
 async def test_answers_are_not_stored_and_name_their_request() -> None:
     async with running_agents(FakeSource([make_tool("add")])) as agents:
         reply = await agents.post("tools/list")

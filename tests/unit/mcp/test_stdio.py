@@ -11,7 +11,7 @@ import pytest
 
 from headgate.kit.http.errors import ConnectError
 from headgate.kit.http.message import Origin, Request, Sink
-from headgate.mcp.stdio import StdioBridge, encode_value
+from headgate.mcp.stdio import VERSION_KEY, StdioBridge, encode_value
 from tests.fakes.mcp import ENVELOPE
 
 pytestmark = pytest.mark.anyio
@@ -148,3 +148,31 @@ async def test_a_cancelled_request_is_closed_and_others_go_on() -> None:
     answers = await talk(FakeServer(wait), [ask(1, "tools/call"), ask(2, "ping"), cancel])
     assert closed.is_set()
     assert [each["id"] for each in answers] == [2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b'{"id":1,"method":"tools/call","params":[1]}', b'{"id":1,"method":7,"params":"x"}'),
+        *(b'{"id":1,"method":"tools/call","params":{"_meta":"x"}}', b'{"id":[1],"method":"ping"}'),
+        b'{"id":1,"method":"tools/call","params":{"_meta":{"%s":{"a":[]}}}}' % VERSION_KEY.encode(),
+        *(b"[" * 100_000, b'{"a":' * 5_000, b'{"id":1,"method":"\xff"}', b'{"id":1e999}'),
+        b'{"method":"notifications/cancelled","params":[{}]}',
+        b'{"method":"notifications/cancelled","params":{"requestId":{}}}',
+    ],
+)
+async def test_no_line_ends_the_bridge(line: bytes) -> None:
+    server = FakeServer(lambda message: reply({"id": message.get("id")}))
+    answers = await talk(server, [line + b"\n", ask(9, "tools/list")])
+    assert answers[-1] == {"jsonrpc": "2.0", "id": 9, "result": {}}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b'{"id":1,"result":[]}', b'{"id":1,"result":7}', b"[" * 100_000, b"\xff"]
+)
+async def test_no_answer_ends_the_bridge(answer: bytes) -> None:
+    server = FakeServer(
+        lambda message: FakeResponse(answer) if message["id"] == 1 else reply(message)
+    )
+    answers = await talk(server, [ask(1, "initialize"), ask(9, "tools/list")])
+    assert answers[-1] == {"jsonrpc": "2.0", "id": 9, "result": {}}
