@@ -202,6 +202,10 @@ def test_registration_stores_nothing_and_takes_what_clients_send(api: Api) -> No
     assert len(same) == 1
     assert api.audited() == before
     assert register(api, client_name=None, scope=None).status == 201
+    assert answer.json["scope"] == "openid whatever"
+    strange = f'{{"redirect_uris": ["{REDIRECT}"], "scope": 1e999, "contacts": [[1]]}}'
+    answer = api.request("POST", "/register", key=NOBODY, content=strange.encode())
+    assert (answer.status, answer.json.keys() & {"scope", "contacts"}) == (201, set())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import re
 import urllib.parse
@@ -73,6 +74,8 @@ class ClientMetadata(msgspec.Struct, kw_only=True):
     token_endpoint_auth_methods_supported: list[str] | None = None
 
 
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str | list[str]).decode
 _decode_metadata = msgspec.json.Decoder(ClientMetadata).decode
 _decode_registered = msgspec.json.Decoder(tuple[str, list[str]]).decode
 
@@ -84,10 +87,8 @@ def register_client(body: bytes) -> tuple[OAuthClient, dict[str, Any]]:
     """
     metadata = _parse_metadata(body)
     client = build_registered_client(metadata.client_name, metadata.redirect_uris)
-    sent: dict[str, Any] = msgspec.json.decode(body)
-    kept = {name: sent[name] for name in _REPEATED if name in sent}
     return client, {
-        **kept,
+        **_read_repeated(body),
         "client_id": client.id,
         "client_name": client.name,
         "redirect_uris": metadata.redirect_uris,
@@ -169,6 +170,17 @@ def _parse_metadata(body: bytes) -> ClientMetadata:
         return _decode_metadata(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidClientMetadataError(f"The description cannot be read: {error}.") from error
+
+
+def _read_repeated(body: bytes) -> dict[str, str | list[str]]:
+    """Return the members of a registration that its answer repeats: those that are texts."""
+    sent = _decode_members(body)
+    repeated: dict[str, str | list[str]] = {}
+    for name in _REPEATED:
+        with contextlib.suppress(msgspec.MsgspecError):
+            if name in sent:
+                repeated[name] = _decode_text(sent[name])
+    return repeated
 
 
 def _check_redirect_uris(uris: Sequence[str]) -> tuple[str, ...]:
