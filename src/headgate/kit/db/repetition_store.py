@@ -124,9 +124,8 @@ class RepetitionStore:
         self, connection: sa.Connection, writes: Sequence[_Write]
     ) -> Sequence[StartedWork]:
         now = self._clock.now()
-        if now >= self._pruned_at + self._window_seconds:
+        if now >= self._pruned_at + self._window_seconds and not self._prune(connection, now):
             self._pruned_at = now
-            self._prune(connection, now)
         return [self._store(connection, write, now) for write in writes]
 
     def _store(self, connection: sa.Connection, write: _Write, now: float) -> StartedWork:
@@ -139,13 +138,15 @@ class RepetitionStore:
         _START.run(connection, (write.request.id, work.nonce, work.started_at))
         return work
 
-    def _prune(self, connection: sa.Connection, now: float) -> None:
+    def _prune(self, connection: sa.Connection, now: float) -> bool:
+        """Delete some of what is over. Return whether there may be more."""
         old = (
             sa.select(REPEATABLE.c.id)
             .where(REPEATABLE.c.started_at <= now - self._window_seconds)
             .limit(PRUNED_AT_ONCE)
         )
-        connection.execute(sa.delete(REPEATABLE).where(REPEATABLE.c.id.in_(old)))
+        deleted = connection.execute(sa.delete(REPEATABLE).where(REPEATABLE.c.id.in_(old))).rowcount
+        return deleted == PRUNED_AT_ONCE
 
 
 def _report_failure(written: asyncio.Future[StartedWork]) -> None:

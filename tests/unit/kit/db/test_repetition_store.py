@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from headgate.kit.db import repetition_store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.repetition_store import REPEATABLE, RepetitionStore, WorkRequest
 from headgate.kit.db.schema import METADATA
@@ -77,12 +78,17 @@ async def test_a_process_alone_decides_by_itself_and_the_next_one_knows(
         assert not (await restarted.start(ONE)).is_repeated
 
 
-async def test_what_is_over_is_deleted(database: Database) -> None:
+async def test_what_is_over_is_deleted_however_much_that_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repetition_store, "PRUNED_AT_ONCE", 2)
     clock = SetClock(1_800_000_000.0)
     async with opened(database, clock) as store:
-        await store.start(ONE)
+        for number in range(5):
+            await store.start(WorkRequest(bytes([number]) * 32))
         clock.time += 121
-        await store.start(OTHER)
+        for _ in range(3):
+            await store.start(WorkRequest(OTHER.id, renew=True))
     with database.reading() as connection:
         kept = connection.execute(sa.select(REPEATABLE.c.id)).scalars().all()
     assert kept == [OTHER.id]
