@@ -135,6 +135,30 @@ async def test_expired_asset_is_gone_at_once_and_its_row_soon_after(either: Asse
     assert (await either.upload(content_text="y", slug="x.txt")).id != made.id
 
 
+async def test_expired_asset_does_not_stand_in_the_way_of_a_new_one(
+    either: AssetHarness,
+) -> None:
+    named = await either.upload(content_text="x", slug="x.txt", expires_in_seconds=60)
+    unnamed = await either.upload(content_text="x", expires_in_seconds=60)
+    either.clock.time += 60
+    for old, slug in ((named, "x.txt"), (unnamed, None)):
+        made = await either.upload(content_text="x", slug=slug)
+        assert made.id != old.id
+        assert (await either.parts.files.find_public(made.id, made.slug)).expires_at is None
+
+
+async def test_file_that_is_sent_again_stays_as_long_as_it_is_wanted(harness: AssetHarness) -> None:
+    made = await harness.upload(content_text="x", expires_in_seconds=60)
+    shorter = await harness.upload(content_text="x", expires_in_seconds=10)
+    assert shorter == made
+    harness.clock.time += 30
+    longer = await harness.upload(content_text="x", expires_in_seconds=60, alt="A letter")
+    assert (longer.id, longer.expires_at) == (made.id, harness.clock.time + 60)
+    for_ever = await harness.upload(content_text="x")
+    assert (for_ever.id, for_ever.expires_at, for_ever.alt) == (made.id, None, "A letter")
+    assert await harness.upload(content_text="x", expires_in_seconds=10) == for_ever
+
+
 async def test_object_that_became_no_asset_is_deleted(harness: AssetHarness) -> None:
     asset = await harness.upload(content_text="x")
     before = harness.list_objects()

@@ -12,7 +12,7 @@ from headgate.assets.model.asset import Asset, AssetFilter, AssetUpload, AssetUs
 from headgate.assets.model.errors import AssetExistsError, AssetNotFoundError, AssetQuotaError
 from headgate.assets.store import assets as store
 from headgate.assets.store import removals
-from headgate.audit.model import Actor, AuditEvent
+from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 
@@ -60,7 +60,7 @@ class AssetService:
     def announce(self, connection: sa.Connection, stored: StoredUpload) -> bool:
         """Note an object that is about to be written, so that it is deleted if it becomes no asset.
         Return whether it has to be written at all. Raise as `store`."""
-        before = self.check_room(connection, stored)
+        before = self._check_room(connection, stored)
         if before is not None and is_same(before, stored):
             return False
         folder = name_folder(stored.owner_organization_id)
@@ -77,9 +77,9 @@ class AssetService:
         """Make a written object an asset. Raise `AssetExistsError`,
         `AssetQuotaError` and `AccountNotFoundError`."""
         store.lock(connection)
-        before = self.check_room(connection, stored)
+        before = self._check_room(connection, stored)
         if before is not None and is_same(before, stored):
-            return before
+            return self._renew(connection, before, stored, by)
         if not removals.delete(connection, [stored.object_key]):
             raise AssetQuotaError("The upload took too long; its file was removed. Send it again.")
         asset = self._build(stored, before, by)
@@ -89,9 +89,7 @@ class AssetService:
             store.replace(connection, asset)
             self._remove_object(connection, before)
         action = "asset.created" if before is None else "asset.replaced"
-        changes = {"slug": asset.slug, "media_type": asset.media_type, "bytes": asset.bytes}
-        event = AuditEvent(action, asset.organization_id, asset.id, changes)
-        self._audit.record(connection, by, event)
+        self._record(connection, by, action, asset)
         return asset
 
     def find(self, connection: sa.Connection, filters: AssetFilter, asset_id: str) -> Asset:
@@ -131,15 +129,16 @@ class AssetService:
     def find_current(self, connection: sa.Connection, asset_id: str) -> Asset | None:
         """Return an asset of anybody that has not expired."""
         asset = store.find(connection, asset_id)
-        if asset is None or (asset.expires_at or float("inf")) <= self._clock.now():
-            return None
-        return asset
+        return None if asset is None or self._is_expired(asset) else asset
 
-    def check_room(self, connection: sa.Connection, stored: StoredUpload) -> Asset | None:
+    def _check_room(self, connection: sa.Connection, stored: StoredUpload) -> Asset | None:
         """Return the asset that would be replaced, or is the same already. Raise as `store`."""
         organization_id = stored.owner_organization_id
         self._accounts.get_project(connection, organization_id, stored.owner_project_id)
         before = store.find_slug(connection, stored.owner_project_id, stored.slug)
+        if before is not None and self._is_expired(before):
+            self.remove(connection, before, by=SYSTEM)
+            before = None
         if before is not None and not stored.upload.overwrite and not is_same(before, stored):
             raise AssetExistsError(
                 f"This project has an asset {stored.slug!r} already. Choose another slug, or set "
@@ -158,6 +157,21 @@ class AssetService:
                 f"This organization has {usage.count} assets, which is as many as it may have."
             )
         return before
+
+    def _renew(
+        self, connection: sa.Connection, asset: Asset, stored: StoredUpload, by: Actor
+    ) -> Asset:
+        """Let an asset that was sent again stay as long as either upload wants it to."""
+        seconds = stored.upload.expires_in_seconds
+        expires_at = None
+        if seconds is not None and asset.expires_at is not None:
+            expires_at = max(asset.expires_at, self._clock.now() + seconds)
+        alt = asset.alt if stored.upload.alt is None else stored.upload.alt
+        renewed = msgspec.structs.replace(asset, alt=alt, expires_at=expires_at)
+        if renewed != asset:
+            store.replace(connection, renewed)
+            self._record(connection, by, "asset.replaced", renewed)
+        return renewed
 
     def _build(self, stored: StoredUpload, before: Asset | None, by: Actor) -> Asset:
         now = self._clock.now()
@@ -182,6 +196,14 @@ class AssetService:
             updated_at=now,
             expires_at=None if seconds is None else now + seconds,
         )
+
+    def _is_expired(self, asset: Asset) -> bool:
+        return asset.expires_at is not None and asset.expires_at <= self._clock.now()
+
+    def _record(self, connection: sa.Connection, by: Actor, action: str, asset: Asset) -> None:
+        changes = {"slug": asset.slug, "media_type": asset.media_type, "bytes": asset.bytes}
+        event = AuditEvent(action, asset.organization_id, asset.id, changes)
+        self._audit.record(connection, by, event)
 
     def _remove_object(self, connection: sa.Connection, asset: Asset) -> None:
         due_at = self._clock.now() + REMOVAL_SECONDS
