@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cel
 import msgspec
 
 from headgate.kit.errors import HeadgateError, drop_trace
@@ -26,6 +25,9 @@ from headgate.resources.model.expressions import (
 from headgate.resources.model.live import PERIODS, WINDOW_MINUTES, WINDOW_MINUTES_MAX, LiveValues
 from headgate.resources.model.patterns import Pattern, SlowPatternError
 from headgate.resources.model.request_view import RequestView
+
+if TYPE_CHECKING:
+    import cel
 
 SLOW_SEARCHES_MAX = 2
 """How many searches of one call may be stopped before no further one begins."""
@@ -199,6 +201,8 @@ class Evaluation:
         return None if state is None else msgspec.to_builtins(state)
 
     def _make_context(self, used: UsedVariables) -> cel.Context:
+        import cel  # takes a tenth of a start, and few resources have expressions
+
         view = self.view
         variables: dict[str, Any] = {
             root: view.gather(used.fields) if root == "request" else view.root(root)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cel
 import msgspec
 
 from headgate.resources.model.paths import InvalidRoutingError
 from headgate.resources.model.request_view import ROOTS
 from headgate.resources.model.routing_config import EXPRESSION_CHARACTERS_MAX
+
+if TYPE_CHECKING:
+    import cel
 
 COST_MAX = 4 << 20
 """The most that one expression may cost: the values of the request that it looks at, times its
@@ -154,6 +156,8 @@ class Expression:
             message = f"The expression {source[:80]!r} costs too much, whatever the request is."
             raise InvalidRoutingError(message)
         text = " ".join(token.text for token in tokens)
+        import cel  # takes a tenth of a start, and few resources have expressions
+
         try:
             self._program = cel.compile(text)
         except (ValueError, RuntimeError, TypeError, RecursionError) as error:
