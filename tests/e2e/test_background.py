@@ -421,7 +421,9 @@ def test_response_outlives_a_kill(tmp_path: Path, provider: Provider, *, streams
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("point", ["mid_settlement", "before_last_frame"])
+@pytest.mark.parametrize(
+    "point", ["mid_settlement", pytest.param("before_last_frame", marks=pytest.mark.prove)]
+)
 def test_server_that_dies_while_it_settles_settles_once(
     tmp_path: Path, provider: Provider, point: str
 ) -> None:

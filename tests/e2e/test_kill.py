@@ -28,7 +28,9 @@ def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("point", ["mid_settlement", "before_last_frame"])
+@pytest.mark.parametrize(
+    "point", ["mid_settlement", pytest.param("before_last_frame", marks=pytest.mark.prove)]
+)
 def test_server_killed_at_its_failpoints_keeps_its_ledger_right(point: str) -> None:
     result = asyncio.run(
         kills.kill_at_points(times=1, clients=8, seed=SEED, report=report, points=(point,))
@@ -36,6 +38,12 @@ def test_server_killed_at_its_failpoints_keeps_its_ledger_right(point: str) -> N
     assert result.findings == []
 
 
-@pytest.mark.parametrize("point", kills.START_POINTS)
+@pytest.mark.parametrize(
+    "point",
+    [
+        kills.START_POINTS[0],
+        *(pytest.param(each, marks=pytest.mark.prove) for each in kills.START_POINTS[1:]),
+    ],
+)
 def test_first_start_that_dies_leaves_nothing_in_the_way_of_the_next(point: str) -> None:
     assert kills.start_over(point) == []

@@ -80,7 +80,9 @@ def list_numbers(gateway: Gateway) -> list[str]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("point", ["payment_credited", "mid_invoice"])
+@pytest.mark.parametrize(
+    "point", ["payment_credited", pytest.param("mid_invoice", marks=pytest.mark.prove)]
+)
 def test_a_server_killed_in_the_middle_of_a_credit_credits_once(
     tmp_path: Path, stripe: FakeStripe, point: str
 ) -> None:

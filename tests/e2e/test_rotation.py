@@ -92,6 +92,7 @@ def transit_settings(services: KeyServices) -> dict[str, str]:
     }
 
 
+@pytest.mark.prove
 def test_master_key_moves_into_a_key_service_and_out_again_while_a_server_runs(
     provider: FakeUpstream, tmp_path: Path
 ) -> None:
