@@ -17,11 +17,21 @@ NAME = "openai_api_key"
 LOCAL = "http://127.0.0.1:8443/v1"
 
 
-@pytest.fixture(name="api")
-def own_credentials_only(api: Api) -> Api:
+def clear_credentials(api: Api) -> Api:
     clear_platform(api)
     api.read(api.application.credential_resolver.load)
     return api
+
+
+@pytest.fixture(name="api")
+def own_credentials_only(api: Api) -> Api:
+    return clear_credentials(api)
+
+
+@pytest.fixture(scope="module")
+def unchanged_api(shared_api: Api) -> Api:
+    """For tests that store nothing."""
+    return clear_credentials(shared_api)
 
 
 @pytest.fixture
@@ -139,9 +149,11 @@ def test_address_and_organization_stay_until_a_setup_says_otherwise(api: Api) ->
     ],
 )
 def test_values_are_checked_before_anything_is_stored(
-    api: Api, secrets: dict[str, str], field: str, said: str
+    unchanged_api: Api, secrets: dict[str, str], field: str, said: str
 ) -> None:
-    answer = api.post("/api/integrations/setup", {"service": "openai", "secrets": secrets})
+    answer = unchanged_api.post(
+        "/api/integrations/setup", {"service": "openai", "secrets": secrets}
+    )
     assert answer.status == 422, answer.text
     error = read_error(answer)
     assert (error["type"], error["code"]) == ("invalid", "invalid_input")
@@ -149,14 +161,14 @@ def test_values_are_checked_before_anything_is_stored(
     assert said in error["message"]
     assert "get_integration_schema" in error["recovery"]
     assert KEY not in answer.text
-    assert list_actions(api) == list_secrets(api) == []
+    assert list_actions(unchanged_api) == list_secrets(unchanged_api) == []
 
 
-def test_secret_whose_test_fails_is_not_stored(api: Api) -> None:
-    answer = set_up(api, test=True, openai_api_key="word", openai_base_url=LOCAL)
+def test_secret_whose_test_fails_is_not_stored(unchanged_api: Api) -> None:
+    answer = set_up(unchanged_api, test=True, openai_api_key="word", openai_base_url=LOCAL)
     error = read_error(answer)
     assert (error["code"], error["field"]) == ("credential_test_failed", f"secrets.{NAME}")
-    assert list_secrets(api) == []
+    assert list_secrets(unchanged_api) == []
 
 
 def test_tested_secret_is_stored_once_the_provider_accepts_it(
@@ -174,11 +186,11 @@ def test_tested_secret_is_stored_once_the_provider_accepts_it(
     assert list_secrets(api) == [NAME]
 
 
-def test_unknown_integration_is_told_the_names_that_there_are(api: Api) -> None:
+def test_unknown_integration_is_told_the_names_that_there_are(unchanged_api: Api) -> None:
     for answer in (
-        set_up(api, "none"),
-        api.get("/api/integrations/none/schema"),
-        api.delete("/api/integrations/none/setup"),
+        set_up(unchanged_api, "none"),
+        unchanged_api.get("/api/integrations/none/schema"),
+        unchanged_api.delete("/api/integrations/none/setup"),
     ):
         assert answer.status == 404
         error = read_error(answer)
@@ -210,8 +222,8 @@ def test_secret_that_another_credential_refers_to_is_kept(api: Api) -> None:
     assert list_secrets(api) == [NAME]
 
 
-def test_schema_tells_what_an_integration_needs_and_takes(api: Api) -> None:
-    data = read_data(api.get("/api/integrations/openai/schema"))
+def test_schema_tells_what_an_integration_needs_and_takes(unchanged_api: Api) -> None:
+    data = read_data(unchanged_api.get("/api/integrations/openai/schema"))
     [key, address, organization] = data["credentials"]
     assert (key["name"], key["required"], key["sensitive"]) == (NAME, True, True)
     assert key["pattern"].startswith("^sk-")
@@ -221,21 +233,23 @@ def test_schema_tells_what_an_integration_needs_and_takes(api: Api) -> None:
     chat = endpoints["chat-completion"]
     assert chat["tool"] == "openai_chat_completion"
     assert chat["input_schema"]["required"] == ["messages"]
-    one = read_data(api.get("/api/integrations/openai/schema?endpoint=list-models"))
+    one = read_data(unchanged_api.get("/api/integrations/openai/schema?endpoint=list-models"))
     assert [each["name"] for each in one["endpoints"]] == ["list-models"]
-    unknown = api.get("/api/integrations/openai/schema?endpoint=none")
+    unknown = unchanged_api.get("/api/integrations/openai/schema?endpoint=none")
     assert unknown.status == 404
     assert "chat-completion" in read_error(unknown)["message"]
 
 
-def test_inference_key_reads_what_it_may_run_and_sets_nothing_up(api: Api) -> None:
-    key = {"key": api.own.live_key, "organization": ""}
-    listed = api.get("/api/integrations", **key)
+def test_inference_key_reads_what_it_may_run_and_sets_nothing_up(unchanged_api: Api) -> None:
+    key = {"key": unchanged_api.own.live_key, "organization": ""}
+    listed = unchanged_api.get("/api/integrations", **key)
     [openai] = [each for each in read_data(listed)["available"] if each["name"] == "openai"]
     assert "chat-completion" in [each["name"] for each in openai["endpoints"]]
     for answer in (
-        api.post("/api/integrations/setup", {"service": "openai", "secrets": {NAME: KEY}}, **key),
-        api.delete("/api/integrations/openai/setup", **key),
+        unchanged_api.post(
+            "/api/integrations/setup", {"service": "openai", "secrets": {NAME: KEY}}, **key
+        ),
+        unchanged_api.delete("/api/integrations/openai/setup", **key),
     ):
         assert answer.status == 403
         assert set(read_error(answer)) >= {"type", "code", "message", "recovery"}
