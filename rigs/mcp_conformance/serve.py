@@ -16,7 +16,8 @@ from typing import Any
 from headgate.cli.program import main
 from headgate.main import mcp as composition
 from headgate.mcp import protocol
-from headgate.mcp.endpoint import McpEndpoint, Receive, Scope, Send
+from headgate.mcp.endpoint import McpEndpoint, Scope, Send
+from headgate.mcp.message import Receive
 from rigs.mcp_conformance.fixture import build_server
 
 

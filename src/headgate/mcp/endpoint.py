@@ -14,15 +14,21 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from headgate.connectors.model.errors import describe_error
 from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.rate_limiter import LimitedKey, RateLimitedError
 from headgate.mcp.authentication import KEY_HEADERS, Agent, AgentAuthentication, AgentRequest
-from headgate.mcp.errors import AgentBodyTooLargeError, AgentJsonError, AgentsBusyError
+from headgate.mcp.errors import AgentJsonError, AgentsBusyError
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
-from headgate.mcp.meta_tools import CALL
+from headgate.mcp.message import (
+    Message,
+    Receive,
+    find_called,
+    read_body,
+    read_head,
+    replay,
+)
 from headgate.mcp.origins import OriginCheck
 from headgate.mcp.toolbox import OfferedTool, Toolbox
 from headgate.oauth.model.challenge import (
@@ -34,11 +40,6 @@ from headgate.oauth.model.challenge import (
 from headgate.oauth.model.scope import DEFAULT_SCOPES, close_scopes
 from headgate.signatures.model import Signatures, check_body
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 JSON = b"application/json"
 REFUSED, NO_JSON = -32000, -32700
 """The codes of JSON-RPC for errors that servers define, and for what cannot be read."""
@@ -49,9 +50,9 @@ BLANKS = b" \t"
 """What may stand around the value of a header and is no part of it (RFC 9110)."""
 NO_STORE, NO_SNIFF = (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")
 TOKEN_HEADERS = frozenset({b"authorization", *KEY_HEADERS})
-LENGTH_DIGITS_MAX = 12
 
-log = structlog.get_logger(__name__)
+Scope = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class RateLimits(Protocol):
@@ -71,18 +72,6 @@ OnDenied = Callable[[HeadgateError, AgentRequest], None]
 
 def ignore_denied(_error: HeadgateError, _request: AgentRequest) -> None:
     """Tell nobody."""
-
-
-class RpcHead(msgspec.Struct, frozen=True):
-    """Hold what is decided by of a message. A message of another shape is for the SDK to refuse."""
-
-    method: str = ""
-    params: Any = None
-
-
-class CalledTool(msgspec.Struct, frozen=True):
-    name: str = ""
-    arguments: Any = None
 
 
 class InsufficientScopeError(HeadgateError):
@@ -173,7 +162,7 @@ class McpEndpoint:
 
     async def _prepare(self, agent: Agent, body: bytes, request_id: str) -> AgentExchange:
         """Look up the tool of a call, count it, and refuse one that needs another scope."""
-        head = convert(decode(body), RpcHead)
+        head = read_head(body)
         if head is None or head.method not in RATED:
             return AgentExchange(agent.caller, request_id)
         if head.method != "tools/call":
@@ -270,74 +259,6 @@ def read_request(scope: Scope, public_url: str | None) -> AgentRequest:
         address=client[0] if client else "",
         base_url=find_base_url(public_url, headers, scheme=scope["scheme"]),
     )
-
-
-def find_called(params: Any) -> str:
-    """Return the name of the tool that is called, also of one that is called through another."""
-    called = convert(params, CalledTool)
-    if called is not None and called.name == CALL:
-        called = convert(called.arguments, CalledTool)
-    return "" if called is None else called.name
-
-
-def decode(body: bytes) -> Any:
-    """Return the message. Raise `AgentJsonError` for what is not JSON by the letter: the parsers of
-    the SDK read more (NaN, UTF-16, half surrogates), and would run what was not looked at here."""
-    try:
-        return msgspec.json.decode(body)
-    except (ValueError, RecursionError) as error:
-        message = f"The body is not JSON in UTF-8, or too deep: {error}."
-        raise AgentJsonError(message) from drop_trace(error)
-
-
-def convert(value: Any, form: Any) -> Any:
-    """Return the value in a form; None where it has another one."""
-    try:
-        return msgspec.convert(value, form)
-    except msgspec.ValidationError:
-        return None
-
-
-async def read_body(request: AgentRequest, receive: Receive, bytes_max: int) -> bytes:
-    """Raise `AgentBodyTooLargeError`."""
-    length = request.find_text(b"content-length")
-    if length.isdigit() and int(length[:LENGTH_DIGITS_MAX]) > bytes_max:
-        raise make_too_large(bytes_max)
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            break
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > bytes_max:
-            raise make_too_large(bytes_max)
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            break
-    return b"".join(pieces)
-
-
-def make_too_large(bytes_max: int) -> AgentBodyTooLargeError:
-    return AgentBodyTooLargeError(
-        f"The body is larger than {bytes_max} bytes. Hand content over by its address or as a "
-        "handle."
-    )
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body in one piece, and then what the connection gives."""
-    is_given = False
-
-    async def receive_again() -> Message:
-        nonlocal is_given
-        if is_given:
-            return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
 
 
 def with_headers(send: Send, request_id: str) -> Send:
