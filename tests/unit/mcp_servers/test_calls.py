@@ -295,6 +295,7 @@ HOSTILE: dict[str, tuple[Hostile, str]] = {
     "refused": (lambda r, _m: r.answer(b"", status=401) is None, "refused the headers"),
     "broken": (lambda r, _m: r.answer(b"", status=500) is None, "status 500"),
     "deep": (lambda r, _m: r.answer(b"[" * 50_000) is None, "MCP server"),
+    "parts": (lambda r, _m: r.answer(b"[," * 45_000) is None, "more than 80000"),
     "silent": (lambda r, _m: r.answer(b"", status=202) is None, "MCP server"),
 }
 

@@ -24,12 +24,15 @@ from headgate.kit.http.errors import (
 )
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
 from headgate.mcp_servers.model.errors import McpServerFailedError, McpServerTimedOutError
+from headgate.mcp_servers.model.json_parts import JsonPartCount
 from headgate.mcp_servers.service.servers import PURPOSE
 from headgate.mcp_servers.service.targets import McpTarget
 
 CONNECT_SECONDS = 10.0
 REQUESTS_MAX = 40
 """Requests of one session: the handshake, the pages of a list, one call, some resumptions."""
+PARTS_MAX = 80_000
+"""Texts, brackets and commas of one answer: so many are validated within about a second."""
 SESSION_END_SECONDS = 5.0
 CHUNKS_MAX = 64
 """Chunks of a body that wait for their reader before the server has to wait."""
@@ -121,6 +124,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._bytes_left -= size
         return self._bytes_left >= 0
 
+    def refuse_parts(self) -> None:
+        """Note that an answer has too many parts."""
+        self._fail(f"an answer has more than {PARTS_MAX} texts, brackets and commas")
+
     def note(self, error: Exception) -> httpx2.TransportError:
         """Keep an error as what went wrong, and return it in the SDK's words."""
         if isinstance(error, ForbiddenAddressError):
@@ -175,6 +182,7 @@ class _Body(httpx2.AsyncByteStream):
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._error: Exception | None = None
         self._is_paused = False
+        self._parts = JsonPartCount()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._response.stream(self)
@@ -193,7 +201,10 @@ class _Body(httpx2.AsyncByteStream):
     def on_data(self, data: bytes) -> None:
         if self._error is not None:
             return
-        if not self._transport.count(len(data)):
+        has_few_parts = self._parts.add(data, PARTS_MAX)
+        if not has_few_parts:
+            self._transport.refuse_parts()
+        if not self._transport.count(len(data)) or not has_few_parts:
             self._error = ResponseTooLargeError()
             self._response.abort()
             self._chunks.put_nowait(None)
