@@ -23,7 +23,7 @@ from headgate.mcp.authentication import AgentAuthentication
 from headgate.mcp.endpoint import EndpointLimits, McpEndpoint
 from headgate.mcp.origins import OriginCheck
 from headgate.mcp.repetitions import Repetitions
-from headgate.mcp.resources import ResourceShelf, SharedResource
+from headgate.mcp.resources import ResourceRegistry, SharedResource
 from headgate.mcp.tool_runner import RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 from headgate.oauth.model.grant import OAuthGrant
@@ -258,7 +258,7 @@ async def running_agents(
     rates, started = CountedRates(), FakeStartedCalls()
     toolbox = Toolbox(sources)
     runner = ToolRunner(Repetitions(started), handles, run_limits or RunLimits())
-    shelf = ResourceShelf(
+    resources = ResourceRegistry(
         [SharedResource("headgate://models", "models", "Models", "The models.", read_models)]
     )
     signatures: Any = NoSignatures()
@@ -269,7 +269,7 @@ async def running_agents(
         signatures=signatures,
         rate_limits=rates,
         make_id=lambda prefix: f"{prefix}_1",
-        build_server=lambda: protocol.build_server(toolbox, runner, shelf),
+        build_server=lambda: protocol.build_server(toolbox, runner, resources),
         public_url=public_url,
         limits=limits or EndpointLimits(),
     )

@@ -10,7 +10,7 @@ import msgspec
 from headgate.accounts.model import Role
 from headgate.api.errors import ForbiddenError
 from headgate.audit.model import Actor, ActorKind
-from headgate.connectors.model.caller import ToolCaller, make_key_caller
+from headgate.connectors.model.caller import ToolCaller, make_application_caller, make_key_caller
 from headgate.keys.model import allows
 from headgate.oauth.model.grant import OAuthGrant
 from headgate.relay.ports import Grant
@@ -90,12 +90,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 user_agent=user_agent,
                 is_signed=self.signed is not None,
             )
-        return ToolCaller(
-            grant=self.grant,
-            scopes=frozenset(application.scopes),
-            actor=self.to_actor(address, user_agent),
-            address=address,
-            client_name=application.client_name,
+        return make_application_caller(
+            application, self.grant, address=address, user_agent=user_agent
         )
 
 

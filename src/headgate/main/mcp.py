@@ -32,7 +32,7 @@ from headgate.mcp.authentication import (
 from headgate.mcp.endpoint import EndpointLimits, McpEndpoint
 from headgate.mcp.origins import OriginCheck
 from headgate.mcp.repetitions import Repetitions
-from headgate.mcp.resources import ResourceShelf, SharedResource
+from headgate.mcp.resources import ResourceRegistry, SharedResource
 from headgate.mcp.tool_runner import RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 from headgate.metering.model.usage import Measures
@@ -73,12 +73,12 @@ def build_mcp(
         settings.tool_seconds_max, settings.tool_result_tokens_max, is_logged=settings.access_log
     )
     runner = ToolRunner(repetitions, services.handles, limits)
-    shelf = ResourceShelf(build_resources(services, models))
+    resources = ResourceRegistry(build_resources(services, models))
 
     def build_server() -> Any:
         # Imported for the first request: the SDK takes about a second.
         protocol = importlib.import_module("headgate.mcp.protocol")
-        return protocol.build_server(toolbox, runner, shelf)
+        return protocol.build_server(toolbox, runner, resources)
 
     endpoint = McpEndpoint(
         AgentAuthentication(services.key_index, services.signatures, services.oauth.access_tokens),
@@ -141,9 +141,8 @@ class DenialRecorder:
             token = b""
         # Whoever looks for the way to connect has no token, and is nobody to write about.
         if token:
-            user_agent = request.find_text(b"user-agent")[:256]
             self._denials.record(
-                DeniedRequest("/mcp", error.code, request.address, token, user_agent)
+                DeniedRequest("/mcp", error.code, request.address, token, request.user_agent)
             )
 
 

@@ -7,8 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from headgate.audit.model import Actor, ActorKind
-from headgate.connectors.model.caller import ToolCaller, find_key_scopes
+from headgate.connectors.model.caller import ToolCaller, make_application_caller, make_key_caller
 from headgate.connectors.model.errors import ToolError
 from headgate.keys.model.request_keys import find_grant, make_duplicate_error
 from headgate.kit.errors import Kind
@@ -59,6 +58,10 @@ class AgentRequest(msgspec.Struct, frozen=True):
 
     def find_text(self, name: bytes) -> str:
         return next((value.decode("latin-1") for value in self.list_values(name)), "")
+
+    @property
+    def user_agent(self) -> str:
+        return self.find_text(b"user-agent")[:USER_AGENT_CHARACTERS_MAX]
 
 
 class Agent(msgspec.Struct, frozen=True):
@@ -111,11 +114,10 @@ class AgentAuthentication:
         if grant.networks:
             check_address(request.address, grant.networks)
         signed = self._check_signature(request, grant)
-        caller = ToolCaller(
-            grant=grant,
-            scopes=find_key_scopes(grant),
-            actor=make_actor(ActorKind.KEY, grant.key_id, "", request),
+        caller = make_key_caller(
+            grant,
             address=request.address,
+            user_agent=request.user_agent,
             is_signed=signed is not None,
         )
         return Agent(caller, signed=signed)
@@ -133,12 +135,8 @@ class AgentAuthentication:
             )
         if grant.networks:
             check_address(request.address, grant.networks)
-        caller = ToolCaller(
-            grant=grant,
-            scopes=frozenset(found.scopes),
-            actor=make_actor(ActorKind.PERSON, found.person_id, found.client_name, request),
-            address=request.address,
-            client_name=found.client_name,
+        caller = make_application_caller(
+            found, grant, address=request.address, user_agent=request.user_agent
         )
         return Agent(caller, is_connected=True)
 
@@ -164,8 +162,3 @@ def read_tokens(request: AgentRequest) -> list[bytes]:
     for name in KEY_HEADERS:
         tokens += request.list_values(name)
     return [token.strip() for token in tokens if token.strip()]
-
-
-def make_actor(kind: ActorKind, actor_id: str, name: str, request: AgentRequest) -> Actor:
-    user_agent = request.find_text(b"user-agent")[:USER_AGENT_CHARACTERS_MAX]
-    return Actor(kind, actor_id, name, request.address, user_agent)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from headgate.connectors.model.caller import READ, WRITE, ToolCaller
+from headgate.connectors.model.cleaning import clean_input
 from headgate.connectors.model.errors import InvalidInputError
 from headgate.connectors.model.tool import ToolDefinition
-
-Form = TypeVar("Form")
 
 FOUND_MAX, FOUND_DEFAULT = 20, 5
 
@@ -73,27 +72,19 @@ class CallInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_search(arguments: dict[str, Any]) -> SearchInput:
     """Raise `InvalidInputError`."""
-    given = _read(arguments, SearchInput)
+    given = clean_input(SearchInput, arguments)
     limit = max(1, min(given.limit, FOUND_MAX))
     return msgspec.structs.replace(given, limit=limit)
 
 
 def read_call(arguments: dict[str, Any]) -> CallInput:
     """Raise `InvalidInputError`."""
-    given = _read(arguments, CallInput)
+    given = clean_input(CallInput, arguments)
     if given.name in (SEARCH, CALL):
         raise InvalidInputError(
             f"Call {given.name} itself, not through another tool.", param="name"
         )
     return given
-
-
-def _read(arguments: dict[str, Any], form: type[Form]) -> Form:
-    try:
-        return msgspec.convert(arguments, form)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        raise InvalidInputError(f"{message}.", param=path.rstrip("`") or None) from None
 
 
 def describe_found(tool: ToolDefinition) -> dict[str, Any]:

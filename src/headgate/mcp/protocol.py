@@ -23,7 +23,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.mcp import schemas
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
 from headgate.mcp.instructions import INSTRUCTIONS
-from headgate.mcp.resources import MEDIA_TYPE, ResourceShelf
+from headgate.mcp.resources import MEDIA_TYPE, ResourceRegistry
 from headgate.mcp.tool_runner import CallOutcome, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 
@@ -43,9 +43,9 @@ REFUSED = -32000
 _BLOCKS: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
 
 
-def build_server(toolbox: Toolbox, runner: ToolRunner, shelf: ResourceShelf) -> Server[Any]:
+def build_server(toolbox: Toolbox, runner: ToolRunner, resources: ResourceRegistry) -> Server[Any]:
     """Build the low-level server. It keeps nothing between requests."""
-    handlers = Handlers(toolbox, runner, shelf)
+    handlers = Handlers(toolbox, runner, resources)
     server: Server[Any] = Server(
         "headgate",
         title="Headgate",
@@ -71,10 +71,10 @@ def find_no_schema(_name: str) -> None:
 
 
 class Handlers:
-    def __init__(self, toolbox: Toolbox, runner: ToolRunner, shelf: ResourceShelf) -> None:
+    def __init__(self, toolbox: Toolbox, runner: ToolRunner, resources: ResourceRegistry) -> None:
         self._toolbox = toolbox
         self._runner = runner
-        self._shelf = shelf
+        self._resources = resources
 
     async def list_tools(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -116,7 +116,7 @@ class Handlers:
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
         refuse_cursor(params)
-        resources = self._shelf.list_for(read_exchange(context).caller)
+        resources = self._resources.list_for(read_exchange(context).caller)
         return types.ListResourcesResult(
             resources=[
                 types.Resource(
@@ -144,7 +144,7 @@ class Handlers:
         exchange = read_exchange(context)
         uri = str(params.uri)
         try:
-            content = await self._shelf.read(exchange.caller, uri)
+            content = await self._resources.read(exchange.caller, uri)
         except HeadgateError as error:
             raise to_protocol_error(error) from None
         text = types.TextResourceContents(uri=uri, mime_type=MEDIA_TYPE, text=content.decode())

@@ -24,7 +24,7 @@ class SharedResource(msgspec.Struct, frozen=True):
     read: Read
 
 
-class ResourceShelf:
+class ResourceRegistry:
     """Hold the resources. All are for callers with the scope `mcp:read`."""
 
     def __init__(self, resources: Sequence[SharedResource]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from headgate.connectors.model.schema import UNREAD
 from headgate.connectors.model.tool import ToolDefinition
 
 SUMMARY_CHARACTERS = 600
@@ -17,8 +18,6 @@ DROPPED = frozenset({"$schema", "$id", "title", "examples", "x-mcp-header"})
 NAMES_OF_OWN = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 """Members whose members are names that somebody chose, and not keywords."""
 VALUES = frozenset({"default", "const", "enum"})
-TRIVIAL = {"minLength": 1, "minItems": 1, "additionalProperties": False}
-"""What a model does by itself, and what the server checks in any case."""
 PARAGRAPH = re.compile(r"\n\s*\n")
 
 
@@ -61,7 +60,7 @@ def _strip(node: Any, *, are_names: bool = False) -> Any:
 def _is_dropped(name: str, value: Any, members: dict[str, Any]) -> bool:
     # The values tell their type.
     is_known = name == "type" and value == "string" and "enum" in members
-    return name in DROPPED or is_known or (name in TRIVIAL and value == TRIVIAL[name])
+    return name in DROPPED or is_known or (name, value) in UNREAD
 
 
 def relax_output(schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -53,17 +53,12 @@ class ToolRunner:
         self._limits = limits
         self.calls = 0
         self.errors = 0
-        self.running = 0
 
     async def run(self, tools: ToolSet, call: ToolCall) -> CallOutcome:
         """Run a call. Whatever goes wrong is a result that tells a model how to go on."""
         started_at = time.perf_counter()
         self.calls += 1
-        self.running += 1
-        try:
-            outcome = await self._run_safely(tools, call)
-        finally:
-            self.running -= 1
+        outcome = await self._run_safely(tools, call)
         self.errors += outcome.result.error is not None
         if self._limits.is_logged:
             log_call(call, outcome, time.perf_counter() - started_at)

@@ -37,6 +37,10 @@ class ActionAnswer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def is_failure(self) -> bool:
+        return self.status >= 400
+
 
 class WholeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Be an output that has `data` itself, beside what else there is to tell, so that it is not put

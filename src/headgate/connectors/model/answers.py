@@ -9,9 +9,8 @@ import msgspec
 from headgate.connectors.model.action import ActionAnswer
 from headgate.connectors.model.errors import ProviderRefusedError
 
-FIRST_FAILURE = 400
 EXCERPT_CHARACTERS_MAX = 500
-RECOVERY = {
+RECOVERY_BY_STATUS = {
     401: "The stored secret is not accepted. Do not retry; store a valid one by setting the "
     "integration up again, or ask the owner of the account.",
     403: "The account may not do this. Do not retry; ask its owner.",
@@ -25,7 +24,7 @@ def read_object(answer: ActionAnswer, service: str) -> dict[str, Any]:
     """Return the JSON object of an answer. Raise `ProviderRefusedError`, also for an answer that is
     no object. `service` is its name for people."""
     data = _decode(answer.body)
-    if answer.status >= FIRST_FAILURE:
+    if answer.is_failure:
         raise make_refusal(answer, service, data)
     if not isinstance(data, dict):
         message = f"{service} answered {answer.status}, but not with a JSON object."
@@ -39,7 +38,7 @@ def make_refusal(answer: ActionAnswer, service: str, data: Any) -> ProviderRefus
     error = ProviderRefusedError(
         f"{service} answered {answer.status}: {said}", status=answer.status, data=data
     )
-    error.recovery = RECOVERY.get(answer.status)
+    error.recovery = RECOVERY_BY_STATUS.get(answer.status)
     wait = answer.headers.get("retry-after", "")
     if wait.isascii() and wait.isdigit():
         error.retry_after_seconds = float(wait)

@@ -6,10 +6,19 @@ import msgspec
 
 from headgate.audit.model import Actor, ActorKind
 from headgate.keys.model import allows
-from headgate.oauth.model.scope import FULL, READ, SCOPES, WRITE, close_scopes
+from headgate.oauth.model.grant import OAuthGrant
+from headgate.oauth.model.scope import FULL, READ, WRITE, close_scopes
 from headgate.relay.ports import Grant
 
-__all__ = ["FULL", "READ", "SCOPES", "WRITE", "ToolCaller", "find_key_scopes", "make_key_caller"]
+__all__ = [
+    "FULL",
+    "READ",
+    "WRITE",
+    "ToolCaller",
+    "find_key_scopes",
+    "make_application_caller",
+    "make_key_caller",
+]
 
 MANAGEMENT_SCOPES = (
     ("connectors:read", READ),
@@ -71,4 +80,18 @@ def make_key_caller(
         actor=Actor(ActorKind.KEY, grant.key_id, "", address, user_agent),
         address=address,
         is_signed=is_signed,
+    )
+
+
+def make_application_caller(
+    application: OAuthGrant, grant: Grant, *, address: str = "", user_agent: str = ""
+) -> ToolCaller:
+    """Return the caller that a connected application is. `grant` is that of its key."""
+    person_id, client = application.person_id, application.client_name
+    return ToolCaller(
+        grant=grant,
+        scopes=frozenset(application.scopes),
+        actor=Actor(ActorKind.PERSON, person_id, client, address, user_agent),
+        address=address,
+        client_name=client,
     )

@@ -143,7 +143,7 @@ class CallBrokenError(ToolError):
     code = "call_broken"
 
 
-RECOVERY = {
+RECOVERY_BY_KIND = {
     Kind.INVALID: "Correct the input and call the tool again.",
     Kind.UNAUTHENTICATED: "The credential or the key is not valid any more; ask its owner.",
     Kind.FORBIDDEN: "This key may not do it; do not try again. Ask its owner for access.",
@@ -160,5 +160,5 @@ def describe_error(error: HeadgateError) -> ErrorObject:
         code=error.code,
         message=error.message,
         field=error.param,
-        recovery=recovery or RECOVERY.get(error.kind),
+        recovery=recovery or RECOVERY_BY_KIND.get(error.kind),
     )

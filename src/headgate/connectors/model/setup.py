@@ -99,16 +99,18 @@ def read_values(manifest: IntegrationManifest, given: Mapping[str, str]) -> Setu
     for name, value in given.items():
         full = name if name in fields else name_value(manifest.name, name)
         if full not in fields:
-            raise explain(
+            raise make_invalid_value_error(
                 f"{manifest.display_name} has no value of this name; it has: {', '.join(fields)}.",
                 name,
             )
         if full in values:
-            raise explain(f"`{full}` is given twice.", name)
+            raise make_invalid_value_error(f"`{full}` is given twice.", name)
         values[full] = check_value(fields[full], value.strip(), name)
     for field in fields.values():
         if field.required and not values.get(field.name):
-            raise explain(f"`{field.name}` is missing: {describe(field)}", field.name)
+            raise make_invalid_value_error(
+                f"`{field.name}` is missing: {describe_field(field)}", field.name
+            )
     found = {
         variable: values.get(name_value(manifest.name, variable)) or None
         for variable in (API_KEY, BASE_URL, ORGANIZATION)
@@ -118,21 +120,23 @@ def read_values(manifest: IntegrationManifest, given: Mapping[str, str]) -> Setu
 
 def check_value(field: SetupField, value: str, name: str) -> str:
     if "{{" in value:
-        raise explain(f"`{field.name}` is the value itself, not a reference to one.", name)
+        raise make_invalid_value_error(
+            f"`{field.name}` is the value itself, not a reference to one.", name
+        )
     # The pattern of a secret holds at the integration's own address only, so that it is checked
     # with the address.
     if value and not field.sensitive and not re.search(field.pattern, value):
-        raise explain(f"`{field.name}` must match {field.pattern}.", name)
+        raise make_invalid_value_error(f"`{field.name}` must match {field.pattern}.", name)
     return value
 
 
-def describe(field: SetupField) -> str:
+def describe_field(field: SetupField) -> str:
     parts = [field.description, f"It looks like {field.sample_format}." * bool(field.sample_format)]
     parts.append(f"See {field.about_url}." if field.about_url else "")
     return " ".join(filter(None, parts)) or f"it must match {field.pattern}."
 
 
-def explain(message: str, name: str) -> InvalidInputError:
+def make_invalid_value_error(message: str, name: str) -> InvalidInputError:
     error = InvalidInputError(message, param=FIELD.format(name=name[:64]))
     error.recovery = RECOVERY
     return error

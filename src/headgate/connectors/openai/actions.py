@@ -132,7 +132,7 @@ async def get_model(context: ActionContext, given: models.GetModelInput) -> mode
     is_listed=False,
     endpoints=ANY,
     timeout_seconds=TIMEOUT_SECONDS,
-    to_tool_result=raw_request.show,
+    to_tool_result=raw_request.to_tool_result,
 )
 async def send_raw_request(context: ActionContext, given: RawRequestInput) -> RawResponse:
     """Send any HTTP request to OpenAI's API, with the connection's own authorization."""

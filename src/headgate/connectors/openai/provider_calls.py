@@ -15,7 +15,6 @@ from headgate.llm.convert.fields import UnreadableResponseError, decode_answer
 
 JSON_HEADERS = {"content-type": "application/json", "accept": "application/json"}
 NO_HEADERS: Mapping[str, str] = {}
-FIRST_FAILURE = 400
 
 
 class UnreadableAnswerError(ToolError):
@@ -65,7 +64,7 @@ async def post(context: ActionContext, target: str, fields: Mapping[str, Any]) -
 
 
 def read_answer(answer: ActionAnswer) -> dict[str, Any]:
-    if answer.status >= FIRST_FAILURE:
+    if answer.is_failure:
         raise make_refusal(answer)
     try:
         body = decode_answer(answer.body)

@@ -262,7 +262,7 @@ def refuse(answer: ActionAnswer, attempts: int) -> HeadgateError:
     return refused
 
 
-def show(response: RawResponse) -> ToolResult:
+def to_tool_result(response: RawResponse) -> ToolResult:
     """Return an answer as agents get it: pictures and sound as content, and not as JSON as well; of
     the headers only those that a model has a use for."""
     data = response.data

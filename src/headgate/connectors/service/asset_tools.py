@@ -165,7 +165,7 @@ class AssetTools:
         given = clean_input(UploadAssetInput, call.arguments)
         upload = AssetUpload(**msgspec.structs.asdict(given))
         asset = await self._files.upload(call.caller, upload, by=call.caller.actor)
-        return _answer(self._describe(asset))
+        return to_result(self._describe(asset))
 
     async def _list(self, call: ToolCall) -> ToolResult:
         given = clean_input(ListAssetsInput, call.arguments)
@@ -179,14 +179,14 @@ class AssetTools:
 
         page, total = await self._database.read(read)
         described = [self._describe(each) for each in page]
-        return _answer(AssetListOutput(assets=described, total=total))
+        return to_result(AssetListOutput(assets=described, total=total))
 
     async def _read(self, call: ToolCall) -> ToolResult:
         given = clean_input(ReadResultInput, call.arguments)
         found = await self._handles.read(call.caller, given.handle, given.offset, BYTES_MAX)
         if found.info.media_type.startswith(IMAGE) and found.info.bytes <= BYTES_MAX:
             return show_image(found)
-        return _answer(cut(found, given.limit))
+        return to_result(read_part(found, given.limit))
 
     def _describe(self, asset: Asset) -> AssetOutput:
         return AssetOutput(
@@ -199,10 +199,10 @@ class AssetTools:
         )
 
 
-def cut(found: HandleContent, limit: int) -> ReadResultOutput:
+def read_part(found: HandleContent, limit: int) -> ReadResultOutput:
     """Return `limit` bytes, or a few less where they would end inside a character."""
     content = found.content[:limit]
-    text = decode(content)
+    text = decode_beginning(content)
     if text is not None:
         content = text.encode()
     end = found.offset + len(content)
@@ -217,7 +217,7 @@ def cut(found: HandleContent, limit: int) -> ReadResultOutput:
     )
 
 
-def decode(content: bytes) -> str | None:
+def decode_beginning(content: bytes) -> str | None:
     """Return text without the character that the end cuts; None for what is no text."""
     for cut_bytes in range(4):
         try:
@@ -242,5 +242,5 @@ def show_image(found: HandleContent) -> ToolResult:
     return ToolResult(structured=msgspec.to_builtins(described), content=(image,))
 
 
-def _answer(output: msgspec.Struct) -> ToolResult:
+def to_result(output: msgspec.Struct) -> ToolResult:
     return ToolResult(structured=msgspec.to_builtins(output))

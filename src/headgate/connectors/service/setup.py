@@ -19,7 +19,7 @@ from headgate.connectors.model.errors import NotConfiguredError, ToolError
 from headgate.connectors.model.setup import (
     FIELD,
     SetupValues,
-    explain,
+    make_invalid_value_error,
     make_unknown,
     name_value,
     read_values,
@@ -179,7 +179,9 @@ class SetupService:
             return self._credentials.prepare(connection, request, by=by)
         except InvalidCredentialError as error:
             variable = PARAMS.get(error.param or "", API_KEY)
-            raise explain(error.message, name_value(request.integration, variable)) from error
+            raise make_invalid_value_error(
+                error.message, name_value(request.integration, variable)
+            ) from error
 
     async def _test(
         self, request: SetupRequest, manifest: IntegrationManifest, credential: Credential
@@ -323,7 +325,7 @@ class SetupService:
         is_shared = any(each.hint == write_reference(name) for each in left)
         is_removed = not is_shared and self._forget(connection, organization_id, name, by=by)
         if not own and not is_removed:
-            raise explain_not_set_up(manifest, others)
+            raise make_not_set_up_error(manifest, others)
         removed = tuple(each.id for each in own)
         names = (name,) if is_removed else ()
         changes = {"integration": manifest.name, "credential_ids": removed, "key_names": names}
@@ -375,7 +377,7 @@ def describe_credential(
     )
 
 
-def explain_not_set_up(
+def make_not_set_up_error(
     manifest: IntegrationManifest, others: Sequence[CredentialRecord]
 ) -> NotConfiguredError:
     """Build the error for a removal of what no setup made."""

@@ -141,7 +141,7 @@ class SetupTools:
     async def _list(self, call: ToolCall) -> ToolResult:
         clean_input(NoInput, call.arguments)
         caller = call.caller
-        return show(self._directory.list(caller.organization_id, find_runner(caller)))
+        return to_result(self._directory.list(caller.organization_id, find_runner(caller)))
 
     async def _describe(self, call: ToolCall) -> ToolResult:
         given = clean_input(SchemaInput, call.arguments)
@@ -149,7 +149,7 @@ class SetupTools:
         found = self._directory.describe(
             caller.organization_id, given.service, find_runner(caller), given.endpoint
         )
-        return show(found)
+        return to_result(found)
 
     async def _set_up(self, call: ToolCall) -> ToolResult:
         given = clean_input(SetupInput, call.arguments)
@@ -161,13 +161,15 @@ class SetupTools:
             is_tested=given.test,
             key_id=call.caller.grant.key_id,
         )
-        return show(await self._setup.set_up(request, by=call.caller.actor))
+        return to_result(await self._setup.set_up(request, by=call.caller.actor))
 
     async def _remove(self, call: ToolCall) -> ToolResult:
         given = clean_input(RemoveInput, call.arguments)
         check_organization_wide(call.caller)
         organization_id = call.caller.organization_id
-        return show(await self._setup.remove(organization_id, given.service, by=call.caller.actor))
+        return to_result(
+            await self._setup.remove(organization_id, given.service, by=call.caller.actor)
+        )
 
     async def _execute(self, call: ToolCall) -> ToolResult:
         """Run an endpoint as its own tool does."""
@@ -192,6 +194,6 @@ def check_organization_wide(caller: ToolCaller) -> None:
         )
 
 
-def show(found: msgspec.Struct) -> ToolResult:
+def to_result(found: msgspec.Struct) -> ToolResult:
     # `to_builtins` would leave tuples, which are no JSON.
     return ToolResult(structured=msgspec.json.decode(msgspec.json.encode(found)))
