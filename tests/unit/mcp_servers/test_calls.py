@@ -162,7 +162,7 @@ async def test_secrets_of_the_headers_do_not_come_back(tmp_path: Path) -> None:
     async with open_bench(tmp_path / "db", headers=headers) as bench:
         await bench.refresh()
         bench.server.call_tool = lambda _given: say(
-            f"You sent Bearer {SECRET}.", structuredContent={"h": [SECRET]}
+            f"You sent Bearer {SECRET}.", structuredContent={"h": [SECRET], SECRET: 1}
         )
         assert SECRET not in str(await bench.call())
         error = {"code": -32000, "message": f"bad token {SECRET}"}
@@ -334,9 +334,12 @@ async def test_slow_server_and_one_that_resumes_for_ever_are_given_up_in_time(
 
 
 async def test_discovery_takes_what_is_good_and_says_what_is_not(tmp_path: Path) -> None:
-    limits = McpCallLimits(answer_bytes_max=1_000_000, tools_max=3, pages_max=4)
-    async with open_bench(tmp_path / "db", limits) as bench:
+    limits = McpCallLimits(
+        answer_bytes_max=1_000_000, tools_max=3, pages_max=4, definition_bytes_max=5_000
+    )
+    async with open_bench(tmp_path / "db", limits, headers={"X-Key": SECRET}) as bench:
         bench.server.tools = [
+            {**SEND, "name": "telling", "description": f"Called with {SECRET}."},
             {**SEND, "name": "se\x1b[2Jnd"},
             SEND,
             SEND,
@@ -349,6 +352,7 @@ async def test_discovery_takes_what_is_good_and_says_what_is_not(tmp_path: Path)
                 },
             },
             {**SEND, "name": "b"},
+            {**SEND, "name": "long", "description": "x" * 5_000},
             {**SEND, "name": "c"},
             {**SEND, "name": "d"},
         ]
@@ -360,16 +364,14 @@ async def test_discovery_takes_what_is_good_and_says_what_is_not(tmp_path: Path)
         assert "same name" in reasons["send"]
         assert "another document" in reasons["remote"]
         assert "at most 3 tools" in reasons["d"]
+        assert "repeats a header" in reasons["telling"]
+        assert "5000 bytes together" in reasons["long"]
 
         def never_end(received: ReceivedRequest, message: dict[str, Any]) -> bool:
             if message["method"] != "tools/list":
                 return False
-            page: dict[str, Any] = {
-                "tools": [],
-                "nextCursor": "again",
-                "ttlMs": 0,
-                "cacheScope": "private",
-            }
+            page: dict[str, Any] = {"tools": [], "nextCursor": "again", "ttlMs": 0}
+            page["cacheScope"] = "private"
             return _reply(received, message, {"result": {"resultType": "complete", **page}})
 
         bench.server.methods.clear()
@@ -383,10 +385,10 @@ async def test_servers_of_an_organization_are_asked_for_their_tools_a_few_at_a_t
     tmp_path: Path,
 ) -> None:
     async with open_bench(tmp_path / "db") as bench:
-        writer = Writer(bench.vault.database)
-        writer.start()
-        storage = AsyncDatabase(bench.vault.database, writer, reload=bench.vault.load)
         vault, owner = bench.vault, bench.vault.own
+        writer = Writer(vault.database)
+        writer.start()
+        storage = AsyncDatabase(vault.database, writer, reload=vault.load)
         discoverer = McpDiscoverer(
             storage, vault.index, bench.client, servers=vault.servers, tools=vault.tools
         )

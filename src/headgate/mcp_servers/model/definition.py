@@ -96,9 +96,14 @@ def is_same(before: object, after: object) -> bool:
     return _encode(before) == _encode(after)
 
 
+def encode_definition(definition: ToolDefinitionRecord) -> bytes:
+    """Return everything that a definition says, as canonical JSON."""
+    return _encode(definition)
+
+
 def hash_definition(definition: ToolDefinitionRecord) -> str:
-    """Return the hash over everything that a definition says, as canonical JSON."""
-    return hashlib.sha256(_encode(definition)).hexdigest()
+    """Return the hash over everything that a definition says."""
+    return hashlib.sha256(encode_definition(definition)).hexdigest()
 
 
 def find_differences(

@@ -31,24 +31,17 @@ from headgate.connectors.model.tool import ErrorObject, ReportProgress, ToolCont
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.message import Client
 from headgate.llm.redaction import is_secret, redact, redact_text
-from headgate.mcp_servers.model.definition import (
-    ToolDefinitionRecord,
-    UnusableDefinitionError,
-    build_definition,
-    clean_text,
-    describe_skipped,
-)
+from headgate.mcp_servers.model.definition import ToolDefinitionRecord, clean_text
 from headgate.mcp_servers.model.errors import McpServerFailedError, McpServerTimedOutError
 from headgate.mcp_servers.model.tool import Discovery
 from headgate.mcp_servers.service.guarded_transport import GuardedTransport
-from headgate.mcp_servers.service.schemas import check_schemas
+from headgate.mcp_servers.service.offered_tools import OfferedTools
 from headgate.mcp_servers.service.targets import McpCallLimits, McpTarget
 
 PROGRESS_SECONDS = 0.1
 """Progress is passed on at most this often; a server may report it in every millisecond."""
 MESSAGE_CHARACTERS_MAX = 500
 ERROR_CHARACTERS_MAX = 4_000
-SKIPPED_MAX = 50
 CONTENT_MAX = 100
 _CONTENT_FIELDS = {
     "text": ("text", "annotations"),
@@ -90,7 +83,7 @@ class SdkMcpClient:
     async def discover(self, target: McpTarget) -> Discovery:
         try:
             async with self._open(target) as session:
-                return await self._discover(session)
+                return await self._discover(session, _list_needles(target.secrets))
         except HeadgateError as error:
             return Discovery(error=error.message)
 
@@ -139,9 +132,8 @@ class SdkMcpClient:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-    async def _discover(self, session: PinnedSession) -> Discovery:
-        definitions: dict[str, ToolDefinitionRecord] = {}
-        skipped: list[tuple[str, str]] = []
+    async def _discover(self, session: PinnedSession, secrets: Sequence[bytes]) -> Discovery:
+        offered = OfferedTools(self._limits, secrets)
         cursor: str | None = None
         for _ in range(self._limits.pages_max):
             page = await session.send_request(
@@ -149,55 +141,38 @@ class SdkMcpClient:
                 types.ListToolsResult,
             )
             # In a thread: hundreds of large schemas take a while to compile.
-            skipped += await asyncio.to_thread(self._take_page, session, page.tools, definitions)
+            await asyncio.to_thread(_take_page, session, page.tools, offered)
             cursor = page.next_cursor
-            if not cursor or len(definitions) >= self._limits.tools_max:
+            if not cursor or offered.is_full:
                 break
         else:
-            skipped.append(("", f"its list has more than {self._limits.pages_max} pages"))
+            offered.skip("", f"its list has more than {self._limits.pages_max} pages")
         info = session.server_info
         return Discovery(
             protocol_version=session.protocol_version or "",
             title=_shorten((info.title or info.name) if info else ""),
             version=_shorten(info.version if info else ""),
-            definitions=tuple(definitions.values()),
-            skipped=tuple(skipped[:SKIPPED_MAX]),
+            definitions=tuple(offered.definitions.values()),
+            skipped=tuple(offered.skipped),
         )
 
-    def _take_page(
-        self,
-        session: PinnedSession,
-        tools: Sequence[types.Tool],
-        definitions: dict[str, ToolDefinitionRecord],
-    ) -> list[tuple[str, str]]:
-        """Add the definitions of a page; return those that are refused, with the reasons."""
-        return [
-            describe_skipped(tool.name, reason)
-            for tool in tools
-            if (reason := _find_header_fault(session, tool) or self._take(tool, definitions))
-        ]
 
-    def _take(self, tool: types.Tool, definitions: dict[str, ToolDefinitionRecord]) -> str:
-        """Add the definition of a tool; return why it is refused, or nothing."""
-        if tool.name in definitions:
-            return "another tool has the same name"
-        if len(definitions) >= self._limits.tools_max:
-            return f"a server may have at most {self._limits.tools_max} tools"
+def _take_page(session: PinnedSession, tools: Sequence[types.Tool], offered: OfferedTools) -> None:
+    """Take the tools of a page, but those that are refused."""
+    for tool in tools:
+        fault = _find_header_fault(session, tool)
+        if fault:
+            offered.skip(tool.name, fault)
+            continue
         hints = tool.annotations
-        try:
-            definition = build_definition(
-                name=tool.name,
-                title=tool.title,
-                description=tool.description,
-                input_schema=tool.input_schema,
-                output_schema=tool.output_schema,
-                annotations=hints.model_dump(by_alias=True, exclude_none=True) if hints else None,
-            )
-            check_schemas(definition)
-        except UnusableDefinitionError as error:
-            return str(error)
-        definitions[tool.name] = definition
-        return ""
+        offered.take(
+            name=tool.name,
+            title=tool.title,
+            description=tool.description,
+            input_schema=tool.input_schema,
+            output_schema=tool.output_schema,
+            annotations=hints.model_dump(by_alias=True, exclude_none=True) if hints else None,
+        )
 
 
 def _find_header_fault(session: PinnedSession, tool: types.Tool) -> str:
@@ -270,8 +245,13 @@ def _convert_result(
 
 def _remove_secrets(raw: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
     """Return a result without the headers that were sent, if the server repeats them."""
-    needles = [each for each in _list_values(secrets) if is_secret(each)]
+    needles = _list_needles(secrets)
     return _redact(raw, needles) if needles else raw
+
+
+def _list_needles(secrets: tuple[str, ...]) -> list[bytes]:
+    """Return what must not come back; shorter values are found in texts that have none."""
+    return [each for each in _list_values(secrets) if is_secret(each)]
 
 
 def _list_values(secrets: tuple[str, ...]) -> list[bytes]:
@@ -286,7 +266,7 @@ def _redact(value: Any, needles: list[bytes]) -> Any:
             data = redact(data, each)
         return data.decode("utf-8", "replace")
     if isinstance(value, dict):
-        return {key: _redact(each, needles) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {_redact(key, needles): _redact(each, needles) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list):
         return [_redact(each, needles) for each in value]  # pyright: ignore[reportUnknownVariableType]
     return value

@@ -41,11 +41,13 @@ class McpTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpCallLimits(msgspec.Struct, frozen=True):
-    """Bound what a server may send: bytes in one answer, tools and pages in one discovery."""
+    """Bound what a server may send: bytes in one answer; tools, pages and bytes of definitions in
+    one discovery, since every process keeps these in memory."""
 
     answer_bytes_max: int = 8 * 1024 * 1024
     tools_max: int = 200
     pages_max: int = 20
+    definition_bytes_max: int = 1024 * 1024
 
 
 class McpClient(Protocol):
