@@ -9,13 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.audit.model import SYSTEM
+from headgate.connectors.model.tool import ReportProgress, ToolResult
 from headgate.kit.db.async_database import AsyncDatabase
+from headgate.kit.db.schema import read_revision
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.mcp_servers.jobs import McpRefresher
 from headgate.mcp_servers.model.definition import ToolDefinitionRecord
 from headgate.mcp_servers.model.errors import McpToolChangedError
-from headgate.mcp_servers.model.server import McpAuthentication, McpServer
+from headgate.mcp_servers.model.server import McpAuthentication, McpServer, McpServerRequest
 from headgate.mcp_servers.model.tool import Discovery, PinnedTool, ToolStatus
 from headgate.mcp_servers.service import (
     LazyMcpClient,
@@ -23,6 +25,8 @@ from headgate.mcp_servers.service import (
     McpDiscoverer,
     McpServerIndex,
 )
+from headgate.mcp_servers.service.targets import McpTarget
+from headgate.mcp_servers.store.servers import TOPIC
 from tests.fakes.mcp_server import running_mcp_server
 from tests.unit.mcp_servers.conftest import McpHarness
 
@@ -68,6 +72,35 @@ def test_only_the_first_discovery_is_approved_and_failures_change_nothing(
     with vault.database.transaction() as connection:
         vault.tools.record(connection, made, failed, by=SYSTEM)
     assert {name: each.status for name, each in list_tools(vault, made).items()} == statuses
+
+
+def test_discovery_that_finds_what_is_known_makes_nobody_read_the_servers_again(
+    vault: McpHarness,
+) -> None:
+    def read() -> int:
+        with vault.database.reading() as connection:
+            return read_revision(connection, TOPIC)
+
+    with running_mcp_server() as server:
+        made = vault.register(server)
+    made = record(vault, made, define("a"), define("b"))
+    for definitions, is_news in (
+        ([define("a"), define("b")], False),
+        ([define("b"), define("a")], False),
+        ([define("a", "changed"), define("b")], True),
+        ([define("a", "changed"), define("b")], False),
+        ([define("a"), define("b")], True),
+        ([define("a")], True),
+        ([define("a"), define("b")], True),
+        ([define("a"), define("b"), define("c")], True),
+    ):
+        before = read()
+        made = record(vault, made, *definitions)
+        assert (read() > before) is is_news
+    before = read()
+    with vault.database.transaction() as connection:
+        vault.tools.record(connection, made, Discovery(error="It is down."), by=SYSTEM)
+    assert read() == before
 
 
 def test_approval_of_several_tools_is_all_or_nothing(vault: McpHarness) -> None:
@@ -122,6 +155,47 @@ def read_secrets(
     route = index.find(made.id)
     assert route is not None
     return dict(route.headers), dict(route.tokens)
+
+
+async def test_what_another_address_said_is_not_recorded(vault: McpHarness) -> None:
+    writer = Writer(vault.database)
+    writer.start()
+    storage = AsyncDatabase(vault.database, writer, reload=vault.load)
+
+    class MovingClient:
+        """Answer while the server gets another address."""
+
+        async def discover(self, target: McpTarget) -> Discovery:
+            assert str(target.origin) == "https://old.example:443"
+            with vault.database.transaction() as connection:
+                changes = {"url": "https://new.example/mcp"}
+                vault.servers.update(connection, made, changes, by=SYSTEM)
+            return Discovery(protocol_version="2026-07-28", definitions=(define("a"),))
+
+        async def call(
+            self,
+            target: McpTarget,
+            tool: ToolDefinitionRecord,
+            arguments: dict[str, Any],
+            report_progress: ReportProgress,
+        ) -> ToolResult:
+            raise NotImplementedError
+
+    request = McpServerRequest(
+        organization_id=vault.own, url="https://old.example/mcp", name="moving", approve_first=True
+    )
+    try:
+        with vault.database.transaction() as connection:
+            made = vault.servers.create(connection, request, by=SYSTEM)
+        vault.load()
+        discoverer = McpDiscoverer(
+            storage, vault.index, MovingClient(), servers=vault.servers, tools=vault.tools
+        )
+        after = await discoverer.refresh(None, made.id, person_id=None, by=SYSTEM)
+        assert (after.url, after.discovered_at) == ("https://new.example/mcp", None)
+        assert list_tools(vault, made) == {}
+    finally:
+        await writer.stop()
 
 
 async def test_due_server_is_refreshed_by_one_of_several_processes(vault: McpHarness) -> None:

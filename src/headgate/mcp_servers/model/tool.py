@@ -95,13 +95,14 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
 
 class DiscoveryChanges(msgspec.Struct, frozen=True):
     """Hold the tools that a discovery adds or changes, and the names of those of which a person
-    should hear."""
+    should hear. `is_other` is whether anything is offered that was not, or the other way round."""
 
     added: tuple[PinnedTool, ...]
     updated: tuple[PinnedTool, ...]
     new: tuple[str, ...]
     changed: tuple[str, ...]
     missing: tuple[str, ...]
+    is_other: bool
 
 
 def pin(
@@ -120,6 +121,7 @@ def pin(
     added: list[PinnedTool] = []
     updated: list[PinnedTool] = []
     changed: list[str] = []
+    is_other = False
     offered = {each.name: each for each in definitions}
     for name, definition in offered.items():
         before = known.get(name)
@@ -133,8 +135,10 @@ def pin(
             continue
         after = replace(before, offered=definition, last_seen_at=now)
         updated.append(after)
-        if after.status is ToolStatus.CHANGED and not is_same(before.offered, definition):
-            changed.append(name)
+        if not is_same(before.offered, definition):
+            is_other = True
+            if after.status is ToolStatus.CHANGED:
+                changed.append(name)
     missing = [each for each in known.values() if each.name not in offered and each.offered]
     updated += [replace(each, offered=None) for each in missing]
     return DiscoveryChanges(
@@ -143,4 +147,5 @@ def pin(
         tuple(each.name for each in added),
         tuple(changed),
         tuple(each.name for each in missing),
+        is_other or bool(added or missing),
     )

@@ -14,11 +14,12 @@ from headgate.kit.errors import HeadgateError
 from headgate.mcp_servers.model.errors import McpServerBusyError
 from headgate.mcp_servers.model.server import McpServer
 from headgate.mcp_servers.model.tool import Discovery
-from headgate.mcp_servers.service.index import McpServerIndex
+from headgate.mcp_servers.service.index import McpRoute, McpServerIndex
 from headgate.mcp_servers.service.pins import McpToolService
 from headgate.mcp_servers.service.servers import McpServerService
 from headgate.mcp_servers.service.targets import McpClient
 from headgate.mcp_servers.service.tool_source import build_target
+from headgate.mcp_servers.store import servers as server_store
 
 SECONDS_MAX = 30.0
 """A discovery ends after this time, however much time calls of the server have."""
@@ -53,18 +54,22 @@ class McpDiscoverer:
 
         A server that takes tokens of people is asked with that of `person_id`.
         """
-        discovery = await self._discover(server_id, person_id)
+        route = self._index.find(server_id)
+        discovery = await self._discover(route, person_id)
 
         def store(connection: sa.Connection) -> McpServer:
             server = self._servers.get(connection, organization_id, server_id)
-            if server.disabled_at is not None:
+            server_store.lock_server(connection, server)
+            server = self._servers.get(connection, organization_id, server_id)
+            # What another address said is nothing that this one offers: it is asked next.
+            has_moved = route is not None and route.server.url != server.url
+            if server.disabled_at is not None or has_moved:
                 return server
             return self._tools.record(connection, server, discovery, by=by)
 
         return await self._storage.write(store)
 
-    async def _discover(self, server_id: str, person_id: str | None) -> Discovery:
-        route = self._index.find(server_id)
+    async def _discover(self, route: McpRoute | None, person_id: str | None) -> Discovery:
         if route is None:
             return Discovery(error="The server is disabled.")
         try:

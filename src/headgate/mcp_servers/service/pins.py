@@ -45,7 +45,7 @@ class McpToolService:
                 "discovery_error": discovery.error,
                 "refresh_at": now + wait,
             }
-            server_store.update_server(connection, server, values, counts=False)
+            server_store.update_discovery(connection, server, values)
             if by is not SYSTEM:
                 shown = {"error": discovery.error}
                 self._audit_tools(connection, by, "mcp_server.refreshed", server, shown)
@@ -60,8 +60,11 @@ class McpToolService:
             "refresh_at": now + self._refresh_seconds,
         }
         # First: concurrent discoveries wait here, and then read these tools.
-        server_store.update_server(connection, server, values, counts=False)
+        server_store.update_discovery(connection, server, values)
         changes = self._pin(connection, server, discovery, now, by)
+        # Most discoveries find what is known; then no process has to read all servers again.
+        if changes.is_other or discovery.protocol_version != server.protocol_version:
+            server_store.note_change(connection)
         # What nobody asked for is only told where something differs.
         if by is not SYSTEM or changes.new or changes.changed or changes.missing:
             shown = {"new": changes.new, "changed": changes.changed, "missing": changes.missing}
@@ -134,6 +137,7 @@ class McpToolService:
         Raise `McpToolNotFoundError`, and `McpToolChangedError` for a tool whose definition is not
         that one any more.
         """
+        server_store.lock_server(connection, server)
         server_store.note_change(connection)
         approved: list[PinnedTool] = []
         now = self._clock.now()
@@ -158,6 +162,7 @@ class McpToolService:
         self, connection: sa.Connection, server: McpServer, name: str, *, by: Actor
     ) -> PinnedTool:
         """Block a tool until it is approved again. Raise `McpToolNotFoundError`."""
+        server_store.lock_server(connection, server)
         server_store.note_change(connection)
         tool = self.get(connection, server, name)
         if tool.is_blocked:

@@ -145,6 +145,7 @@ class McpServerService:
         Secrets are bound to the origin: another one drops the tokens of people, and wants the
         headers again. What was approved stays approved only for the address that offered it.
         """
+        server_store.lock_server(connection, server)
         after = replace(server, **changes)
         moves = self._check_change(connection, server, after, headers)
         if headers is not None:
@@ -200,6 +201,7 @@ class McpServerService:
 
     def delete(self, connection: sa.Connection, server: McpServer, *, by: Actor) -> None:
         """Delete a server with its secrets and its tools."""
+        server_store.lock_server(connection, server)
         tool_store.delete_tools(connection, server)
         server_store.delete_server(connection, server)
         changes = {"name": server.name, "url": server.url}
@@ -229,7 +231,7 @@ class McpServerService:
     def request_refresh(self, connection: sa.Connection, server: McpServer) -> None:
         """Let the next server process that looks discover the tools of a server again."""
         values = {"refresh_at": self._clock.now()}
-        server_store.update_server(connection, server, values, counts=False)
+        server_store.update_discovery(connection, server, values)
 
     def put_token(
         self,

@@ -87,20 +87,30 @@ def note_change(connection: sa.Connection) -> None:
     bump_revision(connection, TOPIC)
 
 
+def lock_server(connection: sa.Connection, server: McpServer) -> None:
+    """Let one transaction after the other change a server and its tools. Lock first, then note a
+    change: never the other way round."""
+    connection.execute(sa.select(SERVERS.c.id).where(*_of(server)).with_for_update())
+
+
 def insert_server(connection: sa.Connection, server: McpServer) -> None:
     connection.execute(sa.insert(SERVERS).values(**msgspec.to_builtins(server)))
     note_change(connection)
 
 
-def update_server(
-    connection: sa.Connection, server: McpServer, values: Mapping[str, Any], *, counts: bool = True
-) -> None:
-    """Change columns of a server; `counts` is whether that is another version of it."""
-    changed: dict[str, Any] = msgspec.to_builtins(values)
-    if counts:
-        changed["version"] = SERVERS.c.version + 1
+def update_server(connection: sa.Connection, server: McpServer, values: Mapping[str, Any]) -> None:
+    """Change columns of a server: that is another version of it, which every process reads."""
+    changed = {**msgspec.to_builtins(values), "version": SERVERS.c.version + 1}
     connection.execute(sa.update(SERVERS).where(*_of(server)).values(**changed))
     note_change(connection)
+
+
+def update_discovery(
+    connection: sa.Connection, server: McpServer, values: Mapping[str, Any]
+) -> None:
+    """Change columns that tell of discoveries; nobody has to read the server again for them."""
+    changed: dict[str, Any] = msgspec.to_builtins(values)
+    connection.execute(sa.update(SERVERS).where(*_of(server)).values(**changed))
 
 
 def delete_server(connection: sa.Connection, server: McpServer) -> None:
