@@ -12,7 +12,7 @@ import pytest
 
 from headgate.audit.model import SYSTEM, Actor, ActorKind
 from headgate.audit.service import AuditLog
-from headgate.connectors.model.caller import SCOPES, ToolCaller
+from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ReportProgress, ToolCall, ToolResult, report_nothing
 from headgate.connectors.service.action_receipts import OutgoingCall
 from headgate.kit.http.client import HttpClient
@@ -27,6 +27,7 @@ from headgate.mcp_servers.service import (
     McpToolService,
 )
 from headgate.mcp_servers.service.tool_source import build_target
+from headgate.oauth.model.scope import SCOPES
 from headgate.relay.ports import Grant
 from tests.fakes.mcp_server import FakeMcpServer, running_mcp_server
 from tests.fakes.vault import VaultHarness
