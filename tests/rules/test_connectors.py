@@ -23,27 +23,27 @@ def test_connectors_are_whole() -> None:
 def test_a_new_connector_is_whole_and_its_tests_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert new_connector.find_fault("some_service", tmp_path) is None
+    assert new_connector.find_fault("imagined_service", tmp_path) is None
     (tmp_path / ".importlinter").write_text((ROOT / ".importlinter").read_text())
-    made = new_connector.make("some_service", tmp_path)
-    assert "already" in (new_connector.find_fault("some_service", tmp_path) or "")
+    made = new_connector.make("imagined_service", tmp_path)
+    assert "already" in (new_connector.find_fault("imagined_service", tmp_path) or "")
     # Beside the real package, as if the files were in it.
     package = importlib.import_module("headgate.connectors")
     folder = tmp_path / new_connector.CONNECTORS
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     [connector] = ConnectorRegistry.load(folder).list()
     [action] = connector.actions
-    assert action.tool_name == "some_service_find_things"
+    assert action.tool_name == "imagined_service_find_things"
     faults = check_connectors.list_faults(folder, tmp_path / "tests" / "unit" / "connectors")
     # The catalog of the package does not have its entry.
-    assert faults == ["some_service: the catalog has no integration some_service"]
+    assert faults == ["imagined_service: the catalog has no integration imagined_service"]
     [tests] = [path for path in made if path.name.startswith("test_")]
     namespace: dict[str, object] = {}
     exec(compile(tests.read_text(), str(tests), "exec"), namespace)
     for name, value in namespace.items():
         if name.startswith("test_") and callable(value):
             value()
-    assert "| some_service\n" in (tmp_path / ".importlinter").read_text()
+    assert "| imagined_service\n" in (tmp_path / ".importlinter").read_text()
     ruff = [str(Path(sys.executable).with_name("ruff"))]
     config = ["--quiet", "--config", str(ROOT / "pyproject.toml"), str(tmp_path)]
     # Outside of the package, its modules count as somebody else's, which are sorted elsewhere.

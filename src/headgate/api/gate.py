@@ -30,8 +30,9 @@ ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
 SUSPENDED = "This organization is suspended; ask the operator of this installation."
-SIGN_IN = "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
-SEND_KEY = "Send an API key (`Authorization: Bearer hg_live_...`), or connect the application."
+SIGN_IN = "Sign in, or send a management key (hg_admin_...) in the header Authorization."
+APPLICATION_ELSEWHERE = "The access token of a connected application runs actions and tools only."
+SEND_KEY = "Send an API key (hg_live_...) in the header Authorization, or connect the application."
 NOT_A_MANAGER = (
     "You do not manage this organization: it is not yours, or your role does not allow it."
 )
@@ -154,6 +155,8 @@ class Gate:
                     raise
         principal = await self._identify(request, others[0] if others else "")
         if principal is None:
+            if any(token.startswith(ACCESS_TOKEN_PREFIX) for token in others):
+                advice = f"{APPLICATION_ELSEWHERE} {advice}"
             raise NotAuthenticatedError(advice)
         return principal
 

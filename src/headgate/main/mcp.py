@@ -35,6 +35,7 @@ from headgate.mcp.repetitions import Repetitions
 from headgate.mcp.resources import ResourceRegistry, SharedResource
 from headgate.mcp.tool_runner import RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
+from headgate.mcp_servers.service.tool_source import McpServerTools
 from headgate.metering.model.usage import Measures
 from headgate.metering.model.usage_range import read_range
 from headgate.metering.service.usage import UsageRequest, find_zone_of, query_usage
@@ -62,12 +63,15 @@ def build_mcp(
     writer: Writer,
     services: Services,
     *,
-    servers: ToolSource,
+    servers: McpServerTools,
     models: ModelCaller | None = None,
 ) -> McpParts:
     """Build the MCP server. `servers` are the tools of other servers."""
     settings = application.settings
-    toolbox = Toolbox(list_sources(services, servers))
+    toolbox = Toolbox(
+        list_sources(services, servers),
+        explanations=(services.actions.explain_absence, servers.explain_absence),
+    )
     repetitions = build_repetitions(application, writer)
     limits = RunLimits(
         settings.tool_seconds_max, settings.tool_result_tokens_max, is_logged=settings.access_log

@@ -13,6 +13,7 @@ from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.errors import ToolForbiddenError
 from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.tool import ToolDefinition, ToolSource
+from headgate.kit.errors import HeadgateError
 from headgate.mcp import meta_tools
 from headgate.mcp.errors import NoToolsError, UnknownToolError
 from headgate.mcp.tool_search import search
@@ -25,6 +26,8 @@ NEAR_MAX = 3
 WARNED_MAX = 1_000
 
 Deny = Callable[[ToolCaller, ToolDefinition], ToolForbiddenError | None]
+ExplainAbsence = Callable[[ToolCaller, str], HeadgateError | None]
+"""Return why no tool of a name is offered to a caller, where a source knows it."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ class ToolSet(msgspec.Struct, frozen=True):
     caller: ToolCaller
     tools: dict[str, OfferedTool]
     former_names: dict[str, OfferedTool]
+    explanations: Sequence[ExplainAbsence] = ()
 
     def find(self, name: str) -> OfferedTool | None:
         """Return the tool of a name or of a former name, whether or not the caller may use it."""
@@ -67,9 +71,13 @@ class ToolSet(msgspec.Struct, frozen=True):
     def search(self, query: str, limit: int) -> list[ToolDefinition]:
         return search(self.allowed, query, limit)
 
-    def make_unknown_error(self, name: str) -> UnknownToolError:
-        """Return the error for a name that no tool has. It names similar ones that the caller may
-        use, and no others."""
+    def make_unknown_error(self, name: str) -> HeadgateError:
+        """Return the error for a name that no tool has. It says why there is none, or names similar
+        ones that the caller may use, and no others."""
+        for explain in self.explanations:
+            reason = explain(self.caller, name)
+            if reason is not None:
+                return reason
         near = ", ".join(
             difflib.get_close_matches(
                 name[:NAME_MAX], [each.name for each in self.allowed], NEAR_MAX
@@ -93,8 +101,15 @@ class ToolSet(msgspec.Struct, frozen=True):
 class Toolbox:
     """Combine the sources of tools. A name belongs to the first source that offers it."""
 
-    def __init__(self, sources: Sequence[ToolSource], *, deny: Deny = find_denial) -> None:
+    def __init__(
+        self,
+        sources: Sequence[ToolSource],
+        *,
+        deny: Deny = find_denial,
+        explanations: Sequence[ExplainAbsence] = (),
+    ) -> None:
         self._sources = tuple(sources)
+        self._explanations = tuple(explanations)
         self._deny = deny
         self._warned: set[str] = set()
 
@@ -108,7 +123,7 @@ class Toolbox:
                 tools[definition.name] = tool
                 for name in definition.former_names:
                     former.setdefault(name, tool)
-        return ToolSet(caller, tools, former)
+        return ToolSet(caller, tools, former, self._explanations)
 
     def _check_names(
         self, definitions: Sequence[ToolDefinition], taken: dict[str, OfferedTool]

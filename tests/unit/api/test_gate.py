@@ -15,6 +15,15 @@ def test_request_without_authentication_is_rejected(shared_api: Api) -> None:
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+def test_application_is_told_that_its_token_is_not_for_the_platform(shared_api: Api) -> None:
+    answer = shared_api.get(PROJECTS, key="hg_oat_" + "x" * 43)
+    assert answer.status == 401
+    said = answer.json["detail"]
+    assert "runs actions and tools only. Sign in," in said
+    # Nothing of it is taken for a secret and masked.
+    assert said.endswith("(hg_admin_...) in the header Authorization.")
+
+
 def test_key_is_read_from_three_headers_only(shared_api: Api) -> None:
     key = shared_api.key
     for name in ("x-api-key", "api-key"):

@@ -21,18 +21,21 @@ from headgate.connectors.model.caller import (
 )
 from headgate.connectors.model.errors import (
     ActionTimedOutError,
+    CallRefusedError,
     InvalidInputError,
     NotConfiguredError,
     ProviderRefusedError,
     ToolForbiddenError,
     UnknownActionError,
     UnknownIntegrationError,
+    describe_error,
 )
 from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.tool import ANY_ENDPOINT, ToolCall, ToolDefinition
 from headgate.connectors.service.actions import ActionPorts, ActionRun, ActionService, define_tool
 from headgate.connectors.service.registry import Connector, ConnectorRegistry, Manifest
 from headgate.kit.clock import SystemClock
+from headgate.kit.errors import Kind
 from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.relay.ports import Grant
 from tests.fakes.sample_actions import ACTIONS, Given
@@ -128,6 +131,24 @@ def test_integration_without_a_credential_is_not_offered_and_not_run() -> None:
     assert '`setup_integration` with the service "sample"' in (raised.value.recovery or "")
     open_service = make_service(needs_credential=False)
     assert run("ping", {}, stranger, service=open_service)["key"] == "key_1"
+
+
+def test_tool_of_an_integration_that_is_not_configured_is_told_apart_from_one_that_is_none() -> (
+    None
+):
+    service, stranger = make_service(), make_caller("org_2")
+    for name in ("sample_ping", "sample_do_all"):
+        assert isinstance(service.explain_absence(stranger, name), NotConfiguredError)
+    assert service.explain_absence(stranger, "sample_pong") is None
+    assert service.explain_absence(make_caller(), "sample_ping") is None
+    limited = make_caller("org_2", tools=("other_*",))
+    assert isinstance(service.explain_absence(limited, "sample_ping"), ToolForbiddenError)
+
+
+def test_every_kind_of_error_says_what_to_do_next() -> None:
+    for kind in Kind:
+        error = CallRefusedError("No.", kind=kind, code="no")
+        assert (describe_error(error).recovery or "").endswith("."), kind
 
 
 def test_rate_of_the_key_counts_what_calls_no_model() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.connectors.model.caller import FULL, READ, WRITE
+from headgate.connectors.model.caller import FULL, READ, WRITE, ToolCaller
+from headgate.connectors.model.errors import ToolForbiddenError
 from headgate.connectors.model.tool import ToolCall, ToolContent, ToolResult
 from headgate.connectors.service import asset_tools, setup_tools
 from headgate.mcp import schemas
@@ -77,6 +78,21 @@ async def test_a_key_sees_and_calls_only_the_tools_of_its_patterns() -> None:
 async def test_an_endpoint_that_a_key_may_not_use_takes_its_tools_away() -> None:
     source = FakeSource([make_tool("chat", endpoints=("chat.completions",)), make_tool("other")])
     assert await list_names(source, endpoints=("embeddings",)) == ["other"]
+
+
+async def test_a_name_without_a_tool_is_explained_by_the_first_who_knows_it() -> None:
+    error = ToolForbiddenError("Nobody has approved it.")
+
+    def know_nothing(caller: ToolCaller, name: str) -> None:
+        return None
+
+    def know_one(caller: ToolCaller, name: str) -> ToolForbiddenError | None:
+        return error if (caller.organization_id, name) == ("org_1", "gone") else None
+
+    explanations = (know_nothing, know_one)
+    tools = await Toolbox([FakeSource([])], explanations=explanations).open(make_caller())
+    assert tools.make_unknown_error("gone") is error
+    assert tools.make_unknown_error("nothing").code == "tool_not_found"
 
 
 async def test_no_tools_are_an_error_with_the_reason() -> None:

@@ -186,6 +186,10 @@ async def test_blocked_changed_and_foreign_tools_are_not_called(tmp_path: Path) 
         with pytest.raises(McpToolBlockedError):
             await _call(bench, tool)
         assert bench.server.methods == []
+        told = bench.source.explain_absence(bench.caller, tool.name)
+        assert isinstance(told, McpToolBlockedError)
+        assert "its definition has changed" in told.message
+        assert bench.source.explain_absence(bench.caller, "tracker_nothing") is None
 
 
 async def _call(bench: Bench, tool: Any) -> Any:

@@ -145,11 +145,24 @@ class CallBrokenError(ToolError):
 
 RECOVERY_BY_KIND = {
     Kind.INVALID: "Correct the input and call the tool again.",
-    Kind.UNAUTHENTICATED: "The credential or the key is not valid any more; ask its owner.",
+    Kind.UNPROCESSABLE: "Correct the input and call the tool again.",
+    Kind.UNAUTHENTICATED: "Send a key or a token that is valid; ask its owner for one.",
+    Kind.UNPAID: "Do not try again. Ask for less, or tell the owner of the key.",
     Kind.FORBIDDEN: "This key may not do it; do not try again. Ask its owner for access.",
     Kind.MISSING: "Check the name; list what there is.",
+    Kind.CONFLICT: "Look at what is there now, then decide whether to call again.",
+    Kind.TOO_LARGE: "Send less, or hand content over by its address or as a handle.",
     Kind.LIMITED: "Wait, then try again.",
+    Kind.FAULT: "Try again later. If it fails again, tell the user what the message says.",
+    Kind.UNSUPPORTED: "Do not try again; use another tool.",
+    Kind.UPSTREAM: "The service behind it failed. What was asked for may be done: check, if it "
+    "matters, before you call again.",
+    Kind.UNAVAILABLE: "Wait a moment, then try again.",
+    Kind.UPSTREAM_TIMEOUT: "What was asked for may be done: check, if it matters, before you call "
+    "again. Ask for less, or give it more time.",
 }
+CORRECT_REQUEST = "Correct the request as the message says."
+"""What to do about the kinds of errors that no tool has, such as a wrong method."""
 
 
 def describe_error(error: HeadgateError) -> ErrorObject:
@@ -160,5 +173,5 @@ def describe_error(error: HeadgateError) -> ErrorObject:
         code=error.code,
         message=error.message,
         field=error.param,
-        recovery=recovery or RECOVERY_BY_KIND.get(error.kind),
+        recovery=recovery or RECOVERY_BY_KIND.get(error.kind, CORRECT_REQUEST),
     )

@@ -134,6 +134,18 @@ class ActionService:
         """Return the tools of the configured integrations."""
         return [define_tool(action) for action in self._list_configured(caller)]
 
+    def explain_absence(self, caller: ToolCaller, name: str) -> HeadgateError | None:
+        """Return why a tool of an integration that is not configured is not offered; None where no
+        action has this name."""
+        for connector in self.registry.list():
+            if self.is_configured(connector, caller.organization_id):
+                continue
+            for action in connector.actions:
+                if name in (action.tool_name, *action.former_names):
+                    denial = find_denial(caller, define_tool(action))
+                    return denial or make_not_configured_error(connector)
+        return None
+
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
         """Run the action of a tool. Raise as `run` for what the caller can mend."""
         action = next(
@@ -164,19 +176,8 @@ class ActionService:
         ]
 
     def _check_configured(self, connector: Connector, caller: ToolCaller) -> None:
-        if self.is_configured(connector, caller.organization_id):
-            return
-        manifest = connector.manifest
-        error = NotConfiguredError(
-            f"{manifest.display_name} is not configured: this organization has no usable "
-            f"credential of {manifest.integration}."
-        )
-        error.recovery = (
-            f'Call `setup_integration` with the service "{connector.name}" and its secrets; '
-            f'`get_integration_schema` with "{connector.name}" tells which. If this key may not, '
-            "ask an owner of the organization."
-        )
-        raise error
+        if not self.is_configured(connector, caller.organization_id):
+            raise make_not_configured_error(connector)
 
     def _count(self, caller: ToolCaller, endpoints: Sequence[str]) -> None:
         """Count a run against the rate of its key. Calls to models are counted by their own
@@ -216,6 +217,20 @@ def check_allowed(tool: ToolDefinition, caller: ToolCaller) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
+def make_not_configured_error(connector: Connector) -> NotConfiguredError:
+    manifest = connector.manifest
+    error = NotConfiguredError(
+        f"{manifest.display_name} is not configured: this organization has no usable "
+        f"credential of {manifest.integration}."
+    )
+    error.recovery = (
+        f'Call `setup_integration` with the service "{connector.name}" and its secrets; '
+        f'`get_integration_schema` with "{connector.name}" tells which. If this key may not, '
+        "ask an owner of the organization."
+    )
+    return error
+
+
 def define_tool(action: Action) -> ToolDefinition:
     """Return an action as a tool."""
     return ToolDefinition(

@@ -116,6 +116,7 @@ class McpToolBlockedError(ToolError):
 
     kind = Kind.FORBIDDEN
     code = "mcp_tool_blocked"
+    recovery = "Use another tool, or ask a manager of the organization to look at this one."
 
 
 class McpTokenMissingError(ToolError):

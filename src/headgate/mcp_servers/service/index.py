@@ -39,7 +39,8 @@ _Secrets = Mapping[str, Mapping[str, bytes]]
 
 class McpRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what is needed to call a server. `fault` says why it cannot be called. `tokens` are
-    those of people, by their id; `tools` are callable, by the names that agents see."""
+    those of people, by their id; `tools` are callable, by the names that agents see. `withdrawn`
+    were approved and are not callable now."""
 
     server: McpServer
     origin: Origin
@@ -48,6 +49,7 @@ class McpRoute(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     tokens: Mapping[str, str] = {}
     tools: Mapping[str, PinnedTool] = {}
+    withdrawn: Mapping[str, PinnedTool] = {}
 
     def __repr__(self) -> str:
         return f"McpRoute({self.server.id})"
@@ -80,6 +82,15 @@ class McpServerIndex:
         """Return a callable tool with its server, by the name that agents see."""
         route = self._places.get((organization_id, shown_name))
         return None if route is None else (route, route.tools[shown_name])
+
+    def find_withdrawn(
+        self, organization_id: str, shown_name: str
+    ) -> tuple[McpRoute, PinnedTool] | None:
+        """Return a tool that was callable and is not now, with its server."""
+        for route in self._routes.values():
+            if route.server.organization_id == organization_id and shown_name in route.withdrawn:
+                return route, route.withdrawn[shown_name]
+        return None
 
     def list_tools(self, organization_id: str) -> Sequence[ToolDefinition]:
         """Return the callable tools of an organization, by server and name."""
@@ -198,7 +209,11 @@ def _build_route(
         headers = fill_references(headers, vault.read(server, list_references(headers)))
     except BrokenReferenceError as error:
         fault, headers = error.message, {}
-    approved = [each for each in tools if each.status is ToolStatus.APPROVED]
+    callable_tools: dict[str, PinnedTool] = {}
+    withdrawn: dict[str, PinnedTool] = {}
+    for tool in tools:
+        kept = callable_tools if tool.status is ToolStatus.APPROVED else withdrawn
+        kept[tool.make_name(server.name)] = tool
     return McpRoute(
         server=server,
         origin=origin,
@@ -206,5 +221,6 @@ def _build_route(
         headers=headers,
         fault=fault,
         tokens={person_id: each.decode() for person_id, each in secrets.items() if person_id},
-        tools={each.make_name(server.name): each for each in approved},
+        tools=callable_tools,
+        withdrawn=withdrawn,
     )

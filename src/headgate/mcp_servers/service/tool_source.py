@@ -12,6 +12,7 @@ import msgspec
 
 from headgate.audit.model import ActorKind
 from headgate.connectors.model.caller import ToolCaller
+from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.tool import ErrorObject, ToolCall, ToolDefinition, ToolResult
 from headgate.connectors.service.action_receipts import MCP_TOOL, OutgoingCall
 from headgate.kit.clock import Clock
@@ -24,13 +25,18 @@ from headgate.mcp_servers.model.errors import (
     McpToolBlockedError,
 )
 from headgate.mcp_servers.model.server import McpAuthentication
-from headgate.mcp_servers.model.tool import PinnedTool
-from headgate.mcp_servers.service.index import McpRoute, McpServerIndex
+from headgate.mcp_servers.model.tool import PinnedTool, ToolStatus
+from headgate.mcp_servers.service.index import McpRoute, McpServerIndex, describe_tool
 from headgate.mcp_servers.service.schemas import check_arguments, find_result_fault
 from headgate.mcp_servers.service.targets import McpClient, McpTarget
 
 CLIENT_CLOSED = 499
 """The status of a call whose caller went away, as proxies write it."""
+WITHDRAWN = {
+    ToolStatus.CHANGED: "its definition has changed, and nobody has approved the change",
+    ToolStatus.BLOCKED: "a manager of the organization blocked it",
+    ToolStatus.MISSING: "its server does not offer it any more",
+}
 SUBJECT = "This MCP server may be called with"
 
 _encode = msgspec.json.Encoder().encode
@@ -87,6 +93,16 @@ class McpServerTools:
 
     async def list_tools(self, caller: ToolCaller) -> Sequence[ToolDefinition]:
         return self._index.list_tools(caller.organization_id)
+
+    def explain_absence(self, caller: ToolCaller, name: str) -> HeadgateError | None:
+        """Return why a tool that agents saw is not callable now; None where none had this name."""
+        found = self._index.find_withdrawn(caller.organization_id, name)
+        if found is None:
+            return None
+        route, pinned = found
+        denial = find_denial(caller, describe_tool(route.server, pinned))
+        reason = WITHDRAWN[pinned.status]
+        return denial or McpToolBlockedError(f"The tool {name!r} cannot be called: {reason}.")
 
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
         """Call a tool of a server with checked arguments. Raise `McpToolBlockedError`,
