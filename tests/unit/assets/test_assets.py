@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -22,9 +23,10 @@ from headgate.assets.model.errors import (
     TooManyUploadsError,
 )
 from headgate.assets.model.media_type import FONT_BYTES_MAX, LARGE_BYTES_MAX, OTHER_BYTES_MAX
-from headgate.assets.model.owner import ProjectOwner
-from headgate.assets.service import assets
+from headgate.assets.model.owner import Owner, ProjectOwner
+from headgate.assets.service import SourceReader, assets
 from headgate.assets.service import files as asset_files
+from headgate.assets.service.sources import SourceFile
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.errors import (
     EgressError,
@@ -314,6 +316,31 @@ async def test_uploads_at_a_time_are_limited(
     monkeypatch.setattr(asset_files, "UPLOADS_MAX", 0)
     with pytest.raises(TooManyUploadsError):
         await harness.upload(content_text="x")
+
+
+async def test_slow_sources_of_one_organization_leave_room_for_others(
+    harness: AssetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    read = SourceReader.read
+
+    async def read_slowly(self: SourceReader, owner: Owner, upload: AssetUpload) -> SourceFile:
+        if upload.slug == "slow.txt":
+            await gate.wait()
+        return await read(self, owner, upload)
+
+    monkeypatch.setattr(SourceReader, "read", read_slowly)
+    slow = [
+        asyncio.create_task(harness.upload(content_text="x", slug="slow.txt", overwrite=True))
+        for _ in range(asset_files.ORGANIZATION_UPLOADS_MAX)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyUploadsError, match="of this organization"):
+        await harness.upload(content_text="y")
+    assert (await harness.upload(harness.other, content_text="z")).bytes == 1
+    gate.set()
+    await asyncio.gather(*slow)
+    assert (await harness.upload(content_text="y")).bytes == 1
 
 
 async def test_archived_or_foreign_project_gets_no_asset(harness: AssetHarness) -> None:

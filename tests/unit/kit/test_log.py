@@ -51,6 +51,12 @@ def _restore() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def test_messages_that_name_a_header_stay_whole() -> None:
+    text = "Send an API key (`Authorization: Bearer hg_live_...`), or connect the application."
+    assert log.mask_text(text) == text
+    assert log.mask_text(f"Bearer {TOKEN}") != f"Bearer {TOKEN}"
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_no_secret_reaches_the_log(secret: str, stream: type[io.StringIO]) -> None:

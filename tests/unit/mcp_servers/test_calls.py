@@ -292,7 +292,7 @@ HOSTILE: dict[str, tuple[Hostile, str]] = {
     "flood": (_flood, "larger than 100000 bytes"),
     "events": (_flood_events, "larger than 100000 bytes"),
     "html": (lambda r, _m: r.answer(b"<p>", headers={"content-type": "text/html"}) is None, "html"),
-    "garbage": (lambda r, _m: r.answer(b"{") is None, "MCP server"),
+    "garbage": (lambda r, _m: r.answer(b"{") is None, "not valid MCP"),
     "wrong types": (lambda r, m: _reply(r, m, {"result": {"content": 7}}), "not valid MCP"),
     "null": (lambda r, m: _reply(r, m, {"result": None}), "MCP server"),
     "cut": (lambda r, _m: r.reset() is None, "cannot be used"),

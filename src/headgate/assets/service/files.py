@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from headgate.assets.model.asset import (
@@ -27,8 +28,10 @@ from headgate.kit.db.async_database import AsyncDatabase
 
 STEM_CHARACTERS_MAX = 100
 DIGEST_CHARACTERS = 12
-UPLOADS_MAX = 8
+UPLOADS_MAX = 16
 """Uploads at a time; each holds its file in memory."""
+ORGANIZATION_UPLOADS_MAX = 4
+"""Of one organization: a slow source takes a minute, and others must not wait for it."""
 
 
 class AssetFiles:
@@ -49,7 +52,7 @@ class AssetFiles:
         self._storage = storage
         self._database = database
         self._sources = sources
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()
 
     async def upload(self, owner: Owner, upload: AssetUpload, *, by: Actor) -> Asset:
         """Store an asset.
@@ -65,7 +68,7 @@ class AssetFiles:
         """Read and check the file of an upload, and write its object. It is deleted in an hour
         unless `AssetService.store` makes it an asset. Raise as `upload`."""
         check_fields(upload)
-        async with self._taking_part():
+        async with self._taking_part(owner.organization_id):
             file = await self._sources.read(owner, upload)
             media_type = check_file(upload, file)
             size = len(file.content)
@@ -108,17 +111,21 @@ class AssetFiles:
         return pieces
 
     @contextlib.asynccontextmanager
-    async def _taking_part(self) -> AsyncGenerator[None]:
-        if self._uploads >= UPLOADS_MAX:
+    async def _taking_part(self, organization_id: str) -> AsyncGenerator[None]:
+        uploads = self._uploads
+        if uploads.total() >= UPLOADS_MAX or uploads[organization_id] >= ORGANIZATION_UPLOADS_MAX:
             raise TooManyUploadsError(
-                f"{UPLOADS_MAX} uploads are being handled. Try again in a second.",
+                f"{uploads.total()} uploads are being handled, {uploads[organization_id]} of them "
+                "of this organization. Try again in a second.",
                 retry_after_seconds=1.0,
             )
-        self._uploads += 1
+        uploads[organization_id] += 1
         try:
             yield
         finally:
-            self._uploads -= 1
+            uploads[organization_id] -= 1
+            if not uploads[organization_id]:
+                del uploads[organization_id]
 
 
 def check_fields(upload: AssetUpload) -> None:

@@ -43,6 +43,8 @@ PROGRESS_SECONDS = 0.1
 MESSAGE_CHARACTERS_MAX = 500
 ERROR_CHARACTERS_MAX = 4_000
 CONTENT_MAX = 100
+_UNPARSED = "Failed to parse "
+"""So the SDK's own error begins, and goes on with a page of its validator's."""
 _CONTENT_FIELDS = {
     "text": ("text", "annotations"),
     "image": ("data", "mimeType", "annotations"),
@@ -299,7 +301,9 @@ def _explain(error: Exception, transport: GuardedTransport, target: McpTarget) -
                 f"The MCP server refused the headers or the token that it got ({transport.status})."
             )
         )
-    said = _shorten(str(found)) if isinstance(found, MCPError) else "its answers are not valid MCP"
+    said = "its answers are not valid MCP"
+    if isinstance(found, MCPError) and not str(found).startswith(_UNPARSED):
+        said = _shorten(str(found))
     for each in _list_values(target.secrets):
         said = redact_text(said, each)
     status = f" (status {transport.status})" if transport.status else ""
