@@ -36,6 +36,12 @@ _MODEL = "Use a model that `list-models` (the tool `openai_list_models`) returns
 _SHORTER = "Send less text, ask for fewer tokens, or use a model with a larger context."
 _REWORD = "The provider rejects the content. Word it differently; the same request fails again."
 
+_RUNNING = "The same call still runs. Wait some seconds and make it again, to get its answer."
+_RUN_ANEW = (
+    "The same call was made before, and is billed if it was answered. To run it again, and to pay "
+    "again, use `call_tool` with `repeat`, or another `Idempotency-Key` over HTTP."
+)
+
 RECOVERY_BY_CODE: Mapping[str, str] = {
     CREDENTIAL_REJECTED: _NEW_KEY,
     "invalid_api_key": _NEW_KEY,
@@ -47,6 +53,9 @@ RECOVERY_BY_CODE: Mapping[str, str] = {
     "content_filter": _REWORD,
     "content_policy_violation": _REWORD,
     "moderation_blocked": _REWORD,
+    "idempotency_key_in_use": _RUNNING,
+    "idempotent_answer_missing": _RUN_ANEW,
+    "idempotency_outcome_unknown": _RUN_ANEW,
     "model_unpriced": "Use a model whose price is known, such as `gpt-image-1` for images.",
 }
 """By the code of the error, of the provider or of the gateway."""

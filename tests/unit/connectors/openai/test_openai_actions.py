@@ -23,6 +23,11 @@ from headgate.connectors.openai import model_rules
 from headgate.connectors.openai.actions import ACTIONS
 from headgate.connectors.openai.provider_calls import UnreadableAnswerError
 from headgate.kit.errors import Kind
+from headgate.relay.idempotency import (
+    IdempotencyKeyInUseError,
+    OutcomeUnknownError,
+    StoredAnswerMissingError,
+)
 from tests.fakes.openai_actions import (
     BY_NAME,
     FakeHandles,
@@ -382,6 +387,19 @@ def test_refusal_of_the_gateway_keeps_its_kind_and_code() -> None:
     assert isinstance(error, CallRefusedError)
     assert (error.kind, error.code) == (Kind.UNPAID, "budget_exceeded")
     assert "tell the owner of the key" in str(error.recovery)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (IdempotencyKeyInUseError.code, "make it again"),
+        (StoredAnswerMissingError.code, "`repeat`"),
+        (OutcomeUnknownError.code, "`repeat`"),
+    ],
+)
+def test_repetition_that_has_no_answer_says_how_to_get_one(code: str, said: str) -> None:
+    error = refuse(409, {"message": "No.", "code": code}, {"x-headgate-error-source": "gateway"})
+    assert said in str(error.recovery)
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[1]", {"choices": "none"}])
