@@ -25,7 +25,7 @@ _PROJECT = re.compile(r'<option value="([^"]+)">')
 _CHECKED = re.compile(r'name="access" value="([^"]+)" checked')
 
 
-def send_form(api: Api, path: str, fields: dict[str, str], **headers: str) -> Answer:
+def send_form(api: Api, path: str, fields: dict[str, str], **headers: Any) -> Answer:
     return api.request(
         "POST",
         path,

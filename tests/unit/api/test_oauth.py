@@ -219,7 +219,8 @@ def test_registration_stores_nothing_and_takes_what_clients_send(api: Api) -> No
             "https:///x",
         ),
         *("http://localhost.evil.example/cb", "http://127.0.0.1@evil.example/", "", "file:///etc"),
-        "https://good.example\\@evil.example/",
+        *("https://good.example\\@evil.example/", "app://[", "app://[x]/", "app:["),
+        *("feed:javascript:alert(1)", "microsoft-edge:https://evil.example", "app:"),
     ],
 )
 def test_dangerous_address_cannot_be_registered(api: Api, uri: str) -> None:
@@ -556,6 +557,10 @@ def test_client_id_may_come_as_basic_with_an_empty_secret(api: Api, agent: Agent
     fields = {"grant_type": "refresh_token", "refresh_token": agent.tokens["refresh_token"]}
     answer = send_form(api, "/oauth/token", fields, authorization=f"Basic {basic}")
     assert answer.status == 200
+    for unreadable in ("é", "=", "w6k"):
+        header = f"Basic {unreadable}".encode("latin-1")
+        answer = send_form(api, "/oauth/token", fields, authorization=header)
+        assert (answer.status, read_error(answer)) == (400, "invalid_request")
 
 
 def test_revocation_ends_a_token_or_all_of_them(agent: AgentClient, tokens: Tokens) -> None:

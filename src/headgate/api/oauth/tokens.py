@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import urllib.parse
 from collections.abc import Mapping
 
@@ -123,7 +122,7 @@ def _read_client_id(request: Request, form: Mapping[str, str]) -> str:
         return _read(form, "client_id")
     try:
         name, _, _ = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise OAuthRequestError("The Authorization header cannot be read.") from error
     return urllib.parse.unquote_plus(name)
 

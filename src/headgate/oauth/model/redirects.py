@@ -36,6 +36,9 @@ def check_redirect_uri(uri: str) -> str:
     if scheme not in ("https", "http"):
         if scheme in FORBIDDEN_SCHEMES:
             raise _refuse(uri, "its scheme is not one of an application")
+        # Some programs open the address that follows their scheme (`feed:javascript:...`).
+        if not rest.startswith("/") or "[" in rest or "]" in rest:
+            raise _refuse(uri, "a slash follows its scheme, and no brackets")
         return uri
     authority = rest.removeprefix("//").partition("/")[0].partition("?")[0]
     if not rest.startswith("//") or not _AUTHORITY.fullmatch(authority):
