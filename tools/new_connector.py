@@ -205,7 +205,8 @@ def main() -> int:
         return 1
     for file in make(name):
         print(file.relative_to(ROOT))
-    print("Next: edit these files, then run tools/check_connectors.py and tools/openapi.py.")
+    print("Next: edit these files, and run tools/check_connectors.py.")
+    print("Then run tools/openapi.py and tools/reference.py, which write its pages.")
     return 0
 
 
