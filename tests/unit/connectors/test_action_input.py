@@ -57,7 +57,7 @@ def test_what_forms_and_models_write_is_read(field: str, value: Any, expected: A
     [
         ("count", "seven", "count", "whole number, not 'seven'"),
         ("count", "1.5", "count", "whole number"),
-        ("count", True, "count", "whole number, not True"),
+        ("count", True, "count", "whole number, not true"),
         ("count", [], "count", "not a list"),
         ("count", 11, "count", "<= 10"),
         ("count", "9" * 700, "count", "whole number"),
@@ -73,6 +73,7 @@ def test_what_forms_and_models_write_is_read(field: str, value: Any, expected: A
         ("parts", "", "parts", "empty"),
         ("parts", [], "parts", "length >= 1"),
         ("parts", {"role": "user"}, "parts", "a list, not an object"),
+        ("parts", [None], "parts.0", "an object, not null"),
         ("parts", [{"role": "user"}], "parts.0.text", "missing"),
         ("parts", [{"role": "robot", "text": ""}], "parts.0.role", "one of user, system"),
         ("parts", [{**PARTS[0], "x": 1}], "parts.0.x", "no field `parts.0.x`; there are: role"),

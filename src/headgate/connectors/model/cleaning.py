@@ -106,8 +106,9 @@ def _clean_struct(
     fields = _list_fields(struct)
     for name in given:
         if name not in fields:
+            known = ", ".join(fields) or "none"
             raise InvalidInputError(
-                f"There is no field `{_show(path + name)}`; there are: {', '.join(fields)}.",
+                f"There is no field `{_show(path + name)}`; there are: {known}.",
                 param=_show(path + name),
             )
     cleaned: dict[str, Any] = {}
@@ -258,8 +259,12 @@ def _describe(message: str) -> str:
 def _quote(value: Any) -> str:
     if isinstance(value, str):
         return repr(_show(value))
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
         return str(value)
+    if value is None:
+        return "null"
     return "an object" if isinstance(value, dict) else "a list"
 
 
