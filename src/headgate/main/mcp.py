@@ -16,6 +16,7 @@ from headgate.api.services import Services
 from headgate.connectors.model.action import ModelCaller
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ToolSource
+from headgate.connectors.openai.refusals import make_refusal
 from headgate.kit.clock import SteadyClock
 from headgate.kit.db.repetition_store import RepetitionStore
 from headgate.kit.db.writer import Writer
@@ -153,7 +154,12 @@ class DenialRecorder:
 def build_resources(services: Services, models: ModelCaller | None) -> list[SharedResource]:
     async def read_models(caller: ToolCaller) -> Any:
         assert models is not None
-        answer = await models.send(caller, "GET", "/v1/models")
+        # The request for the resource was counted, and this is no other one.
+        grant = msgspec.structs.replace(caller.grant, requests_per_minute=0)
+        uncounted = msgspec.structs.replace(caller, grant=grant)
+        answer = await models.send(uncounted, "GET", "/v1/models")
+        if answer.is_failure:
+            raise make_refusal(answer)
         return json.loads(answer.body)
 
     async def read_usage(caller: ToolCaller) -> Any:
