@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import itertools
 import re
 import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.accounts.model import Role
+from headgate.kit.db.async_database import AsyncDatabase
+from headgate.oauth.model.errors import RefusedAccessTokenError
+from headgate.oauth.model.grant import OAuthGrant
+from headgate.oauth.service import AccessTokens
 from tests.fakes.api import Answer, Api
-from tests.fakes.people import Browser
+from tests.fakes.people import Browser, add_person, open_browser
+from tests.fakes.pipeline import ManualClock
 
 BASE_URL = "http://gate.example"
 RESOURCE = f"{BASE_URL}/mcp"
@@ -20,6 +27,7 @@ VERIFIER = "a-verifier-of-at-least-43-characters-0123456789"
 CHALLENGE = (
     base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 )
+_count = itertools.count()
 _HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 _PROJECT = re.compile(r'<option value="([^"]+)">')
 _CHECKED = re.compile(r'name="access" value="([^"]+)" checked')
@@ -120,3 +128,38 @@ def read_answer(answer: Answer) -> dict[str, str]:
     assert answer.status == 303, answer.text
     query = urllib.parse.urlsplit(answer.headers["location"]).query
     return dict(urllib.parse.parse_qsl(query))
+
+
+class Tokens:
+    """Ask what access tokens allow, as the faces do."""
+
+    def __init__(self, api: Api, clock: ManualClock) -> None:
+        storage = AsyncDatabase(api.application.database, api.writer, reload=lambda: None)
+        application = api.application
+        self._found = AccessTokens(storage, application.people, application.key_index, clock)
+        self._api = api
+
+    def find(self, token: str, resource: str = RESOURCE) -> OAuthGrant:
+        return self._api.portal.call(self._found.find, token, resource)
+
+    def refuses(self, token: str, resource: str = RESOURCE) -> bool:
+        try:
+            self.find(token, resource)
+        except RefusedAccessTokenError:
+            return True
+        return False
+
+
+def make_agent(api: Api, role: Role = Role.ADMIN) -> AgentClient:
+    person = add_person(api, f"ada-{next(_count)}@example.com", role)
+    return AgentClient(api, open_browser(api, person))
+
+
+def read_error(answer: Answer) -> str:
+    return answer.json["error"]
+
+
+def find_application(api: Api, grant: OAuthGrant) -> dict[str, Any]:
+    listed = api.get("/api/connected-applications").json["applications"]
+    [found] = [each for each in listed if each["key_id"] == grant.key_id]
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
-from headgate.oauth import store
+from headgate.oauth.store import grants as store
 
 INTERVAL_SECONDS = 600.0
 UNUSED_SECONDS = 600.0

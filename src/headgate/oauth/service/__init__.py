@@ -10,7 +10,7 @@ from headgate.oauth.service.clients import PURPOSE, Clients
 from headgate.oauth.service.limiter import AddressLimiter
 from headgate.oauth.service.server import AuthorizationServer
 from headgate.oauth.service.tokens import CodeRedemption, TokenLifetimes, TokenService
-from headgate.oauth.store import ApplicationFilter
+from headgate.oauth.store.applications import ApplicationFilter
 
 __all__ = [
     "PURPOSE",

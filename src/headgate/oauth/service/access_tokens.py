@@ -12,12 +12,12 @@ from headgate.accounts.service import PersonService
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import Clock
 from headgate.kit.db.async_database import AsyncDatabase
-from headgate.oauth import store
 from headgate.oauth.model.errors import RefusedAccessTokenError
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
 from headgate.oauth.model.scope import close_scopes
 from headgate.oauth.model.tokens import TOKEN_CHARACTERS_MAX, hash_token
 from headgate.oauth.service.applications import ROLES
+from headgate.oauth.store import grants as store
 
 CACHED_SECONDS = 5.0
 CACHED_MAX = 10_000

@@ -16,14 +16,15 @@ from headgate.keys.model import Key, KeyRequest, KeyState, find_state
 from headgate.keys.service import Authority, KeyService
 from headgate.kit.clock import Clock
 from headgate.kit.ids import IdGenerator
-from headgate.oauth import store
 from headgate.oauth.model.client import OAuthClient
 from headgate.oauth.model.errors import AccessDeniedError, ApplicationNotFoundError
 from headgate.oauth.model.grant import ConnectedApplication, GrantRecord
 from headgate.oauth.model.redirects import find_host
 from headgate.oauth.model.request import AuthorizationRequest
 from headgate.oauth.model.tokens import hash_token, make_code
-from headgate.oauth.store import ApplicationFilter
+from headgate.oauth.store import applications as store
+from headgate.oauth.store import grants as grant_store
+from headgate.oauth.store.applications import ApplicationFilter
 
 ROLES = frozenset({Role.OWNER, Role.ADMIN})
 """The roles that may connect applications, and for which connected ones may act."""
@@ -118,9 +119,9 @@ class ApplicationService:
         if application is None:
             check_quota(connection, project.organization_id)
             application = self._create(connection, person, project, client, request, by=by)
-        grants = store.select_grants(connection, [application.id]).get(application.id, [])
+        grants = grant_store.select_grants(connection, [application.id]).get(application.id, [])
         for old in grants[: max(0, len(grants) - GRANTS_MAX + 1)]:
-            store.end_grant(connection, old.id, at=now)
+            grant_store.end_grant(connection, old.id, at=now)
         grant = GrantRecord(
             id=self._ids.make("oag"),
             application_id=application.id,
@@ -128,9 +129,9 @@ class ApplicationService:
             resource=request.resource,
             created_at=now,
         )
-        store.insert_grant(connection, grant)
+        grant_store.insert_grant(connection, grant)
         code = make_code()
-        store.insert_code(
+        grant_store.insert_code(
             connection,
             hash_token(code),
             grant.id,
@@ -177,14 +178,14 @@ class ApplicationService:
         self, connection: sa.Connection, application: ConnectedApplication, *, by: Actor
     ) -> None:
         """Disconnect an application for good: end its grants, and revoke its key."""
-        store.mark_revoked(connection, application.id, at=self._clock.now())
+        grant_store.mark_revoked(connection, application.id, at=self._clock.now())
         self._keys.revoke(connection, application.key_id, by=by)
         self._record(connection, by, "application.revoked", application, {})
 
     def _describe(
         self, connection: sa.Connection, page: Sequence[ConnectedApplication]
     ) -> list[ApplicationDetails]:
-        grants = store.select_grants(connection, [each.id for each in page])
+        grants = grant_store.select_grants(connection, [each.id for each in page])
         return [
             ApplicationDetails(
                 each,

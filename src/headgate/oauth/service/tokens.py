@@ -12,7 +12,6 @@ from headgate.audit.service import AuditLog
 from headgate.keys.model import KeyState, find_state
 from headgate.keys.service import KeyService
 from headgate.kit.clock import Clock
-from headgate.oauth import store
 from headgate.oauth.model.challenge import build_resource
 from headgate.oauth.model.errors import InvalidOAuthGrantError, InvalidOAuthScopeError
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, IssuedTokens
@@ -26,7 +25,8 @@ from headgate.oauth.model.tokens import (
     make_refresh_token,
     make_salt,
 )
-from headgate.oauth.store import GrantOfToken
+from headgate.oauth.store import grants as store
+from headgate.oauth.store.grants import GrantOfToken
 
 ACCESS_TOKENS_MAX = 100
 """How many access tokens of one grant are accepted at a time; a new one ends the oldest."""

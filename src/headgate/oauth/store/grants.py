@@ -1,4 +1,4 @@
-"""The SQL of connected applications, their grants, codes and tokens."""
+"""The SQL of grants, and of their codes and tokens."""
 
 from __future__ import annotations
 
@@ -8,31 +8,15 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA, count_rows
+from headgate.kit.db.schema import METADATA
 from headgate.oauth.model.grant import ConnectedApplication, GrantRecord
+from headgate.oauth.store.applications import (
+    APPLICATION_COLUMNS,
+    APPLICATIONS,
+    read_application,
+)
 
 DELETED_AT_ONCE = 1_000
-
-APPLICATIONS = sa.Table(
-    "connected_applications",
-    METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("organization_id", sa.Text, sa.ForeignKey("organizations.id"), nullable=False),
-    sa.Column("project_id", sa.Text, sa.ForeignKey("projects.id"), nullable=False),
-    sa.Column("person_id", sa.Text, sa.ForeignKey("people.id"), nullable=False, index=True),
-    sa.Column("key_id", sa.Text, sa.ForeignKey("keys.id"), nullable=False, unique=True),
-    sa.Column("client_id", sa.Text, nullable=False),
-    sa.Column("client_name", sa.Text, nullable=False),
-    sa.Column("redirect_host", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("revoked_at", sa.Double),
-)
-sa.Index(
-    "ix_connected_applications_listing",
-    APPLICATIONS.c.organization_id,
-    APPLICATIONS.c.created_at,
-    APPLICATIONS.c.id,
-)
 
 GRANTS = sa.Table(
     "oauth_grants",
@@ -81,8 +65,6 @@ REFRESH_TOKENS = sa.Table(
     sa.Column("salt", sa.LargeBinary(32)),
 )
 
-_APPLICATION_FIELDS = ConnectedApplication.__struct_fields__
-_APPLICATION_COLUMNS = [APPLICATIONS.c[name] for name in _APPLICATION_FIELDS]
 _GRANT_FIELDS = GrantRecord.__struct_fields__
 _GRANT_COLUMNS = [GRANTS.c[name].label(f"grant_{name}") for name in _GRANT_FIELDS]
 
@@ -109,64 +91,6 @@ class GrantOfToken(msgspec.Struct, frozen=True):
 
     application: ConnectedApplication
     grant: GrantRecord
-
-
-class ApplicationFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Select applications of an organization that are not revoked; of one person, and of some
-    projects, if they are given."""
-
-    organization_id: str
-    person_id: str | None = None
-    among: tuple[str, ...] = ()
-
-
-def insert_application(connection: sa.Connection, application: ConnectedApplication) -> None:
-    connection.execute(sa.insert(APPLICATIONS).values(**msgspec.structs.asdict(application)))
-
-
-def select_application(
-    connection: sa.Connection, application_id: str, *, organization_id: str | None = None
-) -> ConnectedApplication | None:
-    statement = sa.select(*_APPLICATION_COLUMNS).where(APPLICATIONS.c.id == application_id)
-    if organization_id is not None:
-        statement = statement.where(APPLICATIONS.c.organization_id == organization_id)
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else _read_application(row)
-
-
-def select_same_applications(
-    connection: sa.Connection, *, person_id: str, project_id: str, client_id: str
-) -> list[ConnectedApplication]:
-    """Return the unrevoked connections of one client by one person to one project, newest first."""
-    statement = (
-        sa.select(*_APPLICATION_COLUMNS)
-        .where(
-            APPLICATIONS.c.person_id == person_id,
-            APPLICATIONS.c.project_id == project_id,
-            APPLICATIONS.c.client_id == client_id,
-            APPLICATIONS.c.revoked_at.is_(None),
-        )
-        .order_by(APPLICATIONS.c.created_at.desc(), APPLICATIONS.c.id.desc())
-    )
-    return [_read_application(row) for row in connection.execute(statement)]
-
-
-def select_applications(
-    connection: sa.Connection, selected: ApplicationFilter, *, limit: int, offset: int
-) -> list[ConnectedApplication]:
-    """Return a page, the newest first."""
-    statement = (
-        sa.select(*_APPLICATION_COLUMNS)
-        .where(*_conditions(selected))
-        .order_by(APPLICATIONS.c.created_at.desc(), APPLICATIONS.c.id.desc())
-        .limit(limit)
-        .offset(offset)
-    )
-    return [_read_application(row) for row in connection.execute(statement)]
-
-
-def count_applications(connection: sa.Connection, selected: ApplicationFilter) -> int:
-    return count_rows(connection, APPLICATIONS, *_conditions(selected))
 
 
 def mark_revoked(connection: sa.Connection, application_id: str, *, at: float) -> None:
@@ -373,7 +297,7 @@ def _select_with_grant(
     connection: sa.Connection, table: sa.Table, columns: Sequence[Any], digest: bytes
 ) -> Any:
     statement = (
-        sa.select(*columns, *_GRANT_COLUMNS, *_APPLICATION_COLUMNS)
+        sa.select(*columns, *_GRANT_COLUMNS, *APPLICATION_COLUMNS)
         .join(GRANTS, GRANTS.c.id == table.c.grant_id)
         .join(APPLICATIONS, APPLICATIONS.c.id == GRANTS.c.application_id)
         .where(table.c.digest == digest)
@@ -382,26 +306,10 @@ def _select_with_grant(
 
 
 def _read_both(row: Any) -> GrantOfToken:
-    return GrantOfToken(_read_application(row), _read_grant(row))
-
-
-def _read_application(row: Any) -> ConnectedApplication:
-    return ConnectedApplication(**{name: getattr(row, name) for name in _APPLICATION_FIELDS})
+    return GrantOfToken(read_application(row), _read_grant(row))
 
 
 def _read_grant(row: Any) -> GrantRecord:
     fields = {name: getattr(row, f"grant_{name}") for name in _GRANT_FIELDS}
     fields["scopes"] = tuple(fields["scopes"])
     return GrantRecord(**fields)
-
-
-def _conditions(selected: ApplicationFilter) -> list[sa.ColumnElement[bool]]:
-    found = [
-        APPLICATIONS.c.organization_id == selected.organization_id,
-        APPLICATIONS.c.revoked_at.is_(None),
-    ]
-    if selected.person_id is not None:
-        found.append(APPLICATIONS.c.person_id == selected.person_id)
-    if selected.among:
-        found.append(APPLICATIONS.c.project_id.in_(selected.among))
-    return found

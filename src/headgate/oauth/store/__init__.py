@@ -1,0 +1,1 @@
+"""The SQL of connected applications, and of their grants and tokens."""
