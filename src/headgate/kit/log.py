@@ -23,6 +23,9 @@ _MASKS = (
     (re.compile(r"(\w://)[^\s/@\"'…]+@"), r"\1…@"),
     (re.compile(r"([?&][\w-]*(?:key|token|secret)=)[^&\s\"'…]+", re.IGNORECASE), r"\1…"),
 )
+SHOWN_DEPTH_MAX = 64
+"""Levels of a value that are shown: a hostile one has as many as end the stack."""
+OMITTED = "…"
 _NOISE = frozenset({"color_message"})
 """Fields by which uvicorn repeats its message in colour."""
 
@@ -125,15 +128,17 @@ def mask_text(text: str) -> str:
     return text
 
 
-def mask_value(value: Any) -> Any:
-    """Mask every text in a value of JSON."""
+def mask_value(value: Any, depth_max: int = SHOWN_DEPTH_MAX) -> Any:
+    """Mask every text in a value of JSON. What is nested deeper is left out."""
+    if depth_max < 0:
+        return OMITTED
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
-        return {str(name): mask_value(each) for name, each in items.items()}
+        return {str(name): mask_value(each, depth_max - 1) for name, each in items.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [mask_value(each) for each in cast("list[Any]", value)]
+        return [mask_value(each, depth_max - 1) for each in cast("list[Any]", value)]
     if isinstance(value, bytes | bytearray):
         value = value.decode("latin-1")
     return mask_text(str(value))

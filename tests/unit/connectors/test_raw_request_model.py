@@ -273,6 +273,8 @@ def test_description_has_method_url_status_and_sizes_and_no_secret() -> None:
     assert shown["data"]["max_tokens"] == 7
     assert (answer["status"], answer["statusText"]) == (404, "Not Found")
     assert describe_answer(599, {}, PICTURE)["data"] == "<data (10 bytes)>"
+    deep = b'{"a":' * 900 + b"1" + b"}" * 900
+    assert len(str(describe_answer(200, {}, deep)["data"])) < 1_000
     assert describe_answer(200, {}, bytes(10_001))["data"] == "<data (10001 bytes)>"
 
 

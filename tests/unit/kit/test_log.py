@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -55,6 +56,15 @@ def test_messages_that_name_a_header_stay_whole() -> None:
     text = "Send an API key (`Authorization: Bearer hg_live_...`), or connect the application."
     assert log.mask_text(text) == text
     assert log.mask_text(f"Bearer {TOKEN}") != f"Bearer {TOKEN}"
+
+
+def test_value_that_is_nested_without_end_is_shown_in_part() -> None:
+    deep: Any = TOKEN
+    for _ in range(5_000):
+        deep = {"a": [deep]}
+    shown = json.dumps(log.mask_value(deep))
+    assert log.OMITTED.encode("ascii", "backslashreplace").decode() in shown
+    assert len(shown) < 1_000
 
 
 @pytest.mark.parametrize("secret", SECRETS)

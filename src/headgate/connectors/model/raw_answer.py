@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from headgate.connectors.model.action import WholeAnswer
-from headgate.kit.log import mask_text
+from headgate.kit.log import OMITTED, SHOWN_DEPTH_MAX, mask_text
 
 CONTENT_TYPE = "content-type"
 SHOWN_BYTES_MAX = 10_000
@@ -114,16 +114,23 @@ def show_body(body: bytes, media_type: str) -> Any:
         return _redact_query(text) if "form-urlencoded" in media_type else mask_text(text)
 
 
-def redact(value: Any) -> Any:
-    """Return JSON in which members with the names of secrets have no values."""
+def redact(value: Any, depth_max: int = SHOWN_DEPTH_MAX) -> Any:
+    """Return JSON in which members with the names of secrets have no values. What is nested deeper
+    is left out."""
+    if depth_max < 0:
+        return OMITTED
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
         return {
-            name: REDACTED if is_secret(name) and isinstance(each, str) else redact(each)
+            name: (
+                REDACTED
+                if is_secret(name) and isinstance(each, str)
+                else redact(each, depth_max - 1)
+            )
             for name, each in members.items()
         }
     if isinstance(value, list):
-        return [redact(each) for each in cast("list[Any]", value)]
+        return [redact(each, depth_max - 1) for each in cast("list[Any]", value)]
     return mask_text(value) if isinstance(value, str) else value
 
 
