@@ -17,6 +17,7 @@ from headgate.connectors.model.caller import ToolCaller, find_key_scopes
 from headgate.connectors.model.tool import ToolCall, ToolDefinition, ToolResult
 from headgate.keys.model import InvalidApiKeyError
 from headgate.kit.db.repetition_store import StartedWork, WorkRequest
+from headgate.kit.errors import HeadgateError
 from headgate.kit.rate_limiter import RateLimitedError
 from headgate.mcp import protocol
 from headgate.mcp.authentication import AgentAuthentication
@@ -117,10 +118,13 @@ class FakeAccessTokens:
 class FakeHandles:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self.refusal: HeadgateError | None = None
 
     async def put(
         self, caller: ToolCaller, content: bytes, media_type: str, name: str
     ) -> HandleInfo:
+        if self.refusal is not None:
+            raise self.refusal
         handle_id = f"hnd_{len(self.contents)}"
         self.contents[handle_id] = content
         return HandleInfo(id=handle_id, media_type=media_type, bytes=len(content), expires_at=2e9)

@@ -68,6 +68,35 @@ class NoToolsError(ToolError):
     recovery = "Ask the owner of the key, or somebody who may set up an integration."
 
 
+class ToolRunningError(ToolError):
+    """The same call was made a moment ago, and still runs in another process of the server.
+
+    Make the same call again after some seconds: it is answered from the first one.
+    """
+
+    kind = Kind.CONFLICT
+    code = "tool_running"
+    recovery = (
+        "Wait some seconds, then make the same call again: it is answered from the first one, and "
+        "nothing is billed twice."
+    )
+
+
+class ToolAnswerLostError(ToolError):
+    """The same call was made a moment ago, and its answer cannot be given again: it was not kept,
+    or the server ended while it ran.
+
+    Look whether it did what it was for. To run it anew, and pay again, ask for a repetition.
+    """
+
+    kind = Kind.CONFLICT
+    code = "tool_answer_lost"
+    recovery = (
+        "It may have been billed. To run it anew, and pay again, pass repeat to call_tool, or send "
+        "io.headgate/repeat in _meta."
+    )
+
+
 class ToolFaultError(ToolError):
     """A tool failed unexpectedly. The server's log has the details under the id of the request.
 

@@ -6,17 +6,20 @@ import asyncio
 from typing import Any
 
 import msgspec
+import structlog
 
 from headgate.connectors.model.action import HandleStore
 from headgate.connectors.model.tool import ToolCall, ToolContent, ToolResult
+from headgate.kit.errors import HeadgateError
 from headgate.kit.tokenizer import Tokenizer
 
 BYTES_PER_TOKEN_MAX = 12
 """A text with more bytes for each token of the limit is over it; counting it would take long."""
 PREVIEW_CHARACTERS = 2_000
 JSON, TEXT = "application/json", "text/plain"
-HANDLE = "result_handle"
+HANDLE, CUT = "result_handle", "result_cut"
 
+log = structlog.get_logger(__name__)
 _tokenizer = Tokenizer()
 
 
@@ -31,7 +34,10 @@ async def set_aside(
     if not await is_longer(text, tokens_max):
         return result
     name = f"{call.name}.json" if media_type == JSON else f"{call.name}.txt"
-    handle = await handles.put(call.caller, text.encode(), media_type, name)
+    try:
+        handle = await handles.put(call.caller, text.encode(), media_type, name)
+    except HeadgateError as error:
+        return cut(result, text, error, tokens_max=tokens_max)
     described = {
         "id": handle.id,
         "media_type": handle.media_type,
@@ -43,9 +49,25 @@ async def set_aside(
         f"read_result, in pieces: handle {handle.id}, {handle.bytes} bytes. It begins:\n"
         f"{text[:PREVIEW_CHARACTERS]}"
     )
+    return replace_text(result, {HANDLE: described}, note)
+
+
+def cut(result: ToolResult, text: str, error: HeadgateError, *, tokens_max: int) -> ToolResult:
+    """Return the beginning of a result that cannot be kept. The call was made and maybe billed, so
+    that an error would only make the agent pay again."""
+    log.warning("mcp.result_cut", code=error.code)
+    described = {"bytes": len(text.encode()), "code": error.code, "reason": error.message}
+    note = (
+        f"The call succeeded. Its result is longer than {tokens_max} tokens, and could not be set "
+        f"aside: {error.message} Only its beginning is here:\n{text[:tokens_max]}"
+    )
+    return replace_text(result, {CUT: described}, note)
+
+
+def replace_text(result: ToolResult, structured: dict[str, Any], note: str) -> ToolResult:
     others = tuple(each for each in result.content if each.type != "text")
     block = ToolContent(type="text", fields={"text": note})
-    return ToolResult(structured={HANDLE: described}, content=(block, *others))
+    return ToolResult(structured=structured, content=(block, *others))
 
 
 def read_text(result: ToolResult) -> tuple[str, str]:

@@ -16,11 +16,21 @@ from typing import Protocol
 import msgspec
 
 from headgate.connectors.model.caller import ToolCaller
-from headgate.connectors.model.tool import ToolCall
+from headgate.connectors.model.tool import ToolCall, ToolResult
 from headgate.kit.crypto import encode_fields
 from headgate.kit.db.repetition_store import StartedWork, WorkRequest
+from headgate.mcp.errors import ToolAnswerLostError, ToolRunningError
+from headgate.relay.idempotency import (
+    IdempotencyKeyInUseError,
+    OutcomeUnknownError,
+    StoredAnswerMissingError,
+)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+STILL_RUNNING = frozenset({IdempotencyKeyInUseError.code})
+LOST = frozenset({StoredAnswerMissingError.code, OutcomeUnknownError.code})
 
 
 class StartedCalls(Protocol):
@@ -82,3 +92,13 @@ def make_key(fields: bytes, nonce: bytes) -> str:
     """Return the key of one run of a call. Who has only the database, where the nonce is, cannot
     derive it."""
     return "tool_" + hashlib.sha256(encode_fields("headgate.tool_key.1", nonce, fields)).hexdigest()
+
+
+def check_repeated(result: ToolResult, name: str) -> None:
+    """Raise what an agent can act on, where the pipeline has no answer of the first call yet, or
+    none any more: it speaks of a key of which the agent knows nothing."""
+    code = "" if result.error is None else result.error.code
+    if code in STILL_RUNNING:
+        raise ToolRunningError(f"The same call of {name} still runs in another process.")
+    if code in LOST:
+        raise ToolAnswerLostError(f"The answer of the same call of {name} is not there any more.")

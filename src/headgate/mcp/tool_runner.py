@@ -22,7 +22,7 @@ from headgate.connectors.service.asset_tools import READ_RESULT
 from headgate.kit.errors import HeadgateError
 from headgate.mcp import large_results, meta_tools
 from headgate.mcp.errors import ToolFaultError
-from headgate.mcp.repetitions import Repetitions
+from headgate.mcp.repetitions import Repetitions, check_repeated
 from headgate.mcp.toolbox import OfferedTool, ToolSet
 
 HEARTBEAT_SECONDS = 5.0
@@ -98,7 +98,9 @@ class ToolRunner:
         if not tool.definition.is_billed:
             return CallOutcome(await self._run_bounded(tool, call))
         async with self._repetitions.enter(call) as (keyed, is_repeated):
-            return CallOutcome(await self._run_bounded(tool, keyed), is_repeated)
+            result = await self._run_bounded(tool, keyed)
+        check_repeated(result, tool.definition.name)
+        return CallOutcome(result, is_repeated)
 
     async def _run_bounded(self, tool: OfferedTool, call: ToolCall) -> ToolResult:
         seconds = self._limits.seconds_max

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.connectors.model.tool import ToolCall, ToolResult
+from headgate.connectors.model.tool import ErrorObject, ToolCall, ToolResult
 from headgate.mcp.meta_tools import CALL
 from headgate.mcp.protocol import REPEAT
 from tests.fakes.mcp import ADMIN_GRANT, GRANT, KEY, FakeSource, make_tool, running_agents
@@ -76,3 +76,26 @@ async def test_a_repetition_waits_for_the_first_call_and_others_do_not() -> None
         await asyncio.gather(*(agents.call("buy", {"x": 1}) for _ in range(5)))
         assert agents.runner.calls == 5
     assert most == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "recovery"),
+    [
+        ("idempotency_key_in_use", "tool_running", "make the same call again"),
+        ("idempotent_answer_missing", "tool_answer_lost", "repeat"),
+        ("idempotency_outcome_unknown", "tool_answer_lost", "repeat"),
+    ],
+)
+async def test_an_answer_that_is_not_there_is_told_in_words_of_tools(
+    code: str, told: str, recovery: str
+) -> None:
+    async def fail(_call: ToolCall) -> ToolResult:
+        message = "The Idempotency-Key is in use."
+        return ToolResult(error=ErrorObject(type="conflict", code=code, message=message))
+
+    async with running_agents(FakeSource([make_tool("buy", is_billed=True)], act=fail)) as agents:
+        result = await agents.call("buy")
+    error = result["structuredContent"]["error"]
+    assert (result["isError"], error["code"]) == (True, told)
+    assert recovery in error["recovery"]
+    assert "Idempotency" not in str(result)

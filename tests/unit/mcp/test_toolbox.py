@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from headgate.assets.model.handle import HandleLimitError
 from headgate.connectors.model.caller import FULL, READ, WRITE, ToolCaller
 from headgate.connectors.model.errors import ToolForbiddenError
 from headgate.connectors.model.tool import ToolCall, ToolContent, ToolResult
@@ -175,6 +176,23 @@ async def test_a_long_result_is_handed_over_and_a_picture_stays() -> None:
     assert "read_result" in note["text"]
     assert picture["type"] == "image"
     assert len(str(long)) < 4_000
+
+
+async def test_a_long_result_that_cannot_be_kept_is_cut_and_not_lost() -> None:
+    async def write(_call: ToolCall) -> ToolResult:
+        return ToolResult(structured={"text": "word " * 600})
+
+    async with running_agents(
+        FakeSource([make_tool("write")], act=write), run_limits=RunLimits(result_tokens_max=400)
+    ) as agents:
+        agents.handles.refusal = HandleLimitError("The handles of this project are full.")
+        result = await agents.call("write")
+    assert result["isError"] is False
+    assert result["structuredContent"]["result_cut"]["code"] == HandleLimitError.code
+    [note] = result["content"]
+    assert "are full" in note["text"]
+    assert "word word" in note["text"]
+    assert len(str(result)) < 2_000
 
 
 async def test_a_tool_that_reports_nothing_is_said_to_run() -> None:
