@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
@@ -19,7 +19,7 @@ from headgate.connectors.model.errors import describe_error
 from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.rate_limiter import LimitedKey, RateLimitedError
 from headgate.mcp.authentication import KEY_HEADERS, Agent, AgentAuthentication, AgentRequest
-from headgate.mcp.errors import AgentJsonError, AgentsBusyError
+from headgate.mcp.errors import AgentJsonError, AgentMessageError, AgentsBusyError
 from headgate.mcp.exchange import SCOPE_KEY, AgentExchange
 from headgate.mcp.message import (
     Message,
@@ -41,7 +41,8 @@ from headgate.oauth.model.scope import DEFAULT_SCOPES, close_scopes
 from headgate.signatures.model import Signatures, check_body
 
 JSON = b"application/json"
-REFUSED, NO_JSON = -32000, -32700
+REFUSED, NO_JSON, NO_MESSAGE = -32000, -32700, -32600
+CODES: Mapping[type[HeadgateError], int] = {AgentJsonError: NO_JSON, AgentMessageError: NO_MESSAGE}
 """The codes of JSON-RPC for errors that servers define, and for what cannot be read."""
 RATED = frozenset({"tools/call", "resources/read"})
 """What counts against the requests per minute of a key, unless the tool counts itself. A
@@ -278,7 +279,7 @@ def with_headers(send: Send, request_id: str) -> Send:
 async def refuse(error: HeadgateError, request: AgentRequest, send: Send) -> None:
     """Answer with an error of ours, as JSON-RPC without an id, and with the status of its kind."""
     described = msgspec.to_builtins(describe_error(error))
-    code = NO_JSON if isinstance(error, AgentJsonError) else REFUSED
+    code = CODES.get(type(error), REFUSED)
     body = msgspec.json.encode(
         {
             "jsonrpc": "2.0",

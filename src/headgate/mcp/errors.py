@@ -46,6 +46,17 @@ class AgentJsonError(HeadgateError):
     code = "invalid_json"
 
 
+class AgentMessageError(HeadgateError):
+    """The body of a request to `/mcp` is JSON, but not one JSON-RPC message.
+
+    Send one message in each request; batches are not part of MCP any more.
+    """
+
+    kind = Kind.INVALID
+    code = "invalid_message"
+    recovery = "Send one JSON-RPC 2.0 message in each request."
+
+
 class UnknownToolError(ToolError):
     """There is no tool of this name.
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from headgate.kit.errors import drop_trace
 from headgate.mcp.authentication import AgentRequest
-from headgate.mcp.errors import AgentBodyTooLargeError, AgentJsonError
+from headgate.mcp.errors import AgentBodyTooLargeError, AgentJsonError, AgentMessageError
 from headgate.mcp.meta_tools import CALL
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 LENGTH_DIGITS_MAX = 12
+MESSAGE_MEMBERS = frozenset({"method", "result", "error"})
+"""One of these is in every message: a request or a notification, a result, an error."""
 
 
 class RpcHead(msgspec.Struct, frozen=True):
@@ -32,8 +34,21 @@ class CalledTool(msgspec.Struct, frozen=True):
 
 def read_head(body: bytes) -> RpcHead | None:
     """Return what a message says of itself; None where it has another shape. Raise
-    `AgentJsonError`."""
-    return convert(decode(body), RpcHead)
+    `AgentJsonError` and `AgentMessageError`."""
+    message = decode(body)
+    check_message(message)
+    return convert(message, RpcHead)
+
+
+def check_message(message: Any) -> None:
+    """Raise `AgentMessageError` for what is no message at all. The SDK refuses it, too, with pages
+    of what its parser tried."""
+    if isinstance(message, list):
+        raise AgentMessageError("A batch is not taken: send each message in a request of its own.")
+    if not isinstance(message, dict) or not MESSAGE_MEMBERS & message.keys():
+        raise AgentMessageError("The body is no JSON-RPC message: it has no `method`.")
+    if cast("dict[str, Any]", message).get("jsonrpc") != "2.0":
+        raise AgentMessageError('The body is no JSON-RPC message: `jsonrpc` is not "2.0".')
 
 
 def find_called(params: Any) -> str:

@@ -271,6 +271,26 @@ async def test_what_only_lenient_parsers_read_is_refused_and_so_never_uncounted(
     assert source.calls == []
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('[{"jsonrpc":"2.0","id":1,"method":"ping"}]', "A batch is not taken"),
+        ("[]", "A batch is not taken"),
+        ("{}", "it has no `method`"),
+        ('"ping"', "it has no `method`"),
+        ('{"id":1,"method":"ping"}', '`jsonrpc` is not "2.0"'),
+    ],
+)
+async def test_what_is_no_message_is_refused_in_one_sentence(body: str, told: str) -> None:
+    async with running_agents(FakeSource([make_tool("add")])) as agents:
+        for version in ("2026-07-28", HANDSHAKE):
+            headers = {"authorization": f"Bearer {KEY.decode()}", "mcp-protocol-version": version}
+            reply = await agents.send(body.encode(), {**JSON, **headers})
+            assert (reply.status, reply.error["code"]) == (400, -32600)
+            assert told in reply.error["message"]
+            assert len(reply.error["message"]) < 100
+
+
 async def test_answers_are_not_stored_and_name_their_request() -> None:
     async with running_agents(FakeSource([make_tool("add")])) as agents:
         reply = await agents.post("tools/list")
