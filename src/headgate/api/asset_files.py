@@ -19,6 +19,7 @@ from headgate.api.error_format import PLATFORM
 from headgate.assets.model.asset import PATH_PREFIX, Asset
 from headgate.assets.model.media_type import ACCEPTED
 from headgate.assets.service import AssetFiles
+from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 
 PATH = f"{PATH_PREFIX}{{asset_id}}/{{slug}}"
@@ -30,29 +31,30 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "cross-origin",
     "access-control-allow-origin": "*",
 }
-FOREVER = "public, max-age=31536000, immutable"
-BRIEFLY = "public, max-age=300, must-revalidate"
+FOREVER_SECONDS = 31_536_000
+BRIEFLY_SECONDS = 300
 NOT_FOUND = {"cache-control": "no-store"}
 
 
-def build_routes(files: AssetFiles) -> list[Route]:
-    return [Route(PATH, functools.partial(serve, files), methods=["GET"])]
+def build_routes(files: AssetFiles, clock: Clock) -> list[Route]:
+    return [Route(PATH, functools.partial(serve, files, clock), methods=["GET"])]
 
 
-async def serve(files: AssetFiles, request: Request) -> Response:
+async def serve(files: AssetFiles, clock: Clock, request: Request) -> Response:
     """Answer a request for a file, or for a part of it."""
     parameters = request.path_params
     try:
         asset = await files.find_public(parameters["asset_id"], parameters["slug"])
-        return await _answer(files, asset, request)
+        return await _answer(files, asset, request, clock.now())
     except HeadgateError as error:
         response = PLATFORM.render(error)
         response.headers.update(SECURITY_HEADERS | NOT_FOUND)
         return response
 
 
-async def _answer(files: AssetFiles, asset: Asset, request: Request) -> Response:
-    headers = list_headers(asset, is_versioned=request.query_params.get("v") == str(asset.version))
+async def _answer(files: AssetFiles, asset: Asset, request: Request, now: float) -> Response:
+    is_versioned = request.query_params.get("v") == str(asset.version)
+    headers = list_headers(asset, now, is_versioned=is_versioned)
     sent = request.headers
     if is_unchanged(headers["etag"], sent.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -73,19 +75,27 @@ async def _answer(files: AssetFiles, asset: Asset, request: Request) -> Response
     return StreamingResponse(pieces, status, headers, media_type=media_type)
 
 
-def list_headers(asset: Asset, *, is_versioned: bool) -> dict[str, str]:
-    """Return the headers of the content. An address that names the present version never has
-    another content, so that it may be kept for ever."""
+def list_headers(asset: Asset, now: float, *, is_versioned: bool) -> dict[str, str]:
+    """Return the headers of the content."""
     is_inline = ACCEPTED[asset.media_type].is_inline
     disposition = "inline" if is_inline else "attachment"
     return {
         **SECURITY_HEADERS,
         "content-disposition": f'{disposition}; filename="{asset.slug}"',
-        "cache-control": FOREVER if is_versioned else BRIEFLY,
+        "cache-control": describe_caching(asset, now, is_versioned=is_versioned),
         "etag": f'"{asset.sha256[:32]}"',
         "last-modified": formatdate(asset.updated_at, usegmt=True),
         "accept-ranges": "bytes",
     }
+
+
+def describe_caching(asset: Asset, now: float, *, is_versioned: bool) -> str:
+    """Return how long caches may keep the content, which is never longer than the asset stays. An
+    address that names the present version never has another content."""
+    seconds = FOREVER_SECONDS if is_versioned else BRIEFLY_SECONDS
+    if asset.expires_at is not None:
+        seconds = min(seconds, max(int(asset.expires_at - now), 0))
+    return f"public, max-age={seconds}, {'immutable' if is_versioned else 'must-revalidate'}"
 
 
 def describe_type(asset: Asset) -> str:

@@ -54,7 +54,7 @@ def build_routes(
         return Response(described[0], media_type="application/json")
 
     document = Route("/openapi.json", describe)
-    files = asset_files.build_routes(services.asset_files)
+    files = asset_files.build_routes(services.asset_files, services.clock)
     others = (document, *files, *reference.build_routes(), *build_oauth_routes(services))
     return [PathTable([*routes, *others])]
 

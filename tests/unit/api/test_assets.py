@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -128,6 +129,15 @@ def test_known_content_is_not_sent_again(shared_api: Api) -> None:
     assert fetch(shared_api, made["url"], range="bytes=0-1", if_range=etag).status == 206
     head = fetch(shared_api, made["url"], "HEAD")
     assert (head.status, head.text, head.headers["content-length"]) == (200, "", "10")
+
+
+def test_caches_keep_a_content_no_longer_than_the_asset_stays(shared_api: Api) -> None:
+    for slug, seconds, kept in (("100.txt", 100, 100), ("1000.txt", 1_000, 300)):
+        made = upload(shared_api, content_text=slug, slug=slug, expires_in_seconds=seconds)
+        for url, most in ((made["url"], seconds), (made["url"].partition("?")[0], kept)):
+            answer = fetch(shared_api, url)
+            [found] = re.findall(r"public, max-age=(\d+), ", answer.headers["cache-control"])
+            assert most - 60 <= int(found) <= most
 
 
 def test_upload_that_is_repeated_with_its_key_makes_one_asset(api: Api) -> None:
