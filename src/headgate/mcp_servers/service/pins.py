@@ -6,16 +6,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from headgate.audit.model import SYSTEM, Actor, AuditEvent
+from headgate.audit.model import SYSTEM, Actor
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.mcp_servers.model.errors import McpToolChangedError, McpToolNotFoundError
 from headgate.mcp_servers.model.server import McpServer
 from headgate.mcp_servers.model.tool import Discovery, DiscoveryChanges, PinnedTool, ToolStatus, pin
+from headgate.mcp_servers.service.audit_events import record_event
 from headgate.mcp_servers.store import servers as server_store
 from headgate.mcp_servers.store import tools as tool_store
 
@@ -48,7 +48,7 @@ class McpToolService:
             server_store.update_discovery(connection, server, values)
             if by is not SYSTEM:
                 shown = {"error": discovery.error}
-                self._audit_tools(connection, by, "mcp_server.refreshed", server, shown)
+                record_event(self._audit, connection, by, "mcp_server.refreshed", server, shown)
             return replace(server, **values)
         values = {
             "protocol_version": discovery.protocol_version,
@@ -68,7 +68,7 @@ class McpToolService:
         # What nobody asked for is only told where something differs.
         if by is not SYSTEM or changes.new or changes.changed or changes.missing:
             shown = {"new": changes.new, "changed": changes.changed, "missing": changes.missing}
-            self._audit_tools(connection, by, "mcp_server.refreshed", server, shown)
+            record_event(self._audit, connection, by, "mcp_server.refreshed", server, shown)
         return replace(server, **values)
 
     def _pin(
@@ -154,7 +154,7 @@ class McpToolService:
             )
             tool_store.update_tool(connection, tool)
             changes = {"tool": tool.name, "hash": expected}
-            self._audit_tools(connection, by, "mcp_tool.approved", server, changes)
+            record_event(self._audit, connection, by, "mcp_tool.approved", server, changes)
             approved.append(tool)
         return approved
 
@@ -169,7 +169,7 @@ class McpToolService:
             return tool
         tool = replace(tool, is_blocked=True)
         tool_store.update_tool(connection, tool)
-        self._audit_tools(connection, by, "mcp_tool.blocked", server, {"tool": tool.name})
+        record_event(self._audit, connection, by, "mcp_tool.blocked", server, {"tool": tool.name})
         return tool
 
     def list_unapproved(self, connection: sa.Connection, server: McpServer) -> list[PinnedTool]:
@@ -185,15 +185,3 @@ class McpToolService:
         for each in tools:
             counts[each.status.value] += 1
         return counts
-
-    def _audit_tools(
-        self,
-        connection: sa.Connection,
-        by: Actor,
-        action: str,
-        server: McpServer,
-        changes: Mapping[str, Any],
-    ) -> None:
-        fields = msgspec.to_builtins(changes)
-        event = AuditEvent(action, server.organization_id, server.id, fields)
-        self._audit.record(connection, by, event)

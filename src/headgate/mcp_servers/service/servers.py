@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from headgate.audit.model import Actor, AuditEvent
+from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.http.errors import ForbiddenAddressError
@@ -32,6 +32,7 @@ from headgate.mcp_servers.model.server import (
     check_token,
     parse_address,
 )
+from headgate.mcp_servers.service.audit_events import record_event
 from headgate.mcp_servers.service.index import to_bound
 from headgate.mcp_servers.store import servers as server_store
 from headgate.mcp_servers.store import tools as tool_store
@@ -104,7 +105,7 @@ class McpServerService:
         self._check_free(connection, owner, server.name)
         server_store.insert_server(connection, server)
         self._store_headers(connection, server, headers)
-        self._record(connection, by, "mcp_server.created", server, _describe(server))
+        record_event(self._audit, connection, by, "mcp_server.created", server, _describe(server))
         return server
 
     def _check_request(self, request: McpServerRequest) -> tuple[McpServer, dict[str, str]]:
@@ -171,7 +172,7 @@ class McpServerService:
         if headers is not None:
             server_store.delete_secret(connection, server.id, NO_PERSON)
             self._store_headers(connection, after, headers)
-        self._record(connection, by, "mcp_server.updated", server, changed)
+        record_event(self._audit, connection, by, "mcp_server.updated", server, changed)
         return self.get(connection, server.organization_id, server.id)
 
     def _check_change(
@@ -205,7 +206,7 @@ class McpServerService:
         tool_store.delete_tools(connection, server)
         server_store.delete_server(connection, server)
         changes = {"name": server.name, "url": server.url}
-        self._record(connection, by, "mcp_server.deleted", server, changes)
+        record_event(self._audit, connection, by, "mcp_server.deleted", server, changes)
 
     def get(
         self, connection: sa.Connection, organization_id: str | None, server_id: str
@@ -252,7 +253,7 @@ class McpServerService:
             )
         self._store_secret(connection, server, person_id, check_token(token).encode())
         changes = {"person_id": person_id}
-        self._record(connection, by, "mcp_server_token.stored", server, changes)
+        record_event(self._audit, connection, by, "mcp_server_token.stored", server, changes)
 
     def remove_token(
         self, connection: sa.Connection, server: McpServer, person_id: str, *, by: Actor
@@ -261,7 +262,7 @@ class McpServerService:
         if not server_store.delete_secret(connection, server.id, person_id):
             return False
         changes = {"person_id": person_id}
-        self._record(connection, by, "mcp_server_token.removed", server, changes)
+        record_event(self._audit, connection, by, "mcp_server_token.removed", server, changes)
         return True
 
     def forget_person(self, connection: sa.Connection, organization_id: str, person_id: str) -> int:
@@ -303,18 +304,6 @@ class McpServerService:
             self._rule.check(parse_address(url)[0])
         except ForbiddenAddressError as error:
             raise InvalidMcpServerError(str(error), param="url") from error
-
-    def _record(
-        self,
-        connection: sa.Connection,
-        by: Actor,
-        action: str,
-        server: McpServer,
-        changes: Mapping[str, Any],
-    ) -> None:
-        fields = msgspec.to_builtins(changes)
-        event = AuditEvent(action, server.organization_id, server.id, fields)
-        self._audit.record(connection, by, event)
 
 
 def _describe(server: McpServer) -> dict[str, Any]:
