@@ -42,7 +42,7 @@ class Repetitions:
 
     def __init__(self, calls: StartedCalls | None) -> None:
         self._calls = calls
-        self._running: dict[bytes, Turn] = {}
+        self._running: dict[bytes, CallLock] = {}
         self.count = 0
 
     @contextlib.asynccontextmanager
@@ -62,18 +62,18 @@ class Repetitions:
 
     @contextlib.asynccontextmanager
     async def _alone(self, call_id: bytes) -> AsyncGenerator[None]:
-        turn = self._running.setdefault(call_id, Turn())
-        turn.wanted += 1
+        lock = self._running.setdefault(call_id, CallLock())
+        lock.wanted += 1
         try:
-            async with turn.lock:
+            async with lock.lock:
                 yield
         finally:
-            turn.wanted -= 1
-            if not turn.wanted:
+            lock.wanted -= 1
+            if not lock.wanted:
                 del self._running[call_id]
 
 
-class Turn:
+class CallLock:
     """Let equal calls run one after the other."""
 
     def __init__(self) -> None:

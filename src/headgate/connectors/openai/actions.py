@@ -54,7 +54,7 @@ async def generate_image(
 
 
 @ACTIONS.declare(
-    "list-models",
+    models.LIST_MODELS,
     title="List models",
     is_read_only=True,
     is_idempotent=True,
@@ -139,7 +139,7 @@ async def send_raw_request(context: ActionContext, given: RawRequestInput) -> Ra
     return await raw_request.send(context, given)
 
 
-@ACTIONS.declare_source("list-models", title="Models of the account", endpoints=MODELS)
+@ACTIONS.declare_source(models.LIST_MODELS, title="Models of the account", endpoints=MODELS)
 async def list_model_choices(context: ActionContext) -> list[PicklistItem]:
     """List the models of the account, sorted by id, for a field that takes one."""
     return await models.list_choices(context)

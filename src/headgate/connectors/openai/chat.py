@@ -10,6 +10,7 @@ from headgate.connectors.model.action import ActionContext
 from headgate.connectors.model.schema import SHORT_DESCRIPTION
 from headgate.connectors.openai import provider_calls
 from headgate.connectors.openai.model_rules import apply_chat_rules
+from headgate.connectors.openai.models import AccountModelId
 
 PATH = "/v1/chat/completions"
 ChatModelId = Literal[
@@ -94,15 +95,7 @@ class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
 class CreateChatCompletionInput(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    model: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1,
-            title="Model",
-            description="The model to use, of those that the account has.",
-            extra={"data_source": "list-models"},
-        ),
-    ] = "gpt-3.5-turbo"
+    model: AccountModelId = "gpt-3.5-turbo"
     messages: Annotated[
         tuple[dict[str, Any], ...],
         msgspec.Meta(

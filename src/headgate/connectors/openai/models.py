@@ -12,6 +12,17 @@ from headgate.connectors.model.tool import ToolResult
 from headgate.connectors.openai import provider_calls
 
 PATH = "/v1/models"
+LIST_MODELS = "list-models"
+"""The name of the action and of the data source."""
+AccountModelId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        title="Model",
+        description="The model to use, of those that the account has.",
+        extra={"data_source": LIST_MODELS},
+    ),
+]
 
 
 class ListModelsInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +37,7 @@ class GetModelInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             max_length=300,
             title="Model",
             description="The id of a model of the account.",
-            extra={"data_source": "list-models"},
+            extra={"data_source": LIST_MODELS},
         ),
     ]
 

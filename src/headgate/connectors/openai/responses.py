@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.connectors.model.action import ActionContext
 from headgate.connectors.openai import provider_calls
+from headgate.connectors.openai.models import AccountModelId
 
 PATH = "/v1/responses"
 
@@ -17,15 +18,7 @@ class CreateResponseInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         str,
         msgspec.Meta(min_length=1, title="Input", description="The input text to process."),
     ]
-    model: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1,
-            title="Model",
-            description="The model to use, of those that the account has.",
-            extra={"data_source": "list-models"},
-        ),
-    ] = "gpt-4.1"
+    model: AccountModelId = "gpt-4.1"
 
 
 class ResponseTokens(TypedDict, total=False):
