@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -27,7 +27,7 @@ from headgate.gateway.openai import OpenAiHandler
 from headgate.kit.http.message import Client, Headers
 from headgate.llm.headers import CREDENTIALS
 from headgate.main.application import Application
-from headgate.relay.ports import Grant, Receipt, Settlement
+from headgate.relay.ports import Grant
 from headgate.vault.service import Sealer
 
 TOKEN_PREFIX = b"hg_live_action_"
@@ -188,12 +188,6 @@ def read_answer(connection: loopback.LoopbackConnection) -> ActionAnswer:
     answer = connection.read_answer()
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
     return ActionAnswer(answer.status, headers, answer.body)
-
-
-def build_receipts(
-    application: Application, settlement: Settlement, observe: Callable[[Receipt, int], None]
-) -> ActionReceipts:
-    return ActionReceipts(settlement, application.clock, observe)
 
 
 def build_actions(

@@ -11,11 +11,12 @@ from headgate.api.operation import Operations
 from headgate.api.platform import build_routes
 from headgate.api.routes import ALL
 from headgate.api.services import Services
+from headgate.connectors.service.action_receipts import ActionReceipts
 from headgate.credentials.service import CredentialTester
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
-from headgate.main.actions import InProcessModels, build_actions, build_receipts
+from headgate.main.actions import InProcessModels, build_actions
 from headgate.main.application import Application
 from headgate.main.assets import build_assets
 from headgate.main.authentication import build_authentication
@@ -129,7 +130,7 @@ def build_services(
     actions = build_actions(
         application,
         client=client,
-        receipts=build_receipts(application, settlement, observe),
+        receipts=ActionReceipts(settlement, application.clock, observe),
         models=models,
         handles=assets.handles,
     )

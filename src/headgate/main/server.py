@@ -16,6 +16,7 @@ import uvloop
 from headgate.api import app as api
 from headgate.api.access_denials import AccessDenialLog
 from headgate.billing.service.ledger import Ledger
+from headgate.connectors.service.action_receipts import ActionReceipts
 from headgate.data_directory import directory_lock
 from headgate.data_directory.assets import build_storage_config
 from headgate.data_directory.directory_lock import DirectoryLock
@@ -35,7 +36,7 @@ from headgate.kit.process import descriptors
 from headgate.kit.process.collector import tune_collector
 from headgate.kit.process.listener import open_listeners
 from headgate.main import banner, data_plane, platform, waiting
-from headgate.main.actions import InProcessModels, build_receipts
+from headgate.main.actions import InProcessModels
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.capacity import share_capacity
@@ -311,7 +312,7 @@ async def _build_app(
         models=requests.models,
         mcp=mcp_servers,
     )
-    receipts = build_receipts(application, ledger, observers.observe)
+    receipts = ActionReceipts(ledger, application.clock, observers.observe)
     tools = build_mcp_server_tools(application, mcp_servers, receipts)
     agents = build_mcp(application, writer, services, servers=tools, models=requests.models)
     observers.watch(agents.gauges, agents.counters)

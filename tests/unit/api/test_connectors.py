@@ -186,8 +186,11 @@ def test_refusal_and_silence_of_the_service_are_told_apart(
     slow = run(api, body={"query": "x", "timeout": 300})
     assert (slow.status, slow.code) == (504, "action_timed_out")
     wait_until(lambda: len(find_receipts(api)) == 3)
-    outcomes = {(each.outcome, each.error_code) for each in find_receipts(api)}
-    assert {("upstream_error", "provider_error"), ("unknown", "provider_unreachable")} < outcomes
+    assert {(each.status, each.outcome, each.error_code) for each in find_receipts(api)} == {
+        (429, "upstream_error", "provider_error"),
+        (502, "unknown", "provider_unreachable"),
+        (504, "unknown", "provider_timeout"),
+    }
 
 
 def test_connection_is_chosen_by_name_and_never_replaced(api: Api, upstream: FakeUpstream) -> None:

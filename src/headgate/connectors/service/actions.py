@@ -47,6 +47,10 @@ FAILURES = frozenset({Kind.UPSTREAM, Kind.UPSTREAM_TIMEOUT, Kind.TIMEOUT})
 """What a caller cannot mend: the tool itself failed."""
 
 
+GRACE_SECONDS = 0.1
+"""The call that an action waits for ends before the action itself, and its receipt says why."""
+
+
 class ConfiguredIntegrations(Protocol):
     def has_usable(self, organization_id: str, integration: str) -> bool:
         """Return whether an organization can use a credential of an integration now."""
@@ -275,7 +279,7 @@ def _find_own_timeout(given: msgspec.Struct) -> float | None:
 
 async def _run_for(seconds: float, work: Any, title: str) -> Any:
     """Await the work of an action. Raise `ActionTimedOutError`."""
-    bound = asyncio.timeout(seconds)
+    bound = asyncio.timeout(seconds + GRACE_SECONDS)
     try:
         async with bound:
             return await work

@@ -120,9 +120,12 @@ class HttpCalls:
             self._receipts.defer(caller, call)
             raise
         except EgressError as error:
-            call.fail(Kind.UPSTREAM.value, "provider_unreachable", was_sent=error.sent)
+            is_late = isinstance(error, TIMEOUT_ERRORS)
+            failure = describe_failure(error, found.manifest.display_name)
+            code = "provider_timeout" if is_late else "provider_unreachable"
+            call.fail(failure.kind.value, code, was_sent=error.sent)
             await self._receipts.record(caller, call)
-            raise describe_failure(error, found.manifest.display_name) from error
+            raise failure from error
         await self._receipts.record(caller, call)
         return answer
 

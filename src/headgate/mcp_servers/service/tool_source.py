@@ -30,8 +30,6 @@ from headgate.mcp_servers.service.index import McpRoute, McpServerIndex, describ
 from headgate.mcp_servers.service.schemas import check_arguments, find_result_fault
 from headgate.mcp_servers.service.targets import McpClient, McpTarget
 
-CLIENT_CLOSED = 499
-"""The status of a call whose caller went away, as proxies write it."""
 WITHDRAWN = {
     ToolStatus.CHANGED: "its definition has changed, and nobody has approved the change",
     ToolStatus.BLOCKED: "a manager of the organization blocked it",
@@ -144,8 +142,6 @@ class McpServerTools:
             await self._receipts.record(call.caller, outgoing)
             raise
         except asyncio.CancelledError:
-            outgoing.fail(CLIENT_CLOSED, "cancelled")
-            outgoing.outcome = "cancelled"
             self._receipts.defer(call.caller, outgoing)
             raise
         result = _check_result(pinned, result)
