@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -15,6 +16,8 @@ from headgate.kit.tokenizer import Tokenizer
 
 BYTES_PER_TOKEN_MAX = 12
 """A text with more bytes for each token of the limit is over it; counting it would take long."""
+DEPTH_MAX = 100
+"""The SDK writes no result of more than 250 levels, and clients may read less."""
 PREVIEW_CHARACTERS = 2_000
 JSON, TEXT = "application/json", "text/plain"
 HANDLE, CUT = "result_handle", "result_cut"
@@ -31,7 +34,11 @@ async def set_aside(
     if result.error is not None:
         return result
     text, media_type = read_text(result)
-    if not await is_longer(text, tokens_max):
+    if await is_longer(text, tokens_max):
+        reason = f"longer than {tokens_max} tokens"
+    elif is_deeper(result.structured, DEPTH_MAX):
+        reason = f"nested deeper than {DEPTH_MAX} levels"
+    else:
         return result
     name = f"{call.name}.json" if media_type == JSON else f"{call.name}.txt"
     try:
@@ -45,8 +52,8 @@ async def set_aside(
         "expires_at": handle.expires_at,
     }
     note = (
-        f"The result is longer than {tokens_max} tokens, so it was set aside. Read it with "
-        f"read_result, in pieces: handle {handle.id}, {handle.bytes} bytes. It begins:\n"
+        f"The result is {reason}, so it was set aside. Read it with read_result, in pieces: handle "
+        f"{handle.id}, {handle.bytes} bytes. It begins:\n"
         f"{text[:PREVIEW_CHARACTERS]}"
     )
     return replace_text(result, {HANDLE: described}, note)
@@ -85,3 +92,19 @@ async def is_longer(text: str, tokens_max: int) -> bool:
     if size <= tokens_max or size > tokens_max * BYTES_PER_TOKEN_MAX:
         return size > tokens_max
     return await asyncio.to_thread(_tokenizer.count, text) > tokens_max
+
+
+def is_deeper(value: object, depth_max: int) -> bool:
+    """Return whether a value of JSON has more levels."""
+    level = [value]
+    for _ in range(depth_max + 1):
+        level = [child for each in level for child in _list_children(each)]
+        if not level:
+            return False
+    return True
+
+
+def _list_children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()

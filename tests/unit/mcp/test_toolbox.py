@@ -195,6 +195,21 @@ async def test_a_long_result_that_cannot_be_kept_is_cut_and_not_lost() -> None:
     assert len(str(result)) < 2_000
 
 
+async def test_a_result_that_is_nested_too_deep_to_be_written_is_handed_over() -> None:
+    async def nest(call: ToolCall) -> ToolResult:
+        deep: dict[str, Any] = {}
+        for _ in range(call.arguments["x"]):
+            deep = {"a": deep}
+        return ToolResult(structured=deep)
+
+    async with running_agents(FakeSource([make_tool("nest")], act=nest)) as agents:
+        flat = await agents.call("nest", {"x": 100})
+        deep = await agents.call("nest", {"x": 900})
+    assert "a" in flat["structuredContent"]
+    assert "result_handle" in deep["structuredContent"]
+    assert "nested deeper than 100 levels" in deep["content"][0]["text"]
+
+
 async def test_a_tool_that_reports_nothing_is_said_to_run() -> None:
     reports: list[tuple[float, str]] = []
     enough = asyncio.Event()
