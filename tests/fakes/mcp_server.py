@@ -44,6 +44,7 @@ class FakeMcpServer:
     """The bearer token that requests must have; empty for none."""
     streams: bool = False
     """Whether calls are answered as an event stream, after one event of progress."""
+    progress_message: str = "half"
     intercept: Callable[[ReceivedRequest, dict[str, Any]], bool] = field(
         default=lambda _received, _message: False
     )
@@ -98,7 +99,8 @@ class FakeMcpServer:
             received.begin_stream()
             token = received.json["params"].get("_meta", {}).get("progressToken")
             if token is not None:
-                progress = {"progressToken": token, "progress": 1, "total": 2, "message": "half"}
+                progress = {"progressToken": token, "progress": 1, "total": 2}
+                progress["message"] = self.progress_message
                 note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
                 received.send_chunk(f"data: {json.dumps(note)}\n\n".encode())
             received.send_chunk(b"data: " + data + b"\n\n")

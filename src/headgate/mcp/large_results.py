@@ -44,7 +44,7 @@ async def set_aside(
     try:
         handle = await handles.put(call.caller, text.encode(), media_type, name)
     except HeadgateError as error:
-        return cut(result, text, error, tokens_max=tokens_max)
+        return cut(result, text, error, reason=reason, characters_max=tokens_max)
     described = {
         "id": handle.id,
         "media_type": handle.media_type,
@@ -59,14 +59,16 @@ async def set_aside(
     return replace_text(result, {HANDLE: described}, note)
 
 
-def cut(result: ToolResult, text: str, error: HeadgateError, *, tokens_max: int) -> ToolResult:
+def cut(
+    result: ToolResult, text: str, error: HeadgateError, *, reason: str, characters_max: int
+) -> ToolResult:
     """Return the beginning of a result that cannot be kept. The call was made and maybe billed, so
     that an error would only make the agent pay again."""
     log.warning("mcp.result_cut", code=error.code)
     described = {"bytes": len(text.encode()), "code": error.code, "reason": error.message}
     note = (
-        f"The call succeeded. Its result is longer than {tokens_max} tokens, and could not be set "
-        f"aside: {error.message} Only its beginning is here:\n{text[:tokens_max]}"
+        f"The call succeeded. Its result is {reason}, and could not be set aside: {error.message} "
+        f"Only its beginning is here:\n{text[:characters_max]}"
     )
     return replace_text(result, {CUT: described}, note)
 

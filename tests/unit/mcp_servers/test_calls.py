@@ -164,7 +164,15 @@ async def test_secrets_of_the_headers_do_not_come_back(tmp_path: Path) -> None:
         bench.server.call_tool = lambda _given: say(
             f"You sent Bearer {SECRET}.", structuredContent={"h": [SECRET], SECRET: 1}
         )
-        assert SECRET not in str(await bench.call())
+        said: list[str] = []
+
+        async def note(_done: float, _total: float | None, message: str) -> None:
+            said.append(message)
+
+        bench.server.streams = True
+        bench.server.progress_message = f"Half, by {SECRET}."
+        assert SECRET not in str(await bench.call(report_progress=note))
+        assert said == ["Half, by [removed]."]
         error = {"code": -32000, "message": f"bad token {SECRET}"}
         bench.server.intercept = lambda received, message: _reply(
             received, message, {"error": error}

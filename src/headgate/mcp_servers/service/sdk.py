@@ -102,7 +102,7 @@ class SdkMcpClient:
             result = await session.send_request(
                 types.CallToolRequest(params=params),
                 _RESULTS,
-                progress_callback=_Progress(report_progress),
+                progress_callback=_Progress(report_progress, _list_needles(target.secrets)),
             )
         return _convert_result(result, target.secrets)
 
@@ -187,10 +187,11 @@ def _find_header_fault(session: PinnedSession, tool: types.Tool) -> str:
 
 
 class _Progress:
-    """Pass progress on, not too often."""
+    """Pass progress on, not too often, and without secrets."""
 
-    def __init__(self, report: ReportProgress) -> None:
+    def __init__(self, report: ReportProgress, needles: Sequence[bytes]) -> None:
         self._report = report
+        self._needles = needles
         self._next_at = 0.0
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
@@ -199,7 +200,8 @@ class _Progress:
             return
         self._next_at = now + PROGRESS_SECONDS
         known = total if total is not None and math.isfinite(total) else None
-        await self._report(progress, known, clean_text(message or "")[:MESSAGE_CHARACTERS_MAX])
+        said = _redact(clean_text(message or ""), self._needles)
+        await self._report(progress, known, said[:MESSAGE_CHARACTERS_MAX])
 
 
 async def _negotiate(session: PinnedSession, known_version: str) -> None:
@@ -261,7 +263,7 @@ def _list_values(secrets: tuple[str, ...]) -> list[bytes]:
     return [part.encode() for each in secrets for part in (each, each.rpartition(" ")[2])]
 
 
-def _redact(value: Any, needles: list[bytes]) -> Any:
+def _redact(value: Any, needles: Sequence[bytes]) -> Any:
     if isinstance(value, str):
         data = value.encode("utf-8", "surrogatepass")
         for each in needles:
