@@ -21,6 +21,7 @@ from headgate.resources.model.expressions import (
     Expression,
     ExpressionError,
     UsedVariables,
+    load_cel,
 )
 from headgate.resources.model.live import PERIODS, WINDOW_MINUTES, WINDOW_MINUTES_MAX, LiveValues
 from headgate.resources.model.patterns import Pattern, SlowPatternError
@@ -201,8 +202,6 @@ class Evaluation:
         return None if state is None else msgspec.to_builtins(state)
 
     def _make_context(self, used: UsedVariables) -> cel.Context:
-        import cel  # takes a tenth of a start, and few resources have expressions
-
         view = self.view
         variables: dict[str, Any] = {
             root: view.gather(used.fields) if root == "request" else view.root(root)
@@ -210,7 +209,7 @@ class Evaluation:
         }
 
         if not used.calls_functions:
-            return cel.Context(variables=variables)
+            return load_cel().Context(variables=variables)
         # A context is kept here and keeps its functions, where no collector finds a cycle: a
         # function that held the evaluation would keep it and the request for ever.
         own: Any = weakref.proxy(self)
@@ -225,7 +224,7 @@ class Evaluation:
             return own._call(own._search, *arguments)
 
         functions = {"errorRate": find_error_rate, "capacityUsage": find_capacity, SEARCH: search}
-        return cel.Context(variables=variables, functions=functions)
+        return load_cel().Context(variables=variables, functions=functions)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a function gives an expression; None for a failure, which is kept."""

@@ -7,6 +7,8 @@ of the request that it looks at, with a weight for loops.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,13 @@ _TOKEN = re.compile(
 )
 _SIGNS = {"===": "==", "!==": "!=", "?.": "."}
 _QUOTES = frozenset("'\"")
+
+
+@functools.cache
+def load_cel() -> Any:
+    """Import the package of expressions: it takes a tenth of a start, and few resources have
+    expressions."""
+    return importlib.import_module("cel")
 
 
 class ExpressionError(Exception):
@@ -156,10 +165,8 @@ class Expression:
             message = f"The expression {source[:80]!r} costs too much, whatever the request is."
             raise InvalidRoutingError(message)
         text = " ".join(token.text for token in tokens)
-        import cel  # takes a tenth of a start, and few resources have expressions
-
         try:
-            self._program = cel.compile(text)
+            self._program = load_cel().compile(text)
         except (ValueError, RuntimeError, TypeError, RecursionError) as error:
             message = f"The expression {source[:80]!r} cannot be read: {_first_line(error)}"
             raise InvalidRoutingError(message) from None
