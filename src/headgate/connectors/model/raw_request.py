@@ -255,10 +255,15 @@ def build_parts(
         FormPart(key, content, names.get(key, key), media_type)
         for key, content, media_type in files
     ]
-    if sum(len(each.content) for each in parts) > FORM_BYTES_MAX:
+    check_form_size(sum(len(each.content) for each in parts))
+    return parts
+
+
+def check_form_size(size: int) -> None:
+    """Raise `InvalidInputError` for more bytes than a form may have."""
+    if size > FORM_BYTES_MAX:
         message = f"The form is larger than {FORM_BYTES_MAX} bytes."
         raise InvalidInputError(message, param="fileData")
-    return parts
 
 
 def _find_text_type(text: str) -> str:

@@ -38,6 +38,7 @@ from headgate.connectors.model.raw_request import (
     build_parts,
     build_target,
     check_body,
+    check_form_size,
 )
 from headgate.connectors.model.retries import RetryRules
 from headgate.connectors.model.tool import ToolContent, ToolResult
@@ -137,9 +138,11 @@ async def prepare(context: ActionContext, given: RawRequestInput) -> PreparedReq
 async def read_files(
     context: ActionContext, entries: Sequence[FileEntry]
 ) -> list[tuple[str, bytes, str | None]]:
-    """Return key, content and media type of each file."""
+    """Return key, content and media type of each file. Raise `InvalidInputError` for more bytes
+    than a form may have, before the rest is read: one handle may be named a hundred times."""
     files: list[tuple[str, bytes, str | None]] = []
     for entry in entries:
+        check_form_size(sum(len(content) for _, content, _ in files))
         value = entry.value
         if isinstance(value, str):
             files.append((entry.key, value.encode(), None))

@@ -25,6 +25,7 @@ from tests.fakes.openai_actions import BY_NAME, CALLER, FakeHandles, NoHttp
 
 PICTURE = b"\x89PNG\r\n\x1a\n\x00\xff"
 UPLOAD = "handle_upload"
+LARGE_UPLOAD, LARGE = "handle_large", bytes(20 << 20)
 OK = ActionAnswer(200, {"content-type": "application/json"}, b'{"ok": true}')
 
 
@@ -46,7 +47,15 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Uploads(FakeHandles):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
     async def get(self, caller: ToolCaller, handle_id: str) -> tuple[HandleInfo, bytes]:
+        self.reads += 1
+        if handle_id == LARGE_UPLOAD:
+            info = HandleInfo(id=handle_id, media_type="text/plain", bytes=20 << 20, expires_at=1.0)
+            return info, LARGE
         assert (caller, handle_id) == (CALLER, UPLOAD)
         info = HandleInfo(id=handle_id, media_type="audio/mpeg", bytes=3, expires_at=1.0)
         return info, b"mp3"
@@ -89,12 +98,13 @@ class Rig:
         self.at += seconds
 
     def run(self, **given: Any) -> RawResponse:
+        self.uploads = Uploads()
         context = ActionContext(
             caller=CALLER,
             request_id="req_1",
             models=self,
             http=NoHttp(),
-            handles=Uploads(),
+            handles=self.uploads,
             connection="work",
             idempotency_key="made-by-the-server",
             timeout_seconds=60.0,
@@ -168,6 +178,13 @@ def test_file_that_is_none_is_refused_before_anything_is_sent(value: object) -> 
     with pytest.raises(InvalidInputError) as caught:
         rig.run(method="POST", fileData=[pair("a", value)])
     assert (caught.value.param, rig.attempts) == ("fileData", [])
+
+
+def test_form_that_is_too_large_is_refused_before_all_of_it_is_read() -> None:
+    rig = Rig(OK)
+    with pytest.raises(InvalidInputError, match="larger than"):
+        rig.run(method="POST", fileData=[pair(f"f{n}", {"handle": LARGE_UPLOAD}) for n in range(9)])
+    assert (rig.uploads.reads, rig.attempts) == (2, [])
 
 
 def test_server_errors_are_tried_again_as_often_as_allowed() -> None:
