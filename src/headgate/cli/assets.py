@@ -109,17 +109,15 @@ def upload(
 
 @app.command()
 def remove(
-    reference: Annotated[
-        str, typer.Argument(metavar="ASSET", help="Id of the asset, or its slug in the project.")
-    ],
+    asset: Annotated[str, typer.Argument(help="Id of the asset, or its slug in the project.")],
     data: Data = None,
     project: ProjectOption = None,
 ) -> None:
     """Remove an asset for good. Its address answers 404 from now on."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
-        asset = _find(application, connection, reference, project)
-        application.assets.remove(connection, asset, by=COMMAND_LINE)
-    typer.echo(f"{asset.slug} is removed.")
+        found = _find(application, connection, asset, project)
+        application.assets.remove(connection, found, by=COMMAND_LINE)
+    typer.echo(f"{found.slug} is removed.")
 
 
 def _list_all(
