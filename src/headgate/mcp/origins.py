@@ -19,8 +19,9 @@ class OriginCheck:
     def __init__(self, origins: Collection[str], public_url: str | None) -> None:
         """Take the origins of HEADGATE_CORS_ORIGINS; `*` allows any."""
         self._any = ANY_ORIGIN in origins
-        own = () if public_url is None else (public_url.lower(),)
-        self._origins = frozenset((*origins, *own))
+        own = () if public_url is None else (public_url,)
+        # People write addresses with a slash at the end, and origins have none.
+        self._origins = frozenset(each.lower().rstrip("/") for each in (*origins, *own))
 
     def check(self, origins: list[str], host: str) -> None:
         """Raise `AgentOriginError`. `origins` are all values of the header."""

@@ -35,7 +35,7 @@ WriteLine = Callable[[bytes], None]
 
 
 class BridgeAddressError(HeadgateError):
-    """The address of the server is not one of HTTP, or plain HTTP to another machine.
+    """The address of the server that `headgate mcp` was given is not one of HTTP.
 
     Give the address of a server as `--url` or HEADGATE_URL, such as `http://127.0.0.1:4600`.
     """

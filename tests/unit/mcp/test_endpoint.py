@@ -66,6 +66,9 @@ def test_only_listed_hosts_and_origins_pass(host: str, origin: str) -> None:
 def test_a_page_of_the_same_host_and_any_page_by_a_star_pass_and_two_origins_do_not() -> None:
     OriginCheck((), None).check(["http://LOCALHOST:4600"], "localhost:4600")
     OriginCheck(("*",), None).check(["https://evil.example"], "localhost")
+    check = OriginCheck(("https://App.example.com",), "https://Gate.example.com/")
+    for origin in ("https://app.example.com", "https://gate.example.com"):
+        check.check([origin], "behind-a-proxy:4600")
     with pytest.raises(AgentOriginError):
         OriginCheck((), None).check(["http://localhost", "http://localhost"], "localhost")
 

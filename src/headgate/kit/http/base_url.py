@@ -12,7 +12,7 @@ def build_base_url(headers: Headers, *, scheme: str) -> str:
     only shown to the sender of the request.
     """
     found = dict(headers)
-    host = found.get(b"host", b"").decode("ascii", "replace") or "HOST"
+    host = found.get(b"host", b"").decode("ascii", "replace").lower() or "HOST"
     if found.get(b"x-forwarded-proto") == b"https":
         scheme = "https"
     return f"{scheme}://{host}/v1"
