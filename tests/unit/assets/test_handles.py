@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.assets.model.errors import AssetTooLargeError
+from headgate.assets.model.errors import AssetTooLargeError, ObjectStorageError
 from headgate.assets.model.handle import HandleLimitError, HandleNotFoundError
 from headgate.assets.model.media_type import LARGE_BYTES_MAX
 from headgate.assets.service import handles
@@ -98,6 +98,21 @@ async def test_handles_of_a_project_are_limited_together(
     monkeypatch.setattr(handles, "CONTENT_BYTES_MAX", 3)
     with pytest.raises(HandleLimitError):
         await store.put(harness.other, b"1234", "image/png", "a.png")
+
+
+async def test_store_that_fails_uses_up_no_limit(harness: AssetHarness) -> None:
+    kept, folder = harness.parts.handles, harness.parts.storage.config.folder
+    assert folder is not None
+    folder.mkdir()
+    (folder / "handles").write_text("in the way")
+    content = bytes(LARGE_BYTES_MAX)
+    for _ in range(3):
+        with pytest.raises(ObjectStorageError):
+            await kept.put(harness.own, content, "text/plain", "")
+    (folder / "handles").unlink()
+    await harness.cleaner.run()
+    handle = await kept.put(harness.own, content, "text/plain", "")
+    assert (await kept.get(harness.own, handle.id))[1] == content
 
 
 async def test_handle_becomes_an_asset(harness: AssetHarness) -> None:

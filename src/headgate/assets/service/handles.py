@@ -9,6 +9,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 import structlog
 
+from headgate.assets.model.errors import ObjectStorageError
 from headgate.assets.model.handle import (
     NAME_CHARACTERS_MAX,
     TYPE_CHARACTERS_MAX,
@@ -93,7 +94,14 @@ class Handles:
         handle, key = await self._database.write(store_handle)
         bound_to = bind_handle(handle)
         sealed = await asyncio.to_thread(crypto.seal_envelope, key, content, bound_to=bound_to)
-        await self._storage.put(handle.object_key, sealed)
+        try:
+            await self._storage.put(handle.object_key, sealed)
+        except ObjectStorageError:
+            # A store that is down for a while must not use up the limit for an hour.
+            await self._database.write(
+                lambda connection: store.expire(connection, handle.id, self._clock.now())
+            )
+            raise
         return handle.info
 
     async def read(

@@ -39,6 +39,11 @@ def find(connection: sa.Connection, project_id: str, handle_id: str) -> StoredHa
     return StoredHandle(**{name: getattr(row, name) for name in StoredHandle.__struct_fields__})
 
 
+def expire(connection: sa.Connection, handle_id: str, now: float) -> None:
+    """Let a handle end now; it and its object are deleted next."""
+    connection.execute(sa.update(HANDLES).where(_H.id == handle_id).values(expires_at=now))
+
+
 def sum_bytes(connection: sa.Connection, project_id: str, now: float) -> int:
     total = sa.func.coalesce(sa.func.sum(_H.bytes), 0)
     statement = sa.select(total).where(_H.project_id == project_id, _H.expires_at > now)
