@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 import msgspec
@@ -159,6 +158,7 @@ async def generate(context: ActionContext, given: GenerateImageInput) -> ImagesR
 async def create(context: ActionContext, given: CreateImageInput) -> ImagesBody:
     """Send no model: the provider's default answers, as the document has it."""
     answer = await provider_calls.post(context, PATH, msgspec.to_builtins(given))
+    provider_calls.convert(answer, ImagesBody)  # raises for what nobody could show
     return cast("ImagesBody", answer)
 
 
@@ -252,7 +252,7 @@ async def _put_aside(
         return image
     try:
         content = base64.b64decode(image.b64_json, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # other letters than ASCII, too
         raise provider_calls.UnreadableAnswerError("The image is not valid base64.") from error
     name = f"image.{image.media_type.rpartition('/')[2]}"
     try:

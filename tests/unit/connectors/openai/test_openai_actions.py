@@ -318,6 +318,16 @@ def test_image_that_cannot_be_put_aside_comes_as_it_is() -> None:
     assert reply.notes == ("The image was not put aside: The handles of this project are full.",)
 
 
+@pytest.mark.parametrize("data", [5, None, [5], [None], {"a": 1}, [{"b64_json": 5}]])
+def test_images_that_nobody_could_show_are_an_unreadable_answer(data: Any) -> None:
+    for name in ("generate-image", "create-image"):
+        with pytest.raises(UnreadableAnswerError):
+            run_action(name, {"prompt": "A cat"}, FakeModelCaller({"data": data}))
+    models = FakeModelCaller({"data": [{"b64_json": "é"}]})
+    with pytest.raises(UnreadableAnswerError, match="base64"):
+        run_action("generate-image", {"prompt": "A cat", "response_format": "handle"}, models)
+
+
 def test_create_image_names_no_model() -> None:
     body: dict[str, Any] = {
         "created": 1,
