@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -49,7 +50,7 @@ async def set_aside(
         "id": handle.id,
         "media_type": handle.media_type,
         "bytes": handle.bytes,
-        "expires_at": handle.expires_at,
+        "expires_at": format_time(handle.expires_at),
     }
     note = (
         f"The result is {reason}, so it was set aside. Read it with read_result, in pieces: handle "
@@ -71,6 +72,12 @@ def cut(
         f"Only its beginning is here:\n{text[:characters_max]}"
     )
     return replace_text(result, {CUT: described}, note)
+
+
+def format_time(seconds: float) -> str:
+    """Return a time in unix seconds as agents read it: `2026-11-30T17:04:41Z`."""
+    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def replace_text(result: ToolResult, structured: dict[str, Any], note: str) -> ToolResult:

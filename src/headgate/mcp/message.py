@@ -47,8 +47,12 @@ def check_message(message: Any) -> None:
         raise AgentMessageError("A batch is not taken: send each message in a request of its own.")
     if not isinstance(message, dict) or not MESSAGE_MEMBERS & message.keys():
         raise AgentMessageError("The body is no JSON-RPC message: it has no `method`.")
-    if cast("dict[str, Any]", message).get("jsonrpc") != "2.0":
+    fields = cast("dict[str, Any]", message)
+    if fields.get("jsonrpc") != "2.0":
         raise AgentMessageError('The body is no JSON-RPC message: `jsonrpc` is not "2.0".')
+    if "method" in fields and "id" in fields and type(fields["id"]) not in (str, int):
+        # The SDK would take it for a notification, and never answer.
+        raise AgentMessageError("The `id` of a request is a text or a whole number.")
 
 
 def find_called(params: Any) -> str:

@@ -282,6 +282,10 @@ async def test_what_only_lenient_parsers_read_is_refused_and_so_never_uncounted(
         ("{}", "it has no `method`"),
         ('"ping"', "it has no `method`"),
         ('{"id":1,"method":"ping"}', '`jsonrpc` is not "2.0"'),
+        *(
+            (f'{{"jsonrpc":"2.0","id":{each},"method":"ping"}}', "a text or a whole number")
+            for each in ("null", "1.5", "true", "[1]", "{}")
+        ),
     ],
 )
 async def test_what_is_no_message_is_refused_in_one_sentence(body: str, told: str) -> None:

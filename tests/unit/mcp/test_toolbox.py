@@ -170,6 +170,7 @@ async def test_a_long_result_is_handed_over_and_a_picture_stays() -> None:
     assert short["structuredContent"] == {"text": text}
     handle = long["structuredContent"]["result_handle"]
     assert handle["id"] == "hnd_0"
+    assert handle["expires_at"].endswith("Z")
     assert content == msgspec.json.encode({"text": text * 2})
     assert handle["bytes"] == len(content)
     note, picture = long["content"]

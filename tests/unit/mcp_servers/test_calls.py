@@ -115,6 +115,21 @@ async def test_what_a_tool_answers_is_passed_on_as_data_and_nothing_else(tmp_pat
         assert len(bench.receipts.calls) == 1
 
 
+async def test_call_that_meets_a_bug_has_a_receipt_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_given: object) -> None:
+        raise LookupError("a bug")
+
+    async with open_bench(tmp_path / "db") as bench:
+        await bench.refresh()
+        monkeypatch.setattr(bench.client, "call", fail)
+        with pytest.raises(LookupError):
+            await bench.call()
+        [receipt] = bench.receipts.calls
+        assert (receipt.status, receipt.error_code) == (500, "internal_error")
+
+
 async def test_failure_of_a_tool_is_a_result_that_says_how_to_go_on(tmp_path: Path) -> None:
     async with open_bench(tmp_path / "db") as bench:
         await bench.refresh()

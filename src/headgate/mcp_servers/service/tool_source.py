@@ -137,12 +137,14 @@ class McpServerTools:
             result = await self._client.call(
                 target, pinned.approved, call.arguments, call.report_progress
             )
-        except HeadgateError as error:
-            outgoing.fail(error.kind.value, error.code)
-            await self._receipts.record(call.caller, outgoing)
-            raise
         except asyncio.CancelledError:
             self._receipts.defer(call.caller, outgoing)
+            raise
+        # A bug must not lose the receipt; it is raised again.
+        except Exception as error:
+            known = error if isinstance(error, HeadgateError) else HeadgateError("")
+            outgoing.fail(known.kind.value, known.code)
+            await self._receipts.record(call.caller, outgoing)
             raise
         result = _check_result(pinned, result)
         outgoing.complete(200, len(_encode(result)), self._monotonic())
