@@ -28,6 +28,7 @@ from headgate.mcp.resources import ResourceRegistry, SharedResource
 from headgate.mcp.tool_runner import RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 from headgate.oauth.model.grant import OAuthGrant
+from headgate.relay.body_budget import BodyBudget
 from headgate.relay.ports import Grant
 
 KEY, ADMIN_KEY, OAT = b"hg_live_known", b"hg_admin_known", "hg_oat_known"
@@ -257,6 +258,7 @@ async def running_agents(
     public_url: str | None = None,
     limits: EndpointLimits | None = None,
     run_limits: RunLimits | None = None,
+    bodies: BodyBudget | None = None,
 ) -> AsyncGenerator[FakeAgents]:
     grants, access_tokens, handles = FakeGrants(), FakeAccessTokens(), FakeHandles()
     rates, started = CountedRates(), FakeStartedCalls()
@@ -276,6 +278,7 @@ async def running_agents(
         build_server=lambda: protocol.build_server(toolbox, runner, resources),
         public_url=public_url,
         limits=limits or EndpointLimits(),
+        bodies=bodies,
     )
     transport = httpx2.ASGITransport(endpoint, client=("203.0.113.5", 1))
     async with httpx2.AsyncClient(transport=transport) as http:

@@ -42,6 +42,7 @@ from headgate.metering.model.usage_range import read_range
 from headgate.metering.service.usage import UsageRequest, find_zone_of, query_usage
 from headgate.metering.store.usage import UsageFilter
 from headgate.oauth.model.challenge import MCP_PATH
+from headgate.relay.body_budget import BodyBudget
 
 USAGE_MODELS_MAX = 50
 
@@ -66,8 +67,10 @@ def build_mcp(
     *,
     servers: McpServerTools,
     models: ModelCaller | None = None,
+    bodies: BodyBudget | None = None,
 ) -> McpParts:
-    """Build the MCP server. `servers` are the tools of other servers."""
+    """Build the MCP server. `servers` are the tools of other servers; `bodies` counts the memory of
+    requests, beside that of model calls."""
     settings = application.settings
     toolbox = Toolbox(
         list_sources(services, servers),
@@ -95,6 +98,7 @@ def build_mcp(
         build_server=build_server,
         public_url=services.authentication.public_url,
         limits=EndpointLimits(settings.mcp_body_bytes_max, settings.mcp_requests_max),
+        bodies=bodies,
         on_denied=DenialRecorder(services),
     )
     return McpParts(

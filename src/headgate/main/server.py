@@ -59,6 +59,7 @@ from headgate.main.payment_settings import check_payments
 from headgate.main.replay import InProcessReplayer
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.main.webhooks import WebhookDelivery
+from headgate.relay.body_budget import BodyBudget
 from headgate.request_log.service.recorder import RequestRecorder
 from headgate.settings import FAILPOINTS, Settings
 from headgate.telemetry.observers import Observers
@@ -169,6 +170,7 @@ async def _serve(
             observers=observers,
             denials=denials,
             requests=requests,
+            bodies=traffic.bodies,
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
@@ -298,6 +300,7 @@ async def _build_app(
     observers: Observers,
     denials: AccessDenialLog,
     requests: InProcessParts,
+    bodies: BodyBudget,
 ) -> Any:
     mcp_servers = await _start_mcp_servers(application, writer, stack, background_jobs)
     services = platform.build_services(
@@ -314,7 +317,9 @@ async def _build_app(
     )
     receipts = ActionReceipts(ledger, application.clock, observers.observe)
     tools = build_mcp_server_tools(application, mcp_servers, receipts)
-    agents = build_mcp(application, writer, services, servers=tools, models=requests.models)
+    agents = build_mcp(
+        application, writer, services, servers=tools, models=requests.models, bodies=bodies
+    )
     observers.watch(agents.gauges, agents.counters)
     stack.push_async_callback(agents.endpoint.close)
     return api.build_app(

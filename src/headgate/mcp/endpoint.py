@@ -10,7 +10,14 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from typing import Any, Protocol
 
 import msgspec
@@ -38,6 +45,7 @@ from headgate.oauth.model.challenge import (
     find_base_url,
 )
 from headgate.oauth.model.scope import DEFAULT_SCOPES, close_scopes
+from headgate.relay.body_budget import BodyBudget
 from headgate.signatures.model import Signatures, check_body
 
 JSON = b"application/json"
@@ -90,8 +98,9 @@ class InsufficientScopeError(HeadgateError):
 
 
 class McpEndpoint:
-    """Answer requests to `/mcp`. `build_server` imports and builds the SDK's server; it is called
-    for the first request, in a thread, because importing the SDK takes about a second."""
+    """Answer requests to `/mcp`. The memory of their bodies is counted in `bodies`, for their keys.
+    `build_server` imports and builds the SDK's server; it is called for the first request, in a
+    thread, because importing the SDK takes about a second."""
 
     def __init__(
         self,
@@ -105,6 +114,7 @@ class McpEndpoint:
         build_server: Callable[[], Any],
         public_url: str | None = None,
         limits: EndpointLimits = DEFAULT_LIMITS,
+        bodies: BodyBudget | None = None,
         on_denied: OnDenied = ignore_denied,
     ) -> None:
         self._authentication = authentication
@@ -115,6 +125,7 @@ class McpEndpoint:
         self._make_id = make_id
         self._public_url = public_url
         self._limits = limits
+        self._bodies = bodies or BodyBudget(limits.body_bytes_max * limits.requests_max)
         self._on_denied = on_denied
         self._runtime = LazyRuntime(build_server, body_bytes_max=limits.body_bytes_max)
         self.requests = 0
@@ -151,7 +162,38 @@ class McpEndpoint:
         if self.running > self._limits.requests_max:
             message = "Too many requests of agents are being answered."
             raise AgentsBusyError(message, retry_after_seconds=1.0)
-        body = await read_body(request, receive, self._limits.body_bytes_max)
+        with self._hold_body(agent) as hold:
+            body = await read_body(request, receive, self._limits.body_bytes_max, hold)
+            await self._run(agent, body, request_id, scope, receive, send)
+
+    @contextlib.contextmanager
+    def _hold_body(self, agent: Agent) -> Generator[Callable[[int], None]]:
+        """Count the bytes of a body as long as its request runs. What is yielded raises
+        `BodyMemoryExhaustedError`."""
+        key_id = agent.caller.grant.key_id
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if size:
+                self._bodies.take(key_id, size)
+                held += size
+
+        try:
+            yield hold
+        finally:
+            if held:
+                self._bodies.give(key_id, held)
+
+    async def _run(
+        self,
+        agent: Agent,
+        body: bytes,
+        request_id: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         if agent.signed is not None:
             check_body(agent.signed, body)
             await self._signatures.claim(agent.signed)

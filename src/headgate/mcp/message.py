@@ -81,11 +81,16 @@ def convert(value: Any, form: Any) -> Any:
         return None
 
 
-async def read_body(request: AgentRequest, receive: Receive, bytes_max: int) -> bytes:
-    """Raise `AgentBodyTooLargeError`."""
+async def read_body(
+    request: AgentRequest, receive: Receive, bytes_max: int, hold: Callable[[int], None]
+) -> bytes:
+    """Return the body. `hold` is told of its bytes before they are kept: all at once where their
+    number is announced. Raise `AgentBodyTooLargeError`, and what `hold` raises."""
     length = request.find_text(b"content-length")
-    if length.isascii() and length.isdigit() and int(length[:LENGTH_DIGITS_MAX]) > bytes_max:
+    announced = int(length[:LENGTH_DIGITS_MAX]) if length.isascii() and length.isdigit() else 0
+    if announced > bytes_max:
         raise make_too_large(bytes_max)
+    hold(announced)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -96,6 +101,8 @@ async def read_body(request: AgentRequest, receive: Receive, bytes_max: int) -> 
         size += len(piece)
         if size > bytes_max:
             raise make_too_large(bytes_max)
+        if size > announced:
+            hold(len(piece))
         pieces.append(piece)
         if not message.get("more_body", False):
             break

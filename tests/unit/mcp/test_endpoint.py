@@ -19,6 +19,7 @@ from headgate.keys.model.scope import parse_network
 from headgate.mcp.endpoint import EndpointLimits
 from headgate.mcp.errors import AgentOriginError
 from headgate.mcp.origins import OriginCheck
+from headgate.relay.body_budget import BodyBudget
 from tests.fakes.mcp import (
     ACCEPT,
     ADMIN_KEY,
@@ -296,6 +297,24 @@ async def test_what_is_no_message_is_refused_in_one_sentence(body: str, told: st
             assert (reply.status, reply.error["code"]) == (400, -32600)
             assert told in reply.error["message"]
             assert len(reply.error["message"]) < 100
+
+
+async def test_memory_of_bodies_is_counted_for_their_key_as_long_as_they_are_held() -> None:
+    bodies = BodyBudget(1_000)
+    held: list[int] = []
+
+    async def look(_call: ToolCall) -> ToolResult:
+        held.append(bodies.taken)
+        return ToolResult(structured={})
+
+    async with running_agents(FakeSource([make_tool("add")], act=look), bodies=bodies) as agents:
+        await agents.call("add", {"x": 1})
+        bodies.take("another", 900)
+        full = await agents.post("tools/call", {"name": "add", "arguments": {"x": 2}})
+    assert (full.status, full.headers["retry-after"]) == (503, "1")
+    assert len(held) == 1
+    assert held[0] > 50
+    assert bodies.taken == 900
 
 
 async def test_answers_are_not_stored_and_name_their_request() -> None:
