@@ -185,7 +185,12 @@ def test_key_of_some_projects_sees_their_assets_only(api: Api) -> None:
             "permissions": ["assets:*"],
         },
     ).json["key"]
-    assert [each["id"] for each in api.get("/api/assets", key=key).json["assets"]] == [beside["id"]]
+    page = api.get("/api/assets", key=key).json
+    assert [each["id"] for each in page["assets"]] == [beside["id"]]
+    # How much others have is not told either.
+    assert (page["count"], page["bytes_used"]) == (1, 1)
+    everything = api.get(f"/api/assets?project_id={other}").json
+    assert (everything["total"], everything["count"], everything["bytes_used"]) == (1, 2, 2)
     assert api.get(f"/api/assets/{made['id']}", key=key).status == 404
     assert api.delete(f"/api/assets/{made['id']}", key=key).status == 404
     body = {"content_text": "y", "project_id": api.own.project_id}
@@ -199,9 +204,9 @@ def test_inference_key_has_the_assets_of_its_project_and_what_its_tools_allow(ap
     assert (made.status, made.json["project_id"]) == (201, api.own.project_id)
     other = api.post("/api/projects", {"name": "Second"}).json["id"]
     beside = upload(api, content_text="x", project_id=other)
-    assert [each["id"] for each in api.get("/api/assets", **live).json["assets"]] == [
-        made.json["id"]
-    ]
+    page = api.get("/api/assets", **live).json
+    assert [each["id"] for each in page["assets"]] == [made.json["id"]]
+    assert (page["count"], page["bytes_used"]) == (1, 1)
     assert api.get(f"/api/assets/{beside['id']}", **live).status == 404
     body = {"content_text": "y", "project_id": other}
     assert api.post("/api/assets", body, **live).status == 404

@@ -51,7 +51,7 @@ async def list_assets(context: RequestContext[AssetQuery, Empty]) -> AssetPage:
         page, total = assets.list_page(connection, filters, limit=query.limit, offset=query.offset)
         return to_asset_page(
             [respond(context, each) for each in page],
-            assets.measure(connection, context.organization_id),
+            assets.measure(connection, context.organization_id, filters.among),
             assets.maxima,
             query.position(total),
         )

@@ -82,7 +82,7 @@ class AssetResponse(msgspec.Struct, kw_only=True):
 
 
 class AssetPage(Page):
-    """A page of assets, the newest first, with how much of the organization's quota is used."""
+    """A page of assets, the newest first, with how much of the quota is used."""
 
     assets: list[AssetResponse]
     bytes_used: int

@@ -87,7 +87,7 @@ class AssetFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssetUsage(msgspec.Struct, frozen=True):
-    """Count the assets of an organization, and their bytes."""
+    """Count the assets of an organization or of some projects, and their bytes."""
 
     count: int
     bytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -115,8 +116,11 @@ class AssetService:
         page = store.select_page(connection, filters, now=now, limit=limit, offset=offset)
         return page, store.count(connection, filters, now=now)
 
-    def measure(self, connection: sa.Connection, organization_id: str) -> AssetUsage:
-        return store.sum_usage(connection, organization_id)
+    def measure(
+        self, connection: sa.Connection, organization_id: str, among: Sequence[str] = ()
+    ) -> AssetUsage:
+        """Count the assets of an organization, or of some projects of it."""
+        return store.sum_usage(connection, organization_id, among)
 
     def remove(self, connection: sa.Connection, asset: Asset, *, by: Actor) -> None:
         """Remove an asset. Nobody gets it any more; its object is deleted an hour later."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -69,9 +69,14 @@ def find_slug(connection: sa.Connection, project_id: str, slug: str) -> Asset | 
     return _find_one(connection, _A.project_id == project_id, _A.slug == slug)
 
 
-def sum_usage(connection: sa.Connection, organization_id: str) -> AssetUsage:
+def sum_usage(
+    connection: sa.Connection, organization_id: str, among: Sequence[str] = ()
+) -> AssetUsage:
+    """Count assets, also expired ones that are not deleted yet; of all projects without any."""
     total = sa.func.coalesce(sa.func.sum(_A.bytes), 0)
     statement = sa.select(sa.func.count(), total).where(_A.organization_id == organization_id)
+    if among:
+        statement = statement.where(_A.project_id.in_(among))
     found, size = connection.execute(statement).one()
     return AssetUsage(found, int(size))
 
