@@ -289,6 +289,7 @@ class Application:
             ids=self.ids,
         )
         self.oauth_tokens = oauth.TokenService(
+            self.people,
             self.keys,
             self.audit,
             clock=self.steady_clock,

@@ -46,10 +46,10 @@ class InvalidClientMetadataError(OAuthRequestError):
 
 
 class InvalidOAuthGrantError(OAuthRequestError):
-    """The authorization code or the refresh token is unknown, expired or used up, or was issued for
-    another application.
+    """The authorization code or the refresh token is unknown, expired or used up, was issued for
+    another application, or the application or its person may not use the organization any more.
 
-    Connect the application again.
+    Connect the application again, as an owner or admin.
     """
 
     code = "invalid_grant"

@@ -7,7 +7,6 @@ from collections import OrderedDict
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import PersonNotFoundError
 from headgate.accounts.service import PersonService
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import Clock
@@ -16,7 +15,7 @@ from headgate.oauth.model.errors import RefusedAccessTokenError
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
 from headgate.oauth.model.scope import close_scopes
 from headgate.oauth.model.tokens import TOKEN_CHARACTERS_MAX, hash_token
-from headgate.oauth.service.applications import ROLES
+from headgate.oauth.service.rights import NO_RIGHT, may_act
 from headgate.oauth.store import grants as store
 
 CACHED_SECONDS = 5.0
@@ -98,7 +97,9 @@ class AccessTokens:
         application = known.application
         if known.grant.ended_at is not None or application.revoked_at is not None:
             raise RefusedAccessTokenError(UNKNOWN)
-        self._check_person(connection, application.person_id, application.organization_id)
+        person_id, organization_id = application.person_id, application.organization_id
+        if not may_act(self._people, connection, person_id, organization_id):
+            raise RefusedAccessTokenError(NO_RIGHT)
         grant = OAuthGrant(
             id=known.grant.id,
             key_id=application.key_id,
@@ -110,23 +111,3 @@ class AccessTokens:
             client_name=application.client_name,
         )
         return CachedGrant(grant, known.grant.resource, now)
-
-    def _check_person(
-        self, connection: sa.Connection, person_id: str, organization_id: str
-    ) -> None:
-        """Raise `RefusedAccessTokenError` for a person who could not connect it now."""
-        try:
-            person = self._people.get(connection, person_id)
-        except PersonNotFoundError as error:
-            raise RefusedAccessTokenError(UNKNOWN) from error
-        memberships = self._people.list_memberships(connection, person_id)
-        if person.disabled_at is None and any(
-            each.organization_id == organization_id
-            and each.role in ROLES
-            and each.suspended_at is None
-            for each in memberships
-        ):
-            return
-        raise RefusedAccessTokenError(
-            "The person who connected this application does not manage the organization any more."
-        )

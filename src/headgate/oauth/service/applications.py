@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import Person, Project, Role
+from headgate.accounts.model import Person, Project
 from headgate.accounts.model.tenant import NAME_CHARACTERS_MAX
 from headgate.accounts.service import AccountService, PersonService
 from headgate.audit.model import Actor, AuditEvent
@@ -22,12 +22,11 @@ from headgate.oauth.model.grant import ConnectedApplication, GrantRecord
 from headgate.oauth.model.redirects import find_host
 from headgate.oauth.model.request import AuthorizationRequest
 from headgate.oauth.model.tokens import hash_token, make_code
+from headgate.oauth.service.rights import may_manage
 from headgate.oauth.store import applications as store
 from headgate.oauth.store import grants as grant_store
 from headgate.oauth.store.applications import ApplicationFilter
 
-ROLES = frozenset({Role.OWNER, Role.ADMIN})
-"""The roles that may connect applications, and for which connected ones may act."""
 GRANTS_MAX = 50
 """How many grants one application has at a time; the oldest ends for a new one."""
 PROJECTS_MAX = 200
@@ -83,7 +82,7 @@ class ApplicationService:
         """Return the projects to which a person may connect applications."""
         found: list[ProjectChoice] = []
         for membership in self._people.list_memberships(connection, person_id):
-            if membership.role not in ROLES or membership.suspended_at is not None:
+            if not may_manage(membership):
                 continue
             projects, _ = self._accounts.list_projects(
                 connection, membership.organization_id, limit=PROJECTS_MAX

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
+from headgate.accounts.service import PersonService
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys.model import KeyState, find_state
@@ -25,6 +26,7 @@ from headgate.oauth.model.tokens import (
     make_refresh_token,
     make_salt,
 )
+from headgate.oauth.service.rights import NO_RIGHT, may_act
 from headgate.oauth.store import grants as store
 from headgate.oauth.store.grants import GrantOfToken
 
@@ -65,8 +67,15 @@ class TokenService:
     """
 
     def __init__(
-        self, keys: KeyService, audit: AuditLog, *, clock: Clock, lifetimes: TokenLifetimes
+        self,
+        people: PersonService,
+        keys: KeyService,
+        audit: AuditLog,
+        *,
+        clock: Clock,
+        lifetimes: TokenLifetimes,
     ) -> None:
+        self._people = people
         self._keys = keys
         self._audit = audit
         self._clock = clock
@@ -173,6 +182,9 @@ class TokenService:
         key = self._keys.get(connection, application.organization_id, application.key_id)
         if find_state(key, now) is not KeyState.ACTIVE:
             raise InvalidOAuthGrantError(KEY_ENDED)
+        person_id, organization_id = application.person_id, application.organization_id
+        if not may_act(self._people, connection, person_id, organization_id):
+            raise InvalidOAuthGrantError(NO_RIGHT)
 
     def _store_refresh(
         self, connection: sa.Connection, token: str, known: GrantOfToken, now: float

@@ -70,6 +70,7 @@ def test_person_who_may_not_any_more_ends_it_within_seconds(
 ) -> None:
     application = agent.api.application
     issued = agent.connect()
+    unredeemed = agent.agree(agent.ask())
     person_id = tokens.find(issued["access_token"]).person_id
     with application.database.transaction() as connection:
         person = application.people.get(connection, person_id)
@@ -79,6 +80,8 @@ def test_person_who_may_not_any_more_ends_it_within_seconds(
             application.members.remove(connection, own, member, by=SYSTEM, by_role=Role.OWNER)
         else:
             application.people.disable(connection, person, by=SYSTEM)
+    code = agent.redeem(unredeemed)
+    assert (read_error(code), read_error(agent.refresh())) == ("invalid_grant", "invalid_grant")
     clock.seconds += 5.1
     assert tokens.refuses(issued["access_token"])
 
