@@ -83,7 +83,9 @@ class BackgroundJobs:
         self._pruner = Pruner(writer)
         self._roll_ups = RollUps(writer)
         self._request_pruner = RequestPruner(writer, application.request_log_index)
-        self._oauth_pruner = OAuthPruner(writer, application.steady_clock)
+        self._oauth_pruner = OAuthPruner(
+            writer, application.connected_applications, application.steady_clock
+        )
         self._capacity = UsageSync(
             application.capacity,
             application.capacity_windows,

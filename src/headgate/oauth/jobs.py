@@ -1,9 +1,11 @@
-"""Deletes codes and tokens that have expired, and grants that hold none any more."""
+"""Deletes codes and tokens that have expired, and grants that hold none any more. Revokes
+applications that never got tokens."""
 
 from __future__ import annotations
 
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
+from headgate.oauth.service.applications import ApplicationService
 from headgate.oauth.store import grants as store
 
 INTERVAL_SECONDS = 600.0
@@ -16,8 +18,9 @@ KEPT_SECONDS = 30 * 86_400.0
 class OAuthPruner:
     """Delete in small transactions."""
 
-    def __init__(self, writer: Writer, clock: Clock) -> None:
+    def __init__(self, writer: Writer, applications: ApplicationService, clock: Clock) -> None:
         self._writer = writer
+        self._applications = applications
         self._clock = clock
 
     async def run(self) -> None:
@@ -31,6 +34,12 @@ class OAuthPruner:
                 connection, before=now - UNUSED_SECONDS, at=now
             )
         )
+        while await self._writer.call(
+            lambda connection: self._applications.revoke_unconnected(
+                connection, before=now - UNUSED_SECONDS
+            )
+        ):
+            pass
         while await self._writer.call(
             lambda connection: store.delete_ended_grants(connection, before=now - KEPT_SECONDS)
         ):

@@ -18,7 +18,7 @@ from headgate.kit.db.schema import REVISIONS
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 
-HEAD = "0034"
+HEAD = "0035"
 URL_VARIABLE = "HEADGATE_DATABASE_URL"
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 

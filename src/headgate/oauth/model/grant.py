@@ -13,7 +13,11 @@ ACCESS_TOKEN_PREFIX = "hg_oat_"
 
 
 class ConnectedApplication(msgspec.Struct, frozen=True, kw_only=True):
-    """Represent an application that a person connected to a project. Times are unix seconds."""
+    """Represent an application that a person connected to a project. Times are unix seconds.
+
+    `connected_at` is when it first got tokens. Until then the person has agreed, and the
+    application has not come back with the code.
+    """
 
     id: str
     organization_id: str
@@ -24,6 +28,7 @@ class ConnectedApplication(msgspec.Struct, frozen=True, kw_only=True):
     client_name: str
     redirect_host: str
     created_at: float
+    connected_at: float | None = None
     revoked_at: float | None = None
 
 

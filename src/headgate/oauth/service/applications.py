@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from headgate.accounts.model import Person, Project
 from headgate.accounts.model.tenant import NAME_CHARACTERS_MAX
 from headgate.accounts.service import AccountService, PersonService
-from headgate.audit.model import Actor, AuditEvent
+from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys.model import Key, KeyRequest, KeyState, find_state
 from headgate.keys.service import Authority, KeyService
@@ -32,6 +32,7 @@ GRANTS_MAX = 50
 PROJECTS_MAX = 200
 """How many projects of an organization a person may choose from."""
 CODE_SECONDS = 60.0
+UNCONNECTED_AT_ONCE = 100
 
 CheckQuota = Callable[[sa.Connection, str], None]
 """Raise a `HeadgateError` where an organization has as many keys as its plan allows."""
@@ -177,9 +178,27 @@ class ApplicationService:
         self, connection: sa.Connection, application: ConnectedApplication, *, by: Actor
     ) -> None:
         """Disconnect an application for good: end its grants, and revoke its key."""
+        self._revoke(connection, application, {}, by=by)
+
+    def revoke_unconnected(self, connection: sa.Connection, *, before: float) -> int:
+        """Revoke some applications that were created before a time, and never came back with a
+        code; so their keys do not count any more. Return how many."""
+        found = grant_store.select_unconnected(connection, before=before, limit=UNCONNECTED_AT_ONCE)
+        for each in found:
+            self._revoke(connection, each, {"reason": "never_connected"}, by=SYSTEM)
+        return len(found)
+
+    def _revoke(
+        self,
+        connection: sa.Connection,
+        application: ConnectedApplication,
+        changes: Mapping[str, object],
+        *,
+        by: Actor,
+    ) -> None:
         grant_store.mark_revoked(connection, application.id, at=self._clock.now())
         self._keys.revoke(connection, application.key_id, by=by)
-        self._record(connection, by, "application.revoked", application, {})
+        self._record(connection, by, "application.revoked", application, changes)
 
     def _describe(
         self, connection: sa.Connection, page: Sequence[ConnectedApplication]

@@ -207,6 +207,8 @@ class TokenService:
         scopes: Sequence[str],
         now: float,
     ) -> IssuedTokens:
+        if known.application.connected_at is None:
+            store.mark_connected(connection, known.application.id, at=now)
         access_token, seconds = make_access_token(), self._lifetimes.access_seconds
         store.delete_old_access_tokens(
             connection, known.grant.id, now=now, kept_max=ACCESS_TOKENS_MAX - 1

@@ -23,6 +23,7 @@ APPLICATIONS = sa.Table(
     sa.Column("redirect_host", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),
+    sa.Column("connected_at", sa.Double),
 )
 sa.Index(
     "ix_connected_applications_listing",

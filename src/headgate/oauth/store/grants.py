@@ -103,6 +103,32 @@ def mark_revoked(connection: sa.Connection, application_id: str, *, at: float) -
         end_grant(connection, grant_id, at=at)
 
 
+def mark_connected(connection: sa.Connection, application_id: str, *, at: float) -> None:
+    """Note that an application has got tokens, unless it had some before."""
+    unconnected = (APPLICATIONS.c.id == application_id, APPLICATIONS.c.connected_at.is_(None))
+    connection.execute(sa.update(APPLICATIONS).where(*unconnected).values(connected_at=at))
+
+
+def select_unconnected(
+    connection: sa.Connection, *, before: float, limit: int
+) -> list[ConnectedApplication]:
+    """Return unrevoked applications that never got tokens, and can get none any more."""
+    is_open = sa.exists().where(
+        GRANTS.c.application_id == APPLICATIONS.c.id, GRANTS.c.ended_at.is_(None)
+    )
+    statement = (
+        sa.select(*APPLICATION_COLUMNS)
+        .where(
+            APPLICATIONS.c.connected_at.is_(None),
+            APPLICATIONS.c.revoked_at.is_(None),
+            APPLICATIONS.c.created_at < before,
+            sa.not_(is_open),
+        )
+        .limit(limit)
+    )
+    return [read_application(row) for row in connection.execute(statement)]
+
+
 def insert_grant(connection: sa.Connection, grant: GrantRecord) -> None:
     values = {**msgspec.structs.asdict(grant), "scopes": list(grant.scopes)}
     connection.execute(sa.insert(GRANTS).values(**values))

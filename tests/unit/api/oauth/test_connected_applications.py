@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headgate.accounts.model import Role
 from headgate.audit.model import SYSTEM
+from headgate.oauth.jobs import OAuthPruner
 from tests.fakes.api import Api, running_api
 from tests.fakes.connecting import (
     AgentClient,
@@ -62,6 +64,43 @@ def test_whatever_ends_the_key_ends_the_application_at_once(
     # The same instance, which had the token in its cache.
     assert tokens.refuses(issued["access_token"])
     assert read_error(agent.refresh()) == "invalid_grant"
+
+
+def test_application_that_never_comes_back_with_its_code_is_revoked(
+    api: Api, tokens: Tokens, clock: ManualClock
+) -> None:
+    person = add_person(api, "lost@example.com", Role.ADMIN)
+    agent = AgentClient(api, open_browser(api, person), register(api).json["client_id"])
+    pruner = OAuthPruner(api.writer, api.application.connected_applications, clock)
+
+    def consent_and_wait(seconds: float) -> list[dict[str, Any]]:
+        agent.browser = open_browser(api, person)
+        agent.agree(agent.ask())
+        clock.seconds += seconds
+        api.portal.call(pruner.run)
+        path = f"/api/connected-applications?person_id={person.id}"
+        return api.get(path).json["applications"]
+
+    [lost] = consent_and_wait(400)
+    # Consented to again before it ended, so it has ten minutes more.
+    [again] = consent_and_wait(400)
+    assert again["id"] == lost["id"]
+    clock.seconds += 400
+    api.portal.call(pruner.run)
+    assert api.get(f"/api/connected-applications/{lost['id']}").status == 404
+    assert api.get(f"/api/api-keys/{lost['key_id']}").json["state"] == "revoked"
+    assert ("application.revoked", lost["id"]) in api.audited()
+    # One that has been connected keeps its key, and works.
+    grant = tokens.find(agent.connect()["access_token"])
+    [kept] = consent_and_wait(700)
+    assert (kept["key_id"], kept["open_grants"]) == (grant.key_id, 1)
+    assert agent.refresh().status == 200
+    # It keeps it also when it was not used for long.
+    clock.seconds += 40 * 86_400
+    api.portal.call(pruner.run)
+    [kept] = consent_and_wait(700)
+    assert (kept["key_id"], kept["open_grants"]) == (grant.key_id, 0)
+    assert tokens.find(agent.connect()["access_token"]).key_id == grant.key_id
 
 
 @pytest.mark.parametrize("way", ["role", "disabled"])

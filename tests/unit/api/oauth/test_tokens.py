@@ -197,7 +197,7 @@ def test_what_has_ended_is_deleted(agent: AgentClient, clock: ManualClock) -> No
     api = agent.api
     agent.connect()
     agent.agree(agent.ask())
-    pruner = OAuthPruner(api.writer, clock)
+    pruner = OAuthPruner(api.writer, api.application.connected_applications, clock)
 
     def count_rows() -> list[int]:
         tables = ("oauth_codes", "oauth_access_tokens", "oauth_refresh_tokens", "oauth_grants")
