@@ -196,7 +196,8 @@ class ApplicationService:
         *,
         by: Actor,
     ) -> None:
-        grant_store.mark_revoked(connection, application.id, at=self._clock.now())
+        if not grant_store.mark_revoked(connection, application.id, at=self._clock.now()):
+            return
         self._keys.revoke(connection, application.key_id, by=by)
         self._record(connection, by, "application.revoked", application, changes)
 

@@ -93,14 +93,19 @@ class GrantOfToken(msgspec.Struct, frozen=True):
     grant: GrantRecord
 
 
-def mark_revoked(connection: sa.Connection, application_id: str, *, at: float) -> None:
-    """Revoke an application, and delete what its grants hold."""
-    connection.execute(
-        sa.update(APPLICATIONS).where(APPLICATIONS.c.id == application_id).values(revoked_at=at)
-    )
+def mark_revoked(connection: sa.Connection, application_id: str, *, at: float) -> bool:
+    """Revoke an application, and delete what its grants hold. Return whether it was not revoked
+    before: of two that try at once, one does it."""
+    unrevoked = (APPLICATIONS.c.id == application_id, APPLICATIONS.c.revoked_at.is_(None))
+    changed = connection.execute(
+        sa.update(APPLICATIONS).where(*unrevoked).values(revoked_at=at)
+    ).rowcount
+    if not changed:
+        return False
     statement = sa.select(GRANTS.c.id).where(GRANTS.c.application_id == application_id)
     for grant_id in connection.execute(statement).scalars().all():
         end_grant(connection, grant_id, at=at)
+    return True
 
 
 def mark_connected(connection: sa.Connection, application_id: str, *, at: float) -> None:
