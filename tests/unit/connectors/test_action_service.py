@@ -133,6 +133,14 @@ def test_integration_without_a_credential_is_not_offered_and_not_run() -> None:
     assert run("ping", {}, stranger, service=open_service)["key"] == "key_1"
 
 
+def test_tool_is_described_once_and_an_error_is_made_for_each_call() -> None:
+    # A list of tools that were described for each request took longer than all the rest of it.
+    assert define_tool(find("ping")) is define_tool(find("ping"))
+    service, stranger = make_service(), make_caller("org_2")
+    first, second = (service.explain_absence(stranger, "sample_ping") for _ in range(2))
+    assert first is not second
+
+
 def test_tool_of_an_integration_that_is_not_configured_is_told_apart_from_one_that_is_none() -> (
     None
 ):

@@ -220,7 +220,6 @@ def check_allowed(tool: ToolDefinition, caller: ToolCaller) -> None:
         raise denial
 
 
-@functools.lru_cache(maxsize=1024)
 def make_not_configured_error(connector: Connector) -> NotConfiguredError:
     manifest = connector.manifest
     error = NotConfiguredError(
@@ -235,6 +234,7 @@ def make_not_configured_error(connector: Connector) -> NotConfiguredError:
     return error
 
 
+@functools.lru_cache(maxsize=1024)
 def define_tool(action: Action) -> ToolDefinition:
     """Return an action as a tool."""
     return ToolDefinition(
