@@ -238,10 +238,16 @@ def test_loop_that_closed_early_leaves_the_work_committed(database: Database) ->
         return insert_words(connection, words)
 
     async def leave() -> threading.Thread:
+        # A server that other tests share may have one of the same name.
+        others = threading.enumerate()
         writer.start()
         writer.create_queue(wait, durable=False).put("a")
         await asyncio.sleep(0)
-        (thread,) = [one for one in threading.enumerate() if one.name == "headgate-writer"]
+        (thread,) = [
+            one
+            for one in threading.enumerate()
+            if one.name == "headgate-writer" and one not in others
+        ]
         return thread
 
     thread = asyncio.run(leave())
