@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headgate.api.errors import build_headers
 from headgate.connectors.brave_search.actions import ACTIONS, WebResult, WebSearchResults
 from headgate.connectors.model.errors import InvalidInputError, ProviderRefusedError
 from tests.fakes.http_actions import run_action
@@ -92,6 +93,13 @@ def test_rate_limit_tells_how_long_to_wait() -> None:
         search({"query": "x"}, b"slow down", status=429, headers={"retry-after": "7"})
     assert raised.value.retry_after_seconds == 7
     assert "slow down" in raised.value.message
+
+
+@pytest.mark.parametrize("advice", ["9" * 400, "soon", "Fri, 31 Dec 1999 23:59:59 GMT", ""])
+def test_advice_that_is_no_number_of_seconds_is_none(advice: str) -> None:
+    with pytest.raises(ProviderRefusedError) as raised:
+        search({"query": "x"}, b"slow down", status=429, headers={"retry-after": advice})
+    assert "retry-after" not in build_headers(raised.value)
 
 
 def test_answer_that_is_no_object_is_refused() -> None:

@@ -14,6 +14,7 @@ limits (`msgspec.Meta`); the docstring is the description.
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ import msgspec
 from headgate.assets.model.handle import HandleInfo
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.tool import ReportProgress, ToolResult, report_nothing
+from headgate.llm import provider_errors
 
 Run = Callable[["ActionContext", Any], Awaitable[Any]]
 ToToolResult = Callable[[Any], ToolResult]
@@ -40,6 +42,12 @@ class ActionAnswer(msgspec.Struct, frozen=True):
     @property
     def is_failure(self) -> bool:
         return self.status >= 400
+
+    def find_wait(self, now: float = math.inf) -> float | None:
+        """Return the seconds to wait before the next request, as the provider advises; None without
+        advice. `now` is Unix time. Without it, as an action has no clock, dates count as past."""
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        return provider_errors.parse_retry_after(headers, now) or None
 
 
 class WholeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

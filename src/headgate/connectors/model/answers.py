@@ -39,9 +39,7 @@ def make_refusal(answer: ActionAnswer, service: str, data: Any) -> ProviderRefus
         f"{service} answered {answer.status}: {said}", status=answer.status, data=data
     )
     error.recovery = RECOVERY_BY_STATUS.get(answer.status)
-    wait = answer.headers.get("retry-after", "")
-    if wait.isascii() and wait.isdigit():
-        error.retry_after_seconds = float(wait)
+    error.retry_after_seconds = answer.find_wait()
     return error
 
 

@@ -230,9 +230,7 @@ def find_wait(rules: RetryRules, retry: int, answer: ActionAnswer, timing: Timin
     code = provider_errors.classify(answer.status, answer.body).code
     if not rules.applies_to(answer.status, code):
         return None
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
-    advised = provider_errors.parse_retry_after(headers, timing.unix_time())
-    return rules.compute_wait(retry, advised, timing.draw)
+    return rules.compute_wait(retry, answer.find_wait(timing.unix_time()), timing.draw)
 
 
 def describe(

@@ -15,12 +15,7 @@ from headgate.llm.convert.fields import (
     decode_answer,
     read_object,
 )
-from headgate.llm.provider_errors import (
-    CREDENTIAL_REJECTED,
-    ErrorCategory,
-    classify,
-    parse_retry_after,
-)
+from headgate.llm.provider_errors import CREDENTIAL_REJECTED, ErrorCategory, classify
 
 SOURCE_HEADER = "x-headgate-error-source"
 GATEWAY = "gateway"
@@ -93,9 +88,7 @@ def make_refusal(answer: ActionAnswer) -> CallRefusedError | ProviderRefusedErro
     else:
         refused = ProviderRefusedError(message, status=answer.status, data=data, param=param)
     refused.recovery = recovery
-    # A date instead of seconds counts as none: an action has no clock.
-    headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-    seconds = refused.retry_after_seconds = parse_retry_after(headers, math.inf) or None
+    seconds = refused.retry_after_seconds = answer.find_wait()
     if seconds is not None and found.category is ErrorCategory.RATE:
         refused.recovery = f"Wait {math.ceil(seconds)} seconds, then try again."
     return refused
