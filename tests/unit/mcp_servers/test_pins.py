@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
 from headgate.connectors.model.tool import ReportProgress, ToolResult
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.schema import read_revision
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
+from headgate.kit.ids import IdGenerator
 from headgate.mcp_servers.jobs import McpRefresher
 from headgate.mcp_servers.model.definition import ToolDefinitionRecord
 from headgate.mcp_servers.model.errors import McpToolChangedError
@@ -27,6 +30,8 @@ from headgate.mcp_servers.service import (
 )
 from headgate.mcp_servers.service.targets import McpTarget
 from headgate.mcp_servers.store.servers import TOPIC
+from headgate.vault.model.secret import SecretRequest
+from headgate.vault.service import SecretService
 from tests.fakes.mcp_server import running_mcp_server
 from tests.unit.mcp_servers.conftest import McpHarness
 
@@ -227,3 +232,44 @@ async def test_due_server_is_refreshed_by_one_of_several_processes(vault: McpHar
     finally:
         await http.close()
         await writer.stop()
+
+
+def test_load_reads_the_vault_once_for_all_servers(vault: McpHarness) -> None:
+    secrets = SecretService(
+        vault.sealer, clock=vault.clock, ids=IdGenerator(), audit=AuditLog(vault.clock)
+    )
+    made: list[McpServer] = []
+    with vault.database.transaction() as connection:
+        for name in ("first", "second"):
+            url = f"https://{name}.example"
+            stored = SecretRequest(
+                organization_id=vault.own,
+                project_id=None,
+                name=name,
+                value=f"{name}-value",
+                base_url=url,
+            )
+            secrets.put(connection, stored, by=SYSTEM)
+            request = McpServerRequest(
+                organization_id=vault.own,
+                name=name,
+                url=f"{url}/mcp",
+                headers={"x-one": f"{{{{vault:{name}}}}}", "x-two": f"<{{{{vault:{name}}}}}>"},
+            )
+            made.append(vault.servers.create(connection, request, by=SYSTEM))
+    statements: list[str] = []
+
+    def keep(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(vault.database.engine, "before_cursor_execute", keep)
+    vault.load()
+    assert vault.index.has_references
+    for each in made:
+        route = vault.index.find(each.id)
+        assert route is not None
+        value = f"{each.name}-value"
+        assert route.headers == {"x-one": value, "x-two": f"<{value}>"}
+    assert sum("FROM secrets" in each for each in statements) == 1
+    # For the headers of servers, and for what these refer to.
+    assert sum("FROM organization_keys" in each for each in statements) <= 2

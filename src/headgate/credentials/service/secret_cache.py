@@ -12,15 +12,9 @@ from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.model.integration import Integration
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.vault.model.base_url import parse_base_url
-from headgate.vault.model.secret import BrokenReferenceError, SecretRecord, parse_reference
+from headgate.vault.model.secret import BrokenReferenceError, parse_reference
 from headgate.vault.service.sealing import Sealer, bind_credential, open_secret
-from headgate.vault.service.secrets import (
-    bind_secret,
-    check_destination,
-    explain_missing,
-    map_organization_secrets,
-    open_value,
-)
+from headgate.vault.service.secrets import ReferencedSecrets, bind_secret, open_value
 
 ROWS_BETWEEN_PAUSES = 8
 PAUSE_SECONDS = 0.001
@@ -83,7 +77,7 @@ class SecretCacheLoad:
         self._keys = keys
         self._is_fresh = False
         self._kept: dict[str, _Known] = {}
-        self._secrets: dict[tuple[str, str], tuple[SecretRecord, bytes]] | None = None
+        self._secrets = ReferencedSecrets(connection)
 
     def open(self, record: CredentialRecord, sealed: bytes, integration: Integration) -> str:
         """Return the secret of a credential, or the stored secret that it refers to.
@@ -116,13 +110,12 @@ class SecretCacheLoad:
         self._cache.replace(self._kept)
 
     def _follow(self, credential: CredentialRecord, name: str, integration: Integration) -> str:
-        if self._secrets is None:
-            self._secrets = map_organization_secrets(self._connection)
-        found = self._secrets.get((credential.organization_id or "", name))
-        if found is None:
-            raise BrokenReferenceError(explain_missing(name))
-        record, sealed = found
-        check_destination(record, integration.base_url, parse_base_url(credential.base_url)[0])
+        record, sealed = self._secrets.find(
+            credential.organization_id or "",
+            name,
+            integration_base_url=integration.base_url,
+            origin=parse_base_url(credential.base_url)[0],
+        )
         bound_to = bind_secret(record)
         value = self._cache.find(record.id, sealed, bound_to)
         if value is None:

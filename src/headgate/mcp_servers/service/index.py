@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 
 from headgate.connectors.model.tool import ToolDefinition
-from headgate.kit.crypto import BrokenSealError
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.http.message import Origin
 from headgate.mcp_servers.model.server import (
     McpServer,
@@ -24,12 +24,7 @@ from headgate.mcp_servers.store.servers import McpSecretRecord
 from headgate.vault.model.sealed_row import McpSecretRow
 from headgate.vault.model.secret import BrokenReferenceError
 from headgate.vault.service import Sealer, open_mcp_secret
-from headgate.vault.service.secrets import (
-    check_destination,
-    explain_missing,
-    map_organization_secrets,
-    open_value,
-)
+from headgate.vault.service.secrets import ReferencedSecrets, open_value
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +48,6 @@ class McpRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"McpRoute({self.server.id})"
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Return what must not come back in an answer."""
-        return (*self.headers.values(), *self.tokens.values())
 
 
 class McpServerIndex:
@@ -144,24 +134,29 @@ class _VaultReader:
     def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
         self._connection = connection
         self._sealer = sealer
-        self.was_used = False
+        self._keys: Mapping[str, SecretKey] | None = None
+        self._stored = ReferencedSecrets(connection)
+
+    @property
+    def was_used(self) -> bool:
+        return self._stored.is_read
 
     def read(self, server: McpServer, names: Iterable[str]) -> dict[str, str]:
         """Return the values of stored secrets. Raise `BrokenReferenceError`."""
-        values: dict[str, str] = {}
-        for name in names:
-            self.was_used = True
-            found = map_organization_secrets(self._connection).get((server.organization_id, name))
-            if found is None:
-                raise BrokenReferenceError(explain_missing(name))
-            record, sealed = found
-            check_destination(record, "", server.origin)
-            try:
-                key = self._sealer.organization_keys(self._connection)[record.key_id]
-                values[name] = open_value(key, sealed, record)
-            except (BrokenSealError, KeyError) as error:
-                raise BrokenReferenceError(f"the secret {name!r} cannot be opened") from error
-        return values
+        return {name: self._read_value(server, name) for name in names}
+
+    def _read_value(self, server: McpServer, name: str) -> str:
+        record, sealed = self._stored.find(
+            server.organization_id, name, integration_base_url="", origin=server.origin
+        )
+        if self._keys is None:
+            # After the secrets, so that the keys of all of them are here.
+            self._keys = self._sealer.organization_keys(self._connection)
+        try:
+            return open_value(self._keys[record.key_id], sealed, record)
+        except (BrokenSealError, KeyError) as error:
+            message = f"the secret {name!r} cannot be opened"
+            raise BrokenReferenceError(message) from error
 
 
 def describe_tool(server: McpServer, tool: PinnedTool) -> ToolDefinition:

@@ -137,12 +137,32 @@ class SecretService:
         return open_value(keys[record.key_id], sealed, record)
 
 
-def map_organization_secrets(
-    connection: sa.Connection,
-) -> dict[tuple[str, str], tuple[SecretRecord, bytes]]:
-    """Return all secrets of organizations with their seals, by organization and name."""
-    stored = secret_store.select_organization_secrets(connection)
-    return {(record.organization_id, record.name): (record, sealed) for record, sealed in stored}
+class ReferencedSecrets:
+    """Find the stored secrets of organizations to which others refer. All are read with the first
+    one that is asked for."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._stored: dict[tuple[str, str], tuple[SecretRecord, bytes]] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether any secret was asked for."""
+        return self._stored is not None
+
+    def find(
+        self, organization_id: str, name: str, *, integration_base_url: str, origin: Origin
+    ) -> tuple[SecretRecord, bytes]:
+        """Return a secret that may be sent to that origin, and its seal. Raise
+        `BrokenReferenceError`."""
+        if self._stored is None:
+            stored = secret_store.select_organization_secrets(self._connection)
+            self._stored = {(each[0].organization_id, each[0].name): each for each in stored}
+        found = self._stored.get((organization_id, name))
+        if found is None:
+            raise BrokenReferenceError(explain_missing(name))
+        check_destination(found[0], integration_base_url, origin)
+        return found
 
 
 def seal_value(key: SecretKey, value: str, record: SecretRecord) -> bytes:
