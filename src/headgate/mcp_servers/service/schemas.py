@@ -31,7 +31,6 @@ def check_schemas(definition: ToolDefinitionRecord) -> None:
         if schema is None:
             continue
         try:
-            measure_schema(schema)
             # Not kept: most tools that are offered are never called.
             _compile.__wrapped__(_encode(schema))
         except UnusableDefinitionError:
@@ -80,9 +79,13 @@ def _find_error(schema: dict[str, Any], value: dict[str, Any]) -> tuple[str, str
 @functools.lru_cache(maxsize=VALIDATORS_MAX)
 def _compile(schema: bytes) -> tuple[Any, SchemaCost]:
     """Compile a schema; return its validator, and what a check costs. References outside of it are
-    not followed, and regular expressions give up after a number of steps."""
+    not followed, and regular expressions give up after a number of steps.
+
+    Raise `UnusableDefinitionError` for one that costs too much, which is not compiled.
+    """
     jsonschema_rs: Any = importlib.import_module("jsonschema_rs")
     parsed: dict[str, Any] = msgspec.json.decode(schema)
+    cost = measure_schema(parsed)
     validator = jsonschema_rs.validator_for(
         parsed,
         pattern_options=jsonschema_rs.FancyRegexOptions(
@@ -92,4 +95,4 @@ def _compile(schema: bytes) -> tuple[Any, SchemaCost]:
         ),
         offline=True,
     )
-    return validator, measure_schema(parsed)
+    return validator, cost
