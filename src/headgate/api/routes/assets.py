@@ -22,7 +22,7 @@ from headgate.api.schemas.assets import (
 from headgate.api.schemas.fields import Empty
 from headgate.assets.model.asset import Asset, AssetFilter
 from headgate.assets.model.owner import ProjectOwner
-from headgate.connectors.model.policy import find_denial
+from headgate.connectors.model.policy import check_allowed
 from headgate.connectors.model.tool import ToolDefinition
 from headgate.connectors.service.asset_tools import LIST_ASSETS, UPLOAD_ASSET
 from headgate.oauth.model.challenge import find_base_url
@@ -136,11 +136,8 @@ def check_tool(context: RequestContext[Any, Any], tool: ToolDefinition) -> None:
     """Raise `ToolForbiddenError` for an inference key or a connected application that may not use
     the tool which does the same."""
     grant = context.principal.grant
-    if grant is None or grant.management:
-        return
-    denial = find_denial(context.tool_caller, tool)
-    if denial is not None:
-        raise denial
+    if grant is not None and not grant.management:
+        check_allowed(context.tool_caller, tool)
 
 
 def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Asset:

@@ -25,6 +25,16 @@ def find_denial(caller: ToolCaller, tool: ToolDefinition) -> ToolForbiddenError 
     return None
 
 
+def check_allowed(caller: ToolCaller, tool: ToolDefinition) -> None:
+    """Raise `ToolForbiddenError` for a tool that a caller may not use."""
+    denial = find_denial(caller, tool)
+    if denial is not None:
+        try:
+            raise denial
+        finally:
+            del denial  # its traceback has this frame, which must not have it
+
+
 def is_any_endpoint_in_scope(endpoints: Sequence[str], patterns: tuple[str, ...]) -> bool:
     """Return whether a key may use one of the endpoints of a tool, or the tool has none."""
     return (

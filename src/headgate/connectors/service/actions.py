@@ -30,7 +30,7 @@ from headgate.connectors.model.errors import (
     NotConfiguredError,
     describe_error,
 )
-from headgate.connectors.model.policy import find_denial
+from headgate.connectors.model.policy import check_allowed, find_denial
 from headgate.connectors.model.schema import build_input_schema, build_output_schema
 from headgate.connectors.model.tool import (
     ReportProgress,
@@ -113,7 +113,7 @@ class ActionService:
         Raise `ToolForbiddenError`, `NotConfiguredError`, `InvalidInputError`, `RateLimitedError`,
         `ActionTimedOutError`, and what the action raises.
         """
-        check_allowed(define_tool(action), caller)
+        check_allowed(caller, define_tool(action))
         self._check_configured(self.registry.find(action.connector), caller)
         options, own = split_options(action.input, given)
         cleaned = clean_input(action.input, own)
@@ -127,7 +127,7 @@ class ActionService:
         self, source: DataSource, caller: ToolCaller, run: ActionRun, *, connection: str | None
     ) -> Sequence[PicklistItem]:
         """Return the choices of a data source. Raise as `run`."""
-        check_allowed(define_source(source), caller)
+        check_allowed(caller, define_source(source))
         self._check_configured(self.registry.find(source.connector), caller)
         self._count(caller, source.endpoints)
         seconds = source.timeout_seconds
@@ -211,13 +211,6 @@ def list_allowed(actions: Sequence[Action], caller: ToolCaller | None) -> Sequen
     if caller is None:
         return actions
     return [each for each in actions if find_denial(caller, define_tool(each)) is None]
-
-
-def check_allowed(tool: ToolDefinition, caller: ToolCaller) -> None:
-    """Raise `ToolForbiddenError` for a tool that a caller may not use."""
-    denial = find_denial(caller, tool)
-    if denial is not None:
-        raise denial
 
 
 def make_not_configured_error(connector: Connector) -> NotConfiguredError:

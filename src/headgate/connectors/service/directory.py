@@ -17,11 +17,11 @@ from headgate.connectors.model.integration import (
     IntegrationOverviews,
     PublicIntegration,
 )
+from headgate.connectors.model.policy import check_allowed
 from headgate.connectors.model.schema import build_input_schema
 from headgate.connectors.model.setup import list_fields, make_unknown
 from headgate.connectors.service.actions import (
     ConfiguredIntegrations,
-    check_allowed,
     define_tool,
     list_allowed,
 )
@@ -107,7 +107,7 @@ class IntegrationDirectory:
     def _find_allowed(self, service: str, endpoint: str, caller: ToolCaller | None) -> Action:
         action = self._registry.find(service).find_action(endpoint)
         if caller is not None:
-            check_allowed(define_tool(action), caller)
+            check_allowed(caller, define_tool(action))
         return action
 
     def _list(self) -> Sequence[DirectoryEntry]:

@@ -120,12 +120,9 @@ class HttpCalls:
             self._receipts.defer(caller, call)
             raise
         except EgressError as error:
-            is_late = isinstance(error, TIMEOUT_ERRORS)
-            failure = describe_failure(error, found.manifest.display_name)
-            code = "provider_timeout" if is_late else "provider_unreachable"
-            call.fail(failure.kind.value, code, was_sent=error.sent)
+            note_failure(call, error)
             await self._receipts.record(caller, call)
-            raise failure from error
+            raise describe_failure(error, found.manifest.display_name) from error
         await self._receipts.record(caller, call)
         return answer
 
@@ -165,6 +162,14 @@ class HttpCalls:
             headers=[],
             secret=b"",
         )
+
+
+def note_failure(call: OutgoingCall, error: EgressError) -> None:
+    """Note on the receipt of a request why it got no answer."""
+    is_late = isinstance(error, TIMEOUT_ERRORS)
+    kind = Kind.UPSTREAM_TIMEOUT if is_late else Kind.UPSTREAM
+    code = "provider_timeout" if is_late else "provider_unreachable"
+    call.fail(kind.value, code, was_sent=error.sent)
 
 
 def describe_failure(error: EgressError, display_name: str) -> ToolError:

@@ -193,14 +193,8 @@ class SetupService:
             organization_id=request.organization_id,
             key_id=request.key_id,
         )
-        if result.is_valid:
-            return
-        name = FIELD.format(name=name_value(manifest.name, API_KEY))
-        error = CredentialTestFailedError(f"Nothing was stored: {result.message}", param=name)
-        error.recovery = (
-            "Ask the user to check the value; set up without `test` to store it anyway."
-        )
-        raise error
+        if not result.is_valid:
+            raise make_test_failed_error(manifest, result.message)
 
     def _store(
         self,
@@ -375,6 +369,16 @@ def describe_credential(
         base_url=values.base_url,
         provider_organization=values.organization,
     )
+
+
+def make_test_failed_error(
+    manifest: IntegrationManifest, message: str
+) -> CredentialTestFailedError:
+    """Build the error for a secret that the provider did not accept."""
+    name = FIELD.format(name=name_value(manifest.name, API_KEY))
+    error = CredentialTestFailedError(f"Nothing was stored: {message}", param=name)
+    error.recovery = "Ask the user to check the value; set up without `test` to store it anyway."
+    return error
 
 
 def make_not_set_up_error(

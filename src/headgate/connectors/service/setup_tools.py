@@ -11,9 +11,10 @@ from msgspec import Meta
 from headgate.connectors.model.caller import FULL, READ, WRITE, ToolCaller
 from headgate.connectors.model.cleaning import clean_input
 from headgate.connectors.model.errors import ToolForbiddenError
+from headgate.connectors.model.policy import check_allowed
 from headgate.connectors.model.schema import build_input_schema
 from headgate.connectors.model.tool import ToolCall, ToolDefinition, ToolResult
-from headgate.connectors.service.actions import ActionService, check_allowed, define_tool
+from headgate.connectors.service.actions import ActionService, define_tool
 from headgate.connectors.service.directory import IntegrationDirectory
 from headgate.connectors.service.setup import SetupRequest, SetupService
 
@@ -135,7 +136,7 @@ class SetupTools:
     async def call_tool(self, tool: ToolDefinition, call: ToolCall) -> ToolResult:
         """Run a tool. Raise `ToolForbiddenError`, `InvalidInputError`, and what the services
         raise."""
-        check_allowed(tool, call.caller)
+        check_allowed(call.caller, tool)
         return await self._runs[tool.name](call)
 
     async def _list(self, call: ToolCall) -> ToolResult:
