@@ -124,14 +124,13 @@ async def prepare(context: ActionContext, given: RawRequestInput) -> PreparedReq
         body, content_type = build_data(given.data)
         if content_type:
             headers.setdefault(CONTENT_TYPE, content_type)
-    seconds = context.timeout_seconds
     return PreparedRequest(
         method=given.method,
         target=target,
         headers=headers,
         body=body,
         overridden=overridden,
-        timeout_seconds=seconds if given.timeout is None else given.timeout / 1000,
+        timeout_seconds=context.timeout_seconds,
     )
 
 

@@ -107,7 +107,7 @@ class Rig:
             handles=self.uploads,
             connection="work",
             idempotency_key="made-by-the-server",
-            timeout_seconds=60.0,
+            timeout_seconds=min(given.get("timeout", 60_000) / 1000, 60.0),
         )
         timing = raw_request.Timing(lambda: self.at, lambda: self.at, self.sleep, lambda: 0.5)
         typed = msgspec.convert(given, RawRequestInput)
@@ -235,6 +235,13 @@ def test_last_answer_is_told_where_the_next_wait_would_not_end_in_time() -> None
     with pytest.raises(ProviderRefusedError) as caught:
         rig.run(maxRetries=9, timeout=20_000)
     assert (len(rig.attempts), rig.at, caught.value.retry_after_seconds) == (1, 0.0, 30.0)
+
+
+def test_no_wait_is_longer_than_the_whole_call_may_take_whatever_its_timeout() -> None:
+    rig = Rig(fail(503, retry_after="90"))
+    with pytest.raises(ProviderRefusedError):
+        rig.run(maxRetries=1, timeout=600_000)
+    assert rig.starts == [0.0]
 
 
 def test_failure_has_status_data_and_headers() -> None:
