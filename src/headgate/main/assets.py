@@ -14,9 +14,8 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.kit.jobs import Job
 from headgate.main.application import Application
+from headgate.main.local_address import find_local_url
 from headgate.settings import Settings
-
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 class AssetParts(msgspec.Struct, frozen=True):
@@ -72,8 +71,4 @@ def find_own_url(settings: Settings) -> str:
     """Return where this server is reached, without a trailing slash."""
     if settings.public_url is not None:
         return settings.public_url.rstrip("/")
-    scheme = "http" if settings.ssl_certfile is None else "https"
-    host = WILDCARDS.get(settings.host, settings.host)
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    return f"{scheme}://{host}:{settings.port}"
+    return find_local_url(settings)

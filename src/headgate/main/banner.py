@@ -14,6 +14,7 @@ import uvicorn
 from headgate.credentials.service.credentials import ENVIRONMENT_NAME
 from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.main.first_start import SIMULATOR_NAME
+from headgate.main.local_address import find_local_url
 from headgate.relay.ports import Credential
 from headgate.settings import Settings
 
@@ -46,8 +47,6 @@ OWNER_TEMPLATE = """
 READ_KEY = """{python} -c "import json; print(json.load(open('{keys}'))['inference_key'])\""""
 ISSUE_KEY = "{headgate} keys create --data {data}"
 """Used where there is no file of first keys, as in a restored database."""
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Address by which a server that listens on every address is reached from its own machine."""
 
 
 class StartState(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,11 +71,8 @@ async def show_banner(
 
 def render(settings: Settings, start_state: StartState, credential: Credential | None) -> str:
     """Return the banner, with commands that work in the shell that started the server."""
-    scheme = "https" if settings.ssl_certfile else "http"
-    host = ANYWHERE.get(settings.host, settings.host)
-    host = f"[{host}]" if ":" in host else host
     values = {
-        "address": f"{scheme}://{host}:{settings.port}",
+        "address": find_local_url(settings),
         "keys": str(settings.data / FIRST_KEYS_FILE),
         "data": shlex.quote(str(settings.data)),
         "python": shlex.quote(_shorten(sys.executable)),

@@ -16,6 +16,7 @@ from headgate.kit.http.message import Client
 from headgate.kit.jobs import Job
 from headgate.main.application import Application
 from headgate.main.egress import open_client
+from headgate.main.local_address import find_local_url
 from headgate.payments.jobs import INVOICE_SECONDS, TOP_UP_SECONDS, InvoiceJob
 from headgate.payments.model.order import PaymentOrder
 from headgate.payments.service.automatic import AutomaticTopUps
@@ -99,5 +100,4 @@ def build_loader(application: Application, client: Client) -> ProviderLoader:
 
 def find_return_url(settings: Settings) -> str:
     """Return where the payment page leads back to."""
-    own = f"http://{settings.host}:{settings.port}"
-    return settings.payment_return_url or settings.public_url or own
+    return settings.payment_return_url or settings.public_url or find_local_url(settings)
