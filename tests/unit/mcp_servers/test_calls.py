@@ -25,7 +25,7 @@ from headgate.mcp_servers.model.errors import (
     McpToolBlockedError,
 )
 from headgate.mcp_servers.model.server import McpAuthentication
-from headgate.mcp_servers.service import McpCallLimits, McpDiscoverer
+from headgate.mcp_servers.service import McpCallLimits, McpDiscoverer, targets
 from tests.fakes.mcp_server import LEGACY, MODERN, SEND, say
 from tests.fakes.upstream import ReceivedRequest
 from tests.unit.mcp_servers.conftest import Bench, open_bench
@@ -428,3 +428,14 @@ async def test_servers_of_an_organization_are_asked_for_their_tools_a_few_at_a_t
         assert len(busy) == 2
         assert (await refresh()).discovery_error == ""
         await writer.stop()
+
+
+async def test_client_that_could_not_be_loaded_is_loaded_at_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bench(tmp_path / "db") as bench:
+        with monkeypatch.context() as broken:
+            broken.setattr(targets, "SDK_MODULE", "headgate.mcp_servers.service.missing")
+            with pytest.raises(ModuleNotFoundError):
+                await bench.refresh()
+        assert (await bench.refresh()).discovery_error == ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from headgate.assets.model.storage import StorageConfig
+from headgate.kit.lazy import LazyLoader
 
 IMPLEMENTATION = "headgate.assets.service.object_store"
 """Imported only when used: a start should not wait for its library."""
@@ -30,19 +30,18 @@ class ObjectStorage:
 
     def __init__(self, config: StorageConfig) -> None:
         self.config = config
-        self._opening = asyncio.Lock()
-        self._opened: Objects | None = None
+        self._objects = LazyLoader(self._open)
 
     async def put(self, key: str, content: bytes) -> None:
         """Write an object whole. It is on the disk, or in the bucket, on return."""
-        await (await self._open()).put(key, content)
+        await (await self._objects.get()).put(key, content)
 
     async def open(
         self, key: str, part: tuple[int, int] | None = None
     ) -> AsyncIterator[bytes] | None:
         """Return the pieces of an object, or of its bytes from the first to before the second
         number; None if it is missing."""
-        return await (await self._open()).open(key, part)
+        return await (await self._objects.get()).open(key, part)
 
     async def read(self, key: str) -> bytes | None:
         """Return an object whole; None if it is missing."""
@@ -51,13 +50,7 @@ class ObjectStorage:
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. One that is missing is no error."""
-        await (await self._open()).delete(keys)
+        await (await self._objects.get()).delete(keys)
 
-    async def _open(self) -> Objects:
-        async with self._opening:
-            if self._opened is None:
-                self._opened = await asyncio.to_thread(self._load)
-            return self._opened
-
-    def _load(self) -> Objects:
+    def _open(self) -> Objects:
         return importlib.import_module(IMPLEMENTATION).ObjectStore(self.config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
@@ -11,6 +10,7 @@ import msgspec
 
 from headgate.connectors.model.tool import ReportProgress, ToolResult
 from headgate.kit.http.message import Client, Origin
+from headgate.kit.lazy import LazyLoader
 from headgate.mcp_servers.model.definition import ToolDefinitionRecord
 from headgate.mcp_servers.model.tool import Discovery
 
@@ -76,10 +76,10 @@ class LazyMcpClient:
     def __init__(self, client: Client, limits: McpCallLimits) -> None:
         self._client = client
         self._limits = limits
-        self._loading: asyncio.Future[McpClient] | None = None
+        self._loader = LazyLoader(self._load)
 
     async def discover(self, target: McpTarget) -> Discovery:
-        return await (await self._load()).discover(target)
+        return await (await self._loader.get()).discover(target)
 
     async def call(
         self,
@@ -88,13 +88,8 @@ class LazyMcpClient:
         arguments: dict[str, Any],
         report_progress: ReportProgress,
     ) -> ToolResult:
-        return await (await self._load()).call(target, tool, arguments, report_progress)
+        return await (await self._loader.get()).call(target, tool, arguments, report_progress)
 
-    async def _load(self) -> McpClient:
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(self._import())
-        return await asyncio.shield(self._loading)
-
-    async def _import(self) -> McpClient:
-        module = await asyncio.to_thread(importlib.import_module, SDK_MODULE)
+    def _load(self) -> McpClient:
+        module = importlib.import_module(SDK_MODULE)
         return cast(McpClient, module.SdkMcpClient(self._client, self._limits))

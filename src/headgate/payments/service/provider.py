@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.lazy import LazyLoader
 from headgate.payments.model.order import (
     ChargeOutcome,
     CheckoutPage,
@@ -78,19 +78,16 @@ class ProviderLoader:
     None where no provider is configured."""
 
     def __init__(self, load: Callable[[], PaymentProvider] | None) -> None:
-        self._load = load
-        self._provider: PaymentProvider | None = None
+        self._loader = None if load is None else LazyLoader(load)
 
     @property
     def is_configured(self) -> bool:
-        return self._load is not None
+        return self._loader is not None
 
     async def get(self) -> PaymentProvider:
         """Return the provider. Raise `PaymentsNotConfiguredError`."""
-        if self._load is None:
+        if self._loader is None:
             raise PaymentsNotConfiguredError(
                 "This installation takes no payments; its operator sets HEADGATE_STRIPE_SECRET_KEY."
             )
-        if self._provider is None:
-            self._provider = await asyncio.to_thread(self._load)
-        return self._provider
+        return await self._loader.get()
