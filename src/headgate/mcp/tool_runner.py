@@ -93,7 +93,8 @@ class ToolRunner:
         if tool is None:
             raise tools.make_unknown_error(call.name)
         if tool.denial is not None:
-            raise tool.denial
+            # Raised, it would keep this frame, which has it.
+            return CallOutcome(ToolResult(error=describe_error(tool.denial)))
         call = msgspec.structs.replace(call, name=tool.definition.name)
         if not tool.definition.is_billed:
             return CallOutcome(await self._run_bounded(tool, call))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import gc
+import weakref
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,7 +18,7 @@ from headgate.connectors.service import asset_tools, setup_tools
 from headgate.mcp import schemas
 from headgate.mcp.errors import NoToolsError
 from headgate.mcp.meta_tools import CALL, SEARCH
-from headgate.mcp.tool_runner import CallProgress, RunLimits
+from headgate.mcp.tool_runner import CallProgress, RunLimits, ToolRunner
 from headgate.mcp.toolbox import LISTED_MAX, Toolbox
 from tests.fakes.mcp import GRANT, KEY, FakeSource, make_caller, make_tool, running_agents
 
@@ -74,6 +76,29 @@ async def test_a_key_sees_and_calls_only_the_tools_of_its_patterns() -> None:
     assert found["structuredContent"]["tools"] == []
     assert "github_delete." not in str(near)
     assert source.calls == []
+
+
+class Watched(dict[str, Any]):
+    """Be arguments whose end can be seen."""
+
+
+async def test_arguments_of_a_denied_call_are_freed_with_its_result() -> None:
+    caller = make_caller(msgspec.structs.replace(GRANT, tools=("openai_*",)))
+    tools = await Toolbox([FakeSource([make_tool("other")])]).open(caller)
+    runner = ToolRunner(cast("Any", None), None, RunLimits())
+    arguments = Watched()
+    end = weakref.ref(arguments)
+    gc.collect()
+    gc.disable()
+    try:
+        call = ToolCall(name="other", arguments=arguments, caller=caller, request_id="req_1")
+        outcome = await runner.run(tools, call)
+        del arguments, call, tools
+        assert end() is None
+    finally:
+        gc.enable()
+    assert outcome.result.error is not None
+    assert outcome.result.error.code == "tool_forbidden"
 
 
 async def test_an_endpoint_that_a_key_may_not_use_takes_its_tools_away() -> None:
