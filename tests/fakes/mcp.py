@@ -25,7 +25,7 @@ from headgate.mcp.endpoint import EndpointLimits, McpEndpoint
 from headgate.mcp.origins import OriginCheck
 from headgate.mcp.repetitions import Repetitions
 from headgate.mcp.resources import ResourceRegistry, SharedResource
-from headgate.mcp.tool_runner import RunLimits, ToolRunner
+from headgate.mcp.tool_runner import OnCalled, RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 from headgate.oauth.model.grant import OAuthGrant
 from headgate.relay.body_budget import BodyBudget
@@ -259,11 +259,12 @@ async def running_agents(
     limits: EndpointLimits | None = None,
     run_limits: RunLimits | None = None,
     bodies: BodyBudget | None = None,
+    log_call: OnCalled | None = None,
 ) -> AsyncGenerator[FakeAgents]:
     grants, access_tokens, handles = FakeGrants(), FakeAccessTokens(), FakeHandles()
     rates, started = CountedRates(), FakeStartedCalls()
     toolbox = Toolbox(sources)
-    runner = ToolRunner(Repetitions(started), handles, run_limits or RunLimits())
+    runner = ToolRunner(Repetitions(started), handles, run_limits or RunLimits(), log_call)
     resources = ResourceRegistry(
         [SharedResource("headgate://models", "models", "Models", "The models.", read_models)]
     )

@@ -34,7 +34,7 @@ from headgate.mcp.endpoint import EndpointLimits, McpEndpoint
 from headgate.mcp.origins import OriginCheck
 from headgate.mcp.repetitions import Repetitions
 from headgate.mcp.resources import ResourceRegistry, SharedResource
-from headgate.mcp.tool_runner import RunLimits, ToolRunner
+from headgate.mcp.tool_runner import OnCalled, RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
 from headgate.mcp_servers.service.tool_source import McpServerTools
 from headgate.metering.model.usage import Measures
@@ -68,19 +68,18 @@ def build_mcp(
     servers: McpServerTools,
     models: ModelCaller | None = None,
     bodies: BodyBudget | None = None,
+    log_call: OnCalled | None = None,
 ) -> McpParts:
     """Build the MCP server. `servers` are the tools of other servers; `bodies` counts the memory of
-    requests, beside that of model calls."""
+    requests, beside that of model calls; `log_call` takes the line of each tool call."""
     settings = application.settings
     toolbox = Toolbox(
         list_sources(services, servers),
         explanations=(services.actions.explain_absence, servers.explain_absence),
     )
     repetitions = build_repetitions(application, writer)
-    limits = RunLimits(
-        settings.tool_seconds_max, settings.tool_result_tokens_max, is_logged=settings.access_log
-    )
-    runner = ToolRunner(repetitions, services.handles, limits)
+    limits = RunLimits(settings.tool_seconds_max, settings.tool_result_tokens_max)
+    runner = ToolRunner(repetitions, services.handles, limits, log_call)
     resources = ResourceRegistry(build_resources(services, models))
 
     def build_server() -> Any:

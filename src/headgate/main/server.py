@@ -318,7 +318,13 @@ async def _build_app(
     receipts = ActionReceipts(ledger, application.clock, observers.observe)
     tools = build_mcp_server_tools(application, mcp_servers, receipts)
     agents = build_mcp(
-        application, writer, services, servers=tools, models=requests.models, bodies=bodies
+        application,
+        writer,
+        services,
+        servers=tools,
+        models=requests.models,
+        bodies=bodies,
+        log_call=None if observers.access_log is None else observers.log,
     )
     observers.watch(agents.gauges, agents.counters)
     stack.push_async_callback(agents.endpoint.close)

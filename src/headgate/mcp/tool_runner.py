@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 import structlog
@@ -20,10 +21,11 @@ from headgate.connectors.model.tool import (
 )
 from headgate.connectors.service.asset_tools import READ_RESULT
 from headgate.kit.errors import HeadgateError
+from headgate.kit.log import mask_text
 from headgate.mcp import large_results, meta_tools
 from headgate.mcp.errors import ToolFaultError
 from headgate.mcp.repetitions import Repetitions, check_repeated
-from headgate.mcp.toolbox import OfferedTool, ToolSet
+from headgate.mcp.toolbox import NAME_MAX, OfferedTool, ToolSet
 
 HEARTBEAT_SECONDS = 5.0
 
@@ -33,8 +35,6 @@ log = structlog.get_logger(__name__)
 class RunLimits(msgspec.Struct, frozen=True):
     seconds_max: float = 600.0
     result_tokens_max: int = 20_000
-    is_logged: bool = True
-    """Whether each call is a line of the log."""
 
 
 class CallOutcome(msgspec.Struct, frozen=True):
@@ -44,13 +44,37 @@ class CallOutcome(msgspec.Struct, frozen=True):
     is_repeated: bool = False
 
 
+class CalledToolLine(msgspec.Struct, frozen=True, tag_field="event", tag="mcp.tool_called"):
+    """Hold the line of the access log for a tool call. Nothing in it is to be masked."""
+
+    tool: str
+    key: str
+    organization: str
+    request_id: str
+    outcome: str
+    repeated: bool
+    milliseconds: float
+    timestamp: datetime.datetime
+    level: str = "info"
+
+
+OnCalled = Callable[[CalledToolLine], None]
+
+
 class ToolRunner:
+    """Run tool calls. `on_called` is told of each one that has ended."""
+
     def __init__(
-        self, repetitions: Repetitions, handles: HandleStore | None, limits: RunLimits
+        self,
+        repetitions: Repetitions,
+        handles: HandleStore | None,
+        limits: RunLimits,
+        on_called: OnCalled | None = None,
     ) -> None:
         self._repetitions = repetitions
         self._handles = handles
         self._limits = limits
+        self._on_called = on_called
         self.calls = 0
         self.errors = 0
 
@@ -60,8 +84,8 @@ class ToolRunner:
         self.calls += 1
         outcome = await self._run_safely(tools, call)
         self.errors += outcome.result.error is not None
-        if self._limits.is_logged:
-            log_call(call, outcome, time.perf_counter() - started_at)
+        if self._on_called is not None:
+            self._on_called(describe_call(call, outcome, time.perf_counter() - started_at))
         return outcome
 
     async def _run_safely(self, tools: ToolSet, call: ToolCall) -> CallOutcome:
@@ -71,7 +95,7 @@ class ToolRunner:
             return CallOutcome(ToolResult(error=describe_error(error)))
         # A tool that fails must not end the conversation: the log has the details.
         except Exception:
-            log.exception("mcp.tool_fault", tool=call.name[:64], request_id=call.request_id)
+            log.exception("mcp.tool_fault", tool=call.name[:NAME_MAX], request_id=call.request_id)
             message = f"The tool failed unexpectedly; the server's log has {call.request_id}."
             return CallOutcome(ToolResult(error=describe_error(ToolFaultError(message))))
 
@@ -125,17 +149,18 @@ class ToolRunner:
         )
 
 
-def log_call(call: ToolCall, outcome: CallOutcome, seconds: float) -> None:
+def describe_call(call: ToolCall, outcome: CallOutcome, seconds: float) -> CalledToolLine:
+    """Return the line of a call. Clients make up names of tools, and providers codes of errors."""
     error = outcome.result.error
-    log.info(
-        "mcp.tool_called",
-        tool=call.name[:64],
+    return CalledToolLine(
+        tool=mask_text(call.name[:NAME_MAX]),
         key=call.caller.grant.key_id,
         organization=call.caller.organization_id,
         request_id=call.request_id,
-        outcome="ok" if error is None else error.code,
+        outcome="ok" if error is None else mask_text(error.code),
         repeated=outcome.is_repeated,
         milliseconds=round(seconds * 1e3, 1),
+        timestamp=datetime.datetime.now(datetime.UTC),
     )
 
 

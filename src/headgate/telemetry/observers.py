@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
@@ -40,6 +42,7 @@ class Observers:
         spans: bool = False,
     ) -> None:
         self._waiting: list[tuple[Receipt, int]] = []
+        self._entries: list[msgspec.Struct] = []
         self.access_log = AccessLog(STDERR) if access_log else None
         self.spans = load_spans() if spans else None
         self.metrics = Metrics(
@@ -66,12 +69,19 @@ class Observers:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._notify)
         self._waiting.append((receipt, settlement_microseconds))
 
+    def log(self, entry: msgspec.Struct) -> None:
+        """Queue a line of the access log that is no receipt."""
+        if not self._entries:
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._notify)
+        self._entries.append(entry)
+
     def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []
+        entries, self._entries = self._entries, []
         receipts = [receipt for receipt, _ in waiting]
         self.metrics.observe(receipts, [settlement for _, settlement in waiting])
         if self.access_log is not None:
-            self.access_log.observe(receipts)
+            self.access_log.observe([*receipts, *entries])
         if self.spans is not None:
             self.spans.observe(receipts)
 

@@ -18,7 +18,7 @@ from headgate.connectors.service import asset_tools, setup_tools
 from headgate.mcp import schemas
 from headgate.mcp.errors import NoToolsError
 from headgate.mcp.meta_tools import CALL, SEARCH
-from headgate.mcp.tool_runner import CallProgress, RunLimits, ToolRunner
+from headgate.mcp.tool_runner import CalledToolLine, CallProgress, RunLimits, ToolRunner
 from headgate.mcp.toolbox import LISTED_MAX, Toolbox
 from tests.fakes.mcp import GRANT, KEY, FakeSource, make_caller, make_tool, running_agents
 
@@ -177,6 +177,19 @@ async def test_a_call_that_takes_too_long_is_stopped() -> None:
     ) as agents:
         result = await agents.call("wait")
     assert result["structuredContent"]["error"]["code"] == "action_timed_out"
+
+
+async def test_each_call_is_a_line_of_the_access_log_without_what_a_client_made_up() -> None:
+    lines: list[CalledToolLine] = []
+    secret = "sk-0123456789abcdef"
+    async with running_agents(FakeSource([make_tool("a")]), log_call=lines.append) as agents:
+        await agents.call("a", {"x": 1})
+        await agents.call(secret)
+    known, unknown = (msgspec.json.decode(msgspec.json.encode(each)) for each in lines)
+    assert known["event"] == "mcp.tool_called"
+    assert (known["tool"], known["outcome"], known["key"]) == ("a", "ok", GRANT.key_id)
+    assert unknown["outcome"] == "tool_not_found"
+    assert secret not in str(unknown)
 
 
 async def test_a_long_result_is_handed_over_and_a_picture_stays() -> None:

@@ -4,8 +4,16 @@ import json
 import os
 import threading
 
+import msgspec
+import pytest
+
 from headgate.telemetry.access_log import BATCHES_MAX, AccessLog
+from headgate.telemetry.observers import Observers
 from tests.fakes.example_receipt import make_receipt
+
+
+class Entry(msgspec.Struct, frozen=True, tag_field="event", tag="entry"):
+    name: str
 
 
 def test_every_receipt_is_one_line() -> None:
@@ -20,6 +28,22 @@ def test_every_receipt_is_one_line() -> None:
     assert [entry["request_id"] for entry in entries] == ["req_1", "req_2"]
     assert entries[0]["event"] == "call"
     assert entries[0]["cost_nano"] == 5_250
+
+
+@pytest.mark.anyio
+async def test_lines_that_are_no_receipts_are_written_with_those_that_are() -> None:
+    observers = Observers({}, access_log=True)
+    reading, writing = os.pipe()
+    observers.access_log = AccessLog(writing)
+    observers.start()
+    observers.log(Entry("a"))
+    observers.observe(make_receipt(), 1)
+    observers.log(Entry("b"))
+    observers.stop()
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        entries = [json.loads(line) for line in lines]
+    assert [each["event"] for each in entries] == ["call", "entry", "entry"]
 
 
 def test_closed_access_log_loses_only_its_lines() -> None:
