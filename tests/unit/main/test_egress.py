@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
 
 import pytest
 
 from headgate import settings
 from headgate.accounts.service.issuer import IDENTITY
+from headgate.kit.http.dial import create_tls_context
 from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin, Request, Timeouts
+from headgate.main import egress
 from headgate.main.egress import build_rule, build_rules, open_client
 from headgate.main.master_keys import KeyServiceSender
 from headgate.relay.content import PURPOSE as CONTENT
@@ -119,3 +122,20 @@ def test_allow_list_is_everybodys(anyio_backend: str) -> None:
     given = settings.load({"HEADGATE_EGRESS_ALLOW": "http://127.0.0.1:11434, 10.1.0.0/16"})
     rules = build_rules(given)
     assert {rules.find(each) for each in (TENANT, OPERATOR, IDENTITY)} == {build_rule(given)}
+
+
+async def test_authorities_are_read_once_for_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str | None] = []
+
+    def create(ca_file: str | None) -> ssl.SSLContext:
+        read.append(ca_file)
+        return create_tls_context(ca_file)
+
+    monkeypatch.setattr(egress, "create_tls_context", create)
+    egress.load_authorities.cache_clear()
+    loaded = settings.load({})
+    egress.check_authorities(loaded)
+    for _ in range(2):
+        client = open_client(loaded, build_rules(loaded))
+        await client.close()
+    assert read == [None]
