@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from headgate.assets.model.asset import StoredObject
 from headgate.assets.service import ASSETS, list_objects
 from headgate.kit.db import sqlite
+from headgate.kit.disk import flush_entries
 
 FOLDER = "assets"
 CHUNK_BYTES = 1 << 20
@@ -57,14 +58,16 @@ def back_up(
 def copy_objects(objects: Iterable[StoredObject], source: Path, target: Path) -> CopiedAssets:
     """Copy files that are not in `target` already. What is missing or damaged is counted, and not
     copied. Raise OSError where `target` cannot be written."""
-    files = size = missing = 0
+    copied: list[StoredObject] = []
+    missing = 0
     for each in objects:
         if is_there(target, each) or copy_object(each, source, target):
-            files += 1
-            size += each.bytes
+            copied.append(each)
         else:
             missing += 1
-    return CopiedAssets(files=files, bytes=size, missing=missing)
+    flush_entries((target / each.key for each in copied), target)
+    size = sum(each.bytes for each in copied)
+    return CopiedAssets(files=len(copied), bytes=size, missing=missing)
 
 
 def is_there(folder: Path, wanted: StoredObject) -> bool:

@@ -29,6 +29,7 @@ from headgate.data_directory.database import open_database
 from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.data_directory.leftovers import MASTER_KEY_FILE
 from headgate.kit.db import migration, sqlite
+from headgate.kit.disk import flush
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.settings import Settings
 from headgate.vault.service import LocalSource, MasterKeySource
@@ -431,11 +432,3 @@ def _copy_file(path: Path, fresh: Path, manifest: BackupManifest) -> None:
     copied = describe_file(fresh)
     if copied.sha256 != manifest.file.sha256:
         raise DamagedBackupError(f"{fresh} differs from {path} after copying; check the disk.")
-
-
-def flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

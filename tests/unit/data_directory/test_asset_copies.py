@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -89,3 +90,25 @@ async def test_files_in_a_bucket_are_in_no_backup(harness: AssetHarness, tmp_pat
         harness.application.settings, assets_url="s3://headgate/assets"
     )
     assert backup.back_up(settings, build_source(settings), tmp_path / "backup").assets is None
+
+
+async def test_copies_are_on_the_disk_with_their_folders(
+    harness: AssetHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[Path] = set()
+
+    def fsync(descriptor: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "fsync", fsync)
+        kept = await harness.upload(content_text="kept")
+    path = harness.application.settings.data / "assets" / kept.object_key
+    assert {path, path.parent, path.parent.parent, path.parent.parent.parent} <= flushed
+    flushed.clear()
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "fsync", fsync)
+        back_up(harness, tmp_path / "backup")
+    made = tmp_path / "backup.part"
+    copy = made / "assets" / kept.object_key
+    assert {made, *copy.parents} - {*made.parents} <= flushed

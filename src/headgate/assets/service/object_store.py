@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from obstore.store import LocalStore, S3Store
 
 from headgate.assets.model.errors import ObjectStorageError
 from headgate.assets.model.storage import StorageConfig
+from headgate.kit.disk import flush, flush_entries
 
 CHUNK_BYTES = 64 * 1024
 TIMEOUT = "20s"
@@ -42,7 +42,7 @@ class ObjectStore:
         try:
             await obstore.put_async(self._store, key, content, use_multipart=False)
             if self._folder is not None:
-                await asyncio.to_thread(flush, self._folder / key)
+                await asyncio.to_thread(flush_object, self._folder / key, self._folder)
         except FAILURES as error:
             raise _fail("put", key, error) from None
 
@@ -97,14 +97,10 @@ def open_bucket(config: StorageConfig) -> S3Store:
     return S3Store.from_url(config.url, **options)
 
 
-def flush(path: Path) -> None:
-    """Write a file, and its entry in its folder, to the disk."""
-    for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def flush_object(path: Path, folder: Path) -> None:
+    """Write a file below a folder to the disk."""
+    flush(path)
+    flush_entries([path], folder)
 
 
 async def _stream(found: obstore.GetResult, key: str) -> AsyncIterator[bytes]:
