@@ -33,6 +33,7 @@ from headgate.connectors.model.errors import (
 from headgate.connectors.model.policy import find_denial
 from headgate.connectors.model.tool import ANY_ENDPOINT, ToolCall, ToolDefinition
 from headgate.connectors.service.actions import ActionPorts, ActionRun, ActionService, define_tool
+from headgate.connectors.service.directory import describe_endpoint
 from headgate.connectors.service.registry import Connector, ConnectorRegistry, Manifest
 from headgate.kit.clock import SystemClock
 from headgate.kit.errors import Kind
@@ -135,7 +136,8 @@ def test_integration_without_a_credential_is_not_offered_and_not_run() -> None:
 
 def test_tool_is_described_once_and_an_error_is_made_for_each_call() -> None:
     # A list of tools that were described for each request took longer than all the rest of it.
-    assert define_tool(find("ping")) is define_tool(find("ping"))
+    for describe in (define_tool, describe_endpoint):
+        assert describe(find("ping")) is describe(find("ping"))
     service, stranger = make_service(), make_caller("org_2")
     first, second = (service.explain_absence(stranger, "sample_ping") for _ in range(2))
     assert first is not second

@@ -25,6 +25,7 @@ from headgate.api.schemas.integration_setup import (
     to_setup_response,
 )
 from headgate.connectors.model.caller import ToolCaller
+from headgate.connectors.service.directory import find_runner
 from headgate.connectors.service.setup import SetupRequest
 
 OPERATIONS = Operations(
@@ -129,5 +130,4 @@ async def remove_integration(context: RequestContext[Empty, Empty]) -> RemovedSe
 
 def find_caller(context: RequestContext[Any, Any]) -> ToolCaller | None:
     """Return the key or the application that asks; None for who manages: they see everything."""
-    grant = context.principal.grant
-    return None if grant is None or grant.management else context.tool_caller
+    return None if context.principal.grant is None else find_runner(context.tool_caller)

@@ -129,8 +129,8 @@ def _clean_struct(
 
 
 def _is_empty(value: Any, kind: Any) -> bool:
-    """Return whether a value says nothing: None, and text of blanks. In a list or a choice of
-    types, only None does."""
+    """Return whether a value says nothing: None, and blank text. For a field of text, blanks are
+    text."""
     if value is None:
         return True
     return isinstance(value, str) and not (value.strip() if kind is not str else value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -135,6 +136,12 @@ class IntegrationDirectory:
         )
 
 
+def find_runner(caller: ToolCaller) -> ToolCaller | None:
+    """Return who runs endpoints; None for a management key, which sees all of them and runs
+    none that calls models."""
+    return None if caller.grant.management else caller
+
+
 def summarize(found: DirectoryEntry, caller: ToolCaller | None) -> IntegrationOverview:
     return IntegrationOverview(
         name=found.name,
@@ -150,6 +157,7 @@ def name_endpoint(action: Action) -> IntegrationEndpoint:
     return IntegrationEndpoint(name=action.name, title=action.title, tool=action.tool_name)
 
 
+@functools.lru_cache(maxsize=1024)
 def describe_endpoint(action: Action) -> EndpointDescription:
     return EndpointDescription(
         name=action.name,

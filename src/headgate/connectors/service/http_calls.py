@@ -6,7 +6,7 @@ import asyncio
 import urllib.parse
 from collections.abc import Mapping
 
-from headgate.connectors.model.action import ActionAnswer
+from headgate.connectors.model.action import TIMEOUT_SECONDS, ActionAnswer
 from headgate.connectors.model.caller import ToolCaller
 from headgate.connectors.model.errors import ActionTimedOutError, ToolError
 from headgate.connectors.service.action_receipts import (
@@ -34,7 +34,6 @@ from headgate.vault.model.base_url import parse_base_url
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 CONNECT_SECONDS = 5.0
-TIMEOUT_SECONDS = 10.0
 TIMEOUT_ERRORS = (FirstByteTimeoutError, IdleTimeoutError, TotalTimeoutError)
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 

@@ -15,7 +15,7 @@ from headgate.connectors.model.policy import check_allowed
 from headgate.connectors.model.schema import build_input_schema
 from headgate.connectors.model.tool import ToolCall, ToolDefinition, ToolResult
 from headgate.connectors.service.actions import ActionService, define_tool
-from headgate.connectors.service.directory import IntegrationDirectory
+from headgate.connectors.service.directory import IntegrationDirectory, find_runner
 from headgate.connectors.service.setup import SetupRequest, SetupService
 
 
@@ -178,12 +178,6 @@ class SetupTools:
         action = self._actions.find(given.service, given.endpoint)
         direct = msgspec.structs.replace(call, name=action.tool_name, arguments=given.input)
         return await self._actions.call_tool(define_tool(action), direct)
-
-
-def find_runner(caller: ToolCaller) -> ToolCaller | None:
-    """Return who runs endpoints; None for a management key, which sees all of them and runs
-    none that calls models."""
-    return None if caller.grant.management else caller
 
 
 def check_organization_wide(caller: ToolCaller) -> None:
