@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import ssl
-
 from headgate.accounts.service.issuer import IDENTITY
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import HeadLimits
-from headgate.kit.http.dial import Dialer, create_tls_context
+from headgate.kit.http.dial import Dialer, share_tls_context
 from headgate.kit.http.guard import EgressRule, EgressRules, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
@@ -76,22 +73,16 @@ def open_client(settings: Settings, rules: EgressRules | EgressRule) -> HttpClie
         ),
         dialer=Dialer(
             Guard(rules, SystemLookup(lookups_max=settings.lookups_max)),
-            load_authorities(settings.egress_ca_file),
+            share_tls_context(settings.egress_ca_file),
         ),
     )
-
-
-@functools.lru_cache(maxsize=4)
-def load_authorities(ca_file: str | None) -> ssl.SSLContext:
-    """Return whom all clients of the process trust. To read them takes 25 milliseconds."""
-    return create_tls_context(ca_file)
 
 
 def check_authorities(settings: Settings) -> None:
     """Raise `InvalidCertificateAuthoritiesError` for a file that cannot be used."""
     path = settings.egress_ca_file
     try:
-        load_authorities(path)
+        share_tls_context(path)
     except OSError as error:
         raise InvalidCertificateAuthoritiesError(
             f"{variable_of('egress_ca_file')} cannot be {path!r}: {error.strerror or error}. "

@@ -12,6 +12,7 @@ import pytest
 
 from headgate import settings
 from headgate.accounts.service.issuer import IDENTITY
+from headgate.kit.http import dial
 from headgate.kit.http.dial import create_tls_context
 from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
@@ -131,8 +132,8 @@ async def test_authorities_are_read_once_for_all_clients(monkeypatch: pytest.Mon
         read.append(ca_file)
         return create_tls_context(ca_file)
 
-    monkeypatch.setattr(egress, "create_tls_context", create)
-    egress.load_authorities.cache_clear()
+    monkeypatch.setattr(dial, "create_tls_context", create)
+    dial.share_tls_context.cache_clear()
     loaded = settings.load({})
     egress.check_authorities(loaded)
     for _ in range(2):
