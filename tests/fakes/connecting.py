@@ -140,7 +140,8 @@ class Tokens:
         self._api = api
 
     def find(self, token: str, resource: str = RESOURCE) -> OAuthGrant:
-        return self._api.portal.call(self._found.find, token, resource)
+        grant, _ = self._api.portal.call(self._found.find, token, resource)
+        return grant
 
     def refuses(self, token: str, resource: str = RESOURCE) -> bool:
         try:

@@ -27,6 +27,7 @@ from headgate.mcp.repetitions import Repetitions
 from headgate.mcp.resources import ResourceRegistry, SharedResource
 from headgate.mcp.tool_runner import OnCalled, RunLimits, ToolRunner
 from headgate.mcp.toolbox import Toolbox
+from headgate.oauth.model.errors import RefusedAccessTokenError
 from headgate.oauth.model.grant import OAuthGrant
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.ports import Grant
@@ -93,18 +94,15 @@ class FakeGrants:
         except KeyError:
             raise InvalidApiKeyError("This is not a valid Headgate key.") from None
 
-    def find_active(self, key_id: str) -> Grant | None:
-        return next((each for each in self.grants.values() if each.key_id == key_id), None)
-
 
 class FakeAccessTokens:
     def __init__(self) -> None:
         self.scopes: tuple[str, ...] = ("mcp:read",)
 
-    async def find(self, token: str, resource: str) -> OAuthGrant | None:
+    async def find(self, token: str, resource: str) -> tuple[OAuthGrant, Grant]:
         if (token, resource) != (OAT, RESOURCE):
-            return None
-        return OAuthGrant(
+            raise RefusedAccessTokenError("This access token is unknown.")
+        grant = OAuthGrant(
             id="oag_1",
             key_id=GRANT.key_id,
             person_id="per_1",
@@ -114,6 +112,7 @@ class FakeAccessTokens:
             expires_at=2e9,
             client_name="Claude",
         )
+        return grant, GRANT
 
 
 class FakeHandles:

@@ -48,9 +48,9 @@ Identify = Callable[[Request, str], Awaitable[Principal | None]]
 `NotAuthenticatedError` for a login that has ended."""
 
 
-FindApplication = Callable[[Request, str], Awaitable[OAuthGrant]]
-"""Return the connected application of an access token that was issued for this server. Raise a
-`HeadgateError` of kind UNAUTHENTICATED."""
+FindApplication = Callable[[Request, str], Awaitable[tuple[OAuthGrant, Grant]]]
+"""Return the connected application of an access token that was issued for this server, and the
+grant of its key. Raise a `HeadgateError` of kind UNAUTHENTICATED."""
 
 
 class Gate:
@@ -118,28 +118,19 @@ class Gate:
 
     async def _find_tool_caller(self, request: Request, access: Access) -> Principal:
         """Return the principal of a request for tools, which may be a connected application."""
+        counts = not access.counts_itself
         for token in read_tokens(request):
             if token.startswith(ACCESS_TOKEN_PREFIX) and self._find_application is not None:
-                application = await self._find_application(request, token)
-                return self._admit_application(request, application, access)
-        counts = not access.counts_itself
+                application, grant = await self._find_application(request, token)
+                self._check_limits(request, grant, counts=counts)
+                return Principal(
+                    kind=PrincipalKind.KEY,
+                    id=grant.key_id,
+                    name=application.client_name,
+                    grant=grant,
+                    application=application,
+                )
         return await self._find_principal(request, counts=counts, advice=SEND_KEY)
-
-    def _admit_application(
-        self, request: Request, application: OAuthGrant, access: Access
-    ) -> Principal:
-        """Return the principal of a connected application: its key may have ended since."""
-        grant = self._key_index.find_active(application.key_id)
-        if grant is None:
-            raise NotAuthenticatedError("This application is not connected any more.")
-        self._check_limits(request, grant, counts=not access.counts_itself)
-        return Principal(
-            kind=PrincipalKind.KEY,
-            id=grant.key_id,
-            name=application.client_name,
-            grant=grant,
-            application=application,
-        )
 
     async def _find_principal(
         self, request: Request, *, counts: bool = True, advice: str = SIGN_IN

@@ -33,17 +33,6 @@ class NotConnectedError(ToolError):
     recovery = "Connect the application by the address in WWW-Authenticate, or send an API key."
 
 
-class InvalidAccessTokenError(ToolError):
-    """The access token is unknown, expired or revoked, or was issued for another server.
-
-    Refresh the token, or connect the application again.
-    """
-
-    kind = Kind.UNAUTHENTICATED
-    code = "invalid_access_token"
-    recovery = "Refresh the token, or connect the application again."
-
-
 class AgentRequest(msgspec.Struct, frozen=True):
     """Hold what authentication reads of a request. Names of headers are in lower case."""
 
@@ -73,16 +62,10 @@ class Agent(msgspec.Struct, frozen=True):
     signed: SignedRequest | None = None
 
 
-class FoundGrants(Grants, Protocol):
-    def find_active(self, key_id: str) -> Grant | None:
-        """Return the grant of a key by its id; None for one that is not accepted now."""
-        ...
-
-
 class AccessTokenFinder(Protocol):
-    async def find(self, token: str, resource: str) -> OAuthGrant | None:
-        """Return what an access token allows; None for one that is not accepted for the
-        resource."""
+    async def find(self, token: str, resource: str) -> tuple[OAuthGrant, Grant]:
+        """Return what an access token allows for the resource, and the grant of its key. Raise a
+        `HeadgateError` of kind UNAUTHENTICATED."""
         ...
 
 
@@ -90,7 +73,7 @@ class AgentAuthentication:
     """Authenticate every single request: there are no sessions that could stand for a caller."""
 
     def __init__(
-        self, grants: FoundGrants, signatures: Signatures, access_tokens: AccessTokenFinder | None
+        self, grants: Grants, signatures: Signatures, access_tokens: AccessTokenFinder
     ) -> None:
         self._grants = grants
         self._signatures = signatures
@@ -123,20 +106,11 @@ class AgentAuthentication:
         return Agent(caller, signed=signed)
 
     async def _find_application(self, request: AgentRequest, token: str) -> Agent:
-        found = None
-        if self._access_tokens is not None:
-            resource = build_resource(request.base_url)
-            found = await self._access_tokens.find(token, resource)
-        grant = None if found is None else self._grants.find_active(found.key_id)
-        if found is None or grant is None:
-            raise InvalidAccessTokenError(
-                "This access token is not valid here: it is unknown, expired or revoked, or was "
-                "issued for another server. Refresh it, or connect again."
-            )
+        application, grant = await self._access_tokens.find(token, build_resource(request.base_url))
         if grant.networks:
             check_address(request.address, grant.networks)
         caller = make_application_caller(
-            found, grant, address=request.address, user_agent=request.user_agent
+            application, grant, address=request.address, user_agent=request.user_agent
         )
         return Agent(caller, is_connected=True)
 

@@ -19,6 +19,7 @@ from headgate.kit.log import mask_text
 from headgate.oauth.model.challenge import build_resource, find_base_url
 from headgate.oauth.model.errors import OAuthRequestError, UnknownOAuthClientError
 from headgate.oauth.model.grant import OAuthGrant
+from headgate.relay.ports import Grant
 
 BODY_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 64
@@ -95,8 +96,11 @@ def find_own_url(services: Services, request: Request) -> str:
     return find_base_url(public_url, request.headers.raw, scheme=request.url.scheme)
 
 
-async def find_application(services: Services, request: Request, token: str) -> OAuthGrant:
-    """Return what an access token allows on this server. Raise `RefusedAccessTokenError`."""
+async def find_application(
+    services: Services, request: Request, token: str
+) -> tuple[OAuthGrant, Grant]:
+    """Return what an access token allows on this server, and the grant of its key. Raise
+    `RefusedAccessTokenError`."""
     resource = build_resource(find_own_url(services, request))
     return await services.oauth.access_tokens.find(token, resource)
 

@@ -17,6 +17,7 @@ from headgate.oauth.model.scope import close_scopes
 from headgate.oauth.model.tokens import TOKEN_CHARACTERS_MAX, hash_token
 from headgate.oauth.service.rights import NO_RIGHT, may_act
 from headgate.oauth.store import grants as store
+from headgate.relay.ports import Grant
 
 CACHED_SECONDS = 5.0
 CACHED_MAX = 10_000
@@ -49,8 +50,8 @@ class AccessTokens:
         self._clock = clock
         self._cached: OrderedDict[bytes, CachedGrant] = OrderedDict()
 
-    async def find(self, token: str, resource: str) -> OAuthGrant:
-        """Return what a token for this resource allows.
+    async def find(self, token: str, resource: str) -> tuple[OAuthGrant, Grant]:
+        """Return what a token for this resource allows, and the grant of its key.
 
         Raise `RefusedAccessTokenError` for an unknown or expired one, for one of another resource,
         and where the key is not active, or the person may not use the organization any more.
@@ -77,7 +78,7 @@ class AccessTokens:
                 "requests. Connect the application again, or ask an admin."
             )
         self._key_index.note_use(grant.key_id)
-        return grant
+        return grant, key
 
     def forget(self) -> None:
         """Read every token again: some have ended."""
