@@ -24,7 +24,7 @@ from headgate.kit.http.addresses import check_address
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
 from headgate.relay.ports import Grant
-from headgate.signatures.model import HEADER, Signatures, SignedRequest
+from headgate.signatures.model import HEADER, Signatures, SignedRequest, check_values
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
@@ -173,13 +173,10 @@ class Gate:
             self._rate_limiter.check(grant, with_tokens=False)
 
     def _check_signature(self, request: Request, grant: Grant) -> SignedRequest | None:
-        headers = request.headers.getlist(HEADER)
-        if not headers and not grant.requires_signature:
-            return None
-        header = headers[0].encode() if len(headers) == 1 else b"" if headers else None
+        values = [value.encode() for value in request.headers.getlist(HEADER)]
         query: bytes = request.scope["query_string"]
         target: bytes = request.scope["raw_path"] + (b"?" + query if query else b"")
-        return self._signatures.check(grant, request.method.encode(), target, header)
+        return check_values(self._signatures, grant, request.method.encode(), target, values)
 
 
 def read_tokens(request: Request) -> list[str]:

@@ -15,7 +15,7 @@ from headgate.kit.http.addresses import check_address
 from headgate.oauth.model.challenge import build_resource
 from headgate.oauth.model.grant import ACCESS_TOKEN_PREFIX, OAuthGrant
 from headgate.relay.ports import Grant, Grants
-from headgate.signatures.model import HEADER, Signatures, SignedRequest
+from headgate.signatures.model import HEADER, Signatures, SignedRequest, check_values
 
 KEY_HEADERS = (b"x-api-key", b"api-key")
 USER_AGENT_CHARACTERS_MAX = 256
@@ -96,7 +96,8 @@ class AgentAuthentication:
         grant, _ = find_grant(self._grants, tokens)
         if grant.networks:
             check_address(request.address, grant.networks)
-        signed = self._check_signature(request, grant)
+        values = request.list_values(HEADER.encode())
+        signed = check_values(self._signatures, grant, request.method, request.target, values)
         caller = make_key_caller(
             grant,
             address=request.address,
@@ -113,13 +114,6 @@ class AgentAuthentication:
             application, grant, address=request.address, user_agent=request.user_agent
         )
         return Agent(caller, is_connected=True)
-
-    def _check_signature(self, request: AgentRequest, grant: Grant) -> SignedRequest | None:
-        headers = request.list_values(HEADER.encode())
-        if not headers and not grant.requires_signature:
-            return None
-        header = headers[0] if len(headers) == 1 else b"" if headers else None
-        return self._signatures.check(grant, request.method, request.target, header)
 
 
 def read_tokens(request: AgentRequest) -> list[bytes]:

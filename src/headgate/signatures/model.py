@@ -113,6 +113,17 @@ class Signatures(Protocol):
         ...
 
 
+def check_values(
+    signatures: Signatures, grant: Grant, method: bytes, target: bytes, values: Sequence[bytes]
+) -> SignedRequest | None:
+    """Check the signature of a request by all values of its header; None for a request without one
+    whose key needs none. Raise as `Signatures.check`."""
+    if not values and not grant.requires_signature:
+        return None
+    header = values[0] if len(values) == 1 else b"" if values else None
+    return signatures.check(grant, method, target, header)
+
+
 def make_secret() -> str:
     return SECRET_PREFIX + secrets.token_hex(SECRET_BYTES)
 

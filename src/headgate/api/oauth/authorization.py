@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import urllib.parse
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -241,12 +242,7 @@ def limit_access(asked: AuthorizationRequest, access: str) -> AuthorizationReque
     chosen = tuple(each for each in close_scopes([access]) if each in asked.scopes)
     if not chosen:
         raise AccessDeniedError(CANCELLED)
-    return AuthorizationRequest(
-        redirect_uri=asked.redirect_uri,
-        challenge=asked.challenge,
-        scopes=chosen,
-        resource=asked.resource,
-    )
+    return msgspec.structs.replace(asked, scopes=chosen)
 
 
 def show_problem(

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from headgate.api.access_denials import find_denied_request
-from headgate.api.errors import BodyTooLargeError, build_headers
+from headgate.api.errors import build_headers
+from headgate.api.parsing import receive_body
 from headgate.api.services import Services
 from headgate.audit.model import Actor, ActorKind
 from headgate.kit.errors import HeadgateError, Kind
@@ -134,21 +135,11 @@ async def receive_form(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise OAuthRequestError(f"Send the parameters as {FORM}.")
-    body = await receive_bytes(request)
+    body = await receive_body(request, BODY_BYTES_MAX)
     try:
         return parse_fields(body.decode())
     except UnicodeDecodeError as error:
         raise OAuthRequestError("The parameters are not in UTF-8.") from error
-
-
-async def receive_bytes(request: Request) -> bytes:
-    """Return the body. Raise `BodyTooLargeError`."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLargeError(f"The body is larger than {BODY_BYTES_MAX} bytes.")
-    return bytes(body)
 
 
 def respond(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headgate.api.oauth.requests import (
+    BODY_BYTES_MAX,
     build_anonymous_actor,
     find_address,
     find_own_url,
-    receive_bytes,
     receive_form,
     respond,
 )
+from headgate.api.parsing import receive_body
 from headgate.api.services import Services
 from headgate.oauth.model.client import register_client
 from headgate.oauth.model.errors import (
@@ -33,7 +34,7 @@ from headgate.oauth.service import CodeRedemption
 async def register(services: Services, request: Request) -> Response:
     """Answer a registration. Nothing is stored: the `client_id` holds everything."""
     services.oauth.limiter.take(find_address(request))
-    _, answer = register_client(await receive_bytes(request))
+    _, answer = register_client(await receive_body(request, BODY_BYTES_MAX))
     return respond({**answer, "client_id_issued_at": int(services.clock.now())}, 201)
 
 
